@@ -1,0 +1,25 @@
+"""A small corpus of simulated clips."""
+
+import pytest
+from PIL import Image
+
+from training.data.corpus import Row
+from training.data.prepare import prepare
+from usbackbones.phantom import phantom_clip
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Eight phantom clips as a prepared cache."""
+    root = tmp_path_factory.mktemp("phantom")
+    rows = []
+    for number in range(8):
+        folder = root / f"clip{number}"
+        folder.mkdir()
+        for index, frame in enumerate(phantom_clip(number, frames=6, size=48)):
+            Image.fromarray(frame).save(folder / f"{index}.png")
+        rows.append(
+            Row(str(folder), f"clip{number}", f"patient{number}", "phantom", "ab"[number % 2], "CC0", "phantom")
+        )
+    prepare(rows, root / "cache", size=48, jobs=1, progress=False)
+    return root / "cache"

@@ -1,0 +1,196 @@
+"""From a run to a published folder, and what is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from training.benchmark.lock import locked_split
+from training.card import render_card
+from training.data.corpus import CorpusError
+from training.pretrain import Run, pretrain
+from training.published import backbone_of_run
+from training.recipes import RECIPES
+from training.release import CARDS, EMBEDDED, ZOO, ReleaseError, add, embed, metrics, render
+
+ROOT = Path(__file__).parents[2]
+NAME = "test_resnet.smoke_open1"
+
+
+@pytest.fixture(scope="module", params=["test_resnet", "vit_tiny_patch16_224"])
+def run(request, cache, tmp_path_factory):
+    recipe = RECIPES["smoke"][1]
+    recipe = replace(recipe, arch=request.param, steps=3, batch=6, augment=replace(recipe.augment, size=64))
+    return pretrain(
+        Run(recipe=recipe, data=cache, out=tmp_path_factory.mktemp("run")), "smoke", "the command", progress=False
+    )
+
+
+@pytest.fixture
+def places(tmp_path):
+    zoo = tmp_path / "zoo.json"
+    zoo.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
+    return {"zoo": zoo, "cards": tmp_path / "cards"}
+
+
+def change(run, tmp_path, **changes):
+    """A copy of a run whose files are changed by functions."""
+    copy = tmp_path / "changed"
+    copy.mkdir()
+    for file in run.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    for name, function in changes.items():
+        if name == "checkpoint":
+            state = torch.load(copy / "checkpoint.pt", weights_only=True)
+            function(state["method"])
+            torch.save(state, copy / "checkpoint.pt")
+        else:
+            content = json.loads((copy / f"{name}.json").read_text())
+            function(content)
+            (copy / f"{name}.json").write_text(json.dumps(content))
+    return copy
+
+
+def test_the_folder_loads_with_timm_alone_and_gives_the_runs_features(run, places):
+    add(run, "smoke_open1", **places)
+    zoo = json.loads(places["zoo"].read_text())
+    (name,) = zoo["weights"]
+    folder = places["cards"] / name
+    backbone, recipe = backbone_of_run(run)
+    size = recipe["augment"]["size"]
+    gray = torch.randn(2, 1, size, size)
+    script = (
+        "import sys, timm, torch\n"
+        "gray = torch.load(sys.argv[1], weights_only=True)\n"
+        "model = timm.create_model('local-dir:' + sys.argv[2], pretrained=True, num_classes=0).eval()\n"
+        "assert not any(name.startswith('usbackbones') for name in sys.modules)\n"
+        "torch.save(model(gray.expand(-1, 3, -1, -1)).detach(), sys.argv[1])\n"
+    )
+    exchanged = places["zoo"].with_name("exchange.pt")
+    torch.save(gray, exchanged)
+    subprocess.run([sys.executable, "-c", script, exchanged, folder], check=True, cwd=places["zoo"].parent)
+    with torch.inference_mode():
+        expected = backbone(gray)
+    got = torch.load(exchanged, weights_only=True)
+    assert (got - expected).abs().max() < 0.01 * expected.abs().max()
+    config = timm.create_model(f"local-dir:{folder}").pretrained_cfg
+    assert config["input_size"] == (3, size, size) and config["mean"] == (0.5, 0.5, 0.5)
+    assert config["license"] == "Apache-2.0" and "a1_in1k" not in json.dumps(config, default=str)
+
+
+def test_norms_stay_float32_and_the_rest_is_half(run, places):
+    add(run, "smoke_open1", **places)
+    (folder,) = places["cards"].iterdir()
+    kinds = {key: value.dtype for key, value in load_file(folder / "model.safetensors").items()}
+    norms = {key for key, kind in kinds.items() if kind == torch.float32}
+    assert norms and all("norm" in key or "bn" in key or "downsample.1" in key for key in norms)
+    assert all(kind in (torch.float16, torch.int64) for key, kind in kinds.items() if key not in norms)
+
+
+def test_a_locked_test_group_is_refused(run, places, tmp_path):
+    test_group = locked_split("pocus_lung")["test"][0]
+
+    def sees_it(corpus):
+        corpus["sources"], corpus["groups"] = ["pocus_lung"], [test_group]
+
+    with pytest.raises(ReleaseError, match=test_group):
+        add(change(run, tmp_path, corpus=sees_it), "smoke_open1", **places)
+    assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
+
+
+def test_data_without_a_licence_are_refused(run, places, tmp_path):
+    bad = change(run, tmp_path, corpus=lambda corpus: corpus.update(licences=["CC0", ""]))
+    with pytest.raises(CorpusError, match="none stated"):
+        add(bad, "smoke_open1", **places)
+
+
+def test_a_tag_that_hides_the_tier_is_refused(run, places, tmp_path):
+    nc = change(run, tmp_path, corpus=lambda corpus: corpus.update(licences=["CC BY-NC 4.0"]))
+    with pytest.raises(ReleaseError, match="smoke_nc"):
+        add(nc, "smoke_open1", **places)
+
+
+@pytest.mark.parametrize(("value", "complaint"), [(float("nan"), "NaN"), (1e6, "beyond fp16")])
+def test_numbers_that_cannot_be_published_are_refused(run, places, tmp_path, value, complaint):
+    def spoil(method):
+        key = next(key for key in method if key.startswith("backbone.") and method[key].dim() == 4)
+        method[key][0, 0, 0, 0] = value
+
+    with pytest.raises(ValueError, match=complaint):
+        add(change(run, tmp_path, checkpoint=spoil), "smoke_open1", **places)
+    assert json.loads(places["zoo"].read_text())["weights"] == {}
+
+
+def test_an_unfinished_run_is_named(places, tmp_path):
+    with pytest.raises(CorpusError, match=r"recipe\.json is missing"):
+        add(tmp_path, "smoke_open1", **places)
+
+
+def test_metrics_and_embedding(run, places, tmp_path):
+    add(run, "smoke_open1", **places)
+    (name,) = json.loads(places["zoo"].read_text())["weights"]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"markdown": "| a table |", "command": "python -m training.benchmark.lung x"}))
+    metrics(name, results, **places)
+    card = (places["cards"] / name / "README.md").read_text()
+    assert "| a table |" in card and "Not measured yet" not in card
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "old.tag.safetensors").write_bytes(b"")
+    embed(name, weights=tmp_path / "weights", **places)
+    assert [file.name for file in (tmp_path / "weights").iterdir()] == [f"{name}.safetensors"]
+    assert json.loads(places["zoo"].read_text())["default"] == name
+    with pytest.raises(ReleaseError, match="not in the zoo"):
+        embed("resnet18.nope", weights=tmp_path / "weights", **places)
+
+
+def test_the_card_is_valid_and_says_what_it_must(run, places):
+    add(run, "smoke_open1", **places)
+    (folder,) = places["cards"].iterdir()
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    data = yaml.safe_load(head)
+    assert data["library_name"] == "timm" and data["license"] == "apache-2.0"
+    assert "Not a medical device" in body and "the command" in body
+
+
+def test_the_committed_cards_are_rendered_from_the_zoo():
+    zoo = json.loads(ZOO.read_text())
+    assert {path.name for path in CARDS.iterdir() if path.is_dir()} == set(zoo["weights"])
+    for name, entry in zoo["weights"].items():
+        assert (CARDS / name / "README.md").read_text(encoding="utf-8") == render_card(name, entry)
+
+
+def test_the_embedded_weight_is_the_default_and_the_same_bytes():
+    zoo = json.loads(ZOO.read_text())
+    assert [file.name for file in EMBEDDED.glob("*.safetensors")] == [f"{zoo['default']}.safetensors"]
+    published = CARDS / zoo["default"] / "model.safetensors"
+    assert published.read_bytes() == (EMBEDDED / f"{zoo['default']}.safetensors").read_bytes()
+
+
+def test_committed_weights_saw_no_locked_group():
+    for name, entry in json.loads(ZOO.read_text())["weights"].items():
+        for source in entry["corpus"]["sources"]:
+            assert not set(entry["corpus"]["groups"]) & set(locked_split(source)["test"]), name
+
+
+def test_rendering_changes_nothing(tmp_path):
+    before = {path: path.read_bytes() for path in CARDS.rglob("README.md")}
+    render()
+    assert before == {path: path.read_bytes() for path in CARDS.rglob("README.md")}
+
+
+def test_a_refusal_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "training.release", "add", str(tmp_path), "--tag", "x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,1 @@
+"""Judging backbones on tasks whose test groups are locked away before any training."""

@@ -1,0 +1,144 @@
+"""What a backbone is judged on: labelled clips in a part that choices may use and a part that is locked.
+
+A `Task` decodes each part on its own and only when it is asked for, so a study that never asks for `test` never opens
+a test clip.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from training.benchmark.lock import locked_split
+from training.data.corpus import Row, pocus_lung
+from usbackbones.clips import read_clip
+from usbackbones.files import atomic_write
+from usbackbones.splits import assert_disjoint
+
+LUNG_CLASSES = {"covid": "covid", "bacterial_pneumonia": "pneumonia", "regular": "regular"}
+"""The dataset's label -> the task's class. Clips with another label, as viral pneumonia, are not in the task."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The frames of one side of a split, clip after clip.
+
+    Attributes:
+        frames: uint8 [N, S, S], gray.
+        label: int [N], index into the task's classes; one for all frames of a clip.
+        clip: str [N], which clip the frame is from.
+        group: str [N], which patient or source the clip is from.
+    """
+
+    frames: np.ndarray
+    label: np.ndarray
+    clip: np.ndarray
+    group: np.ndarray
+
+    def counts(self) -> dict[str, int]:
+        """How many groups, clips and frames there are."""
+        return {"groups": len(set(self.group)), "clips": len(set(self.clip)), "frames": len(self.frames)}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A classification task with a locked test part.
+
+    Attributes:
+        name: the dataset; its split is training/benchmark/splits/NAME.json.
+        classes: names of the classes; a label is an index into them.
+        rows: the clips of the part that may be used for training and for every choice.
+        test_rows: the clips of the locked part.
+        cache: folder for decoded frames.
+        size: frames are squashed to size x size pixels, then each model's own transform takes over.
+        per_second: frames taken of a second of video, evenly.
+        at_most: most frames taken of a clip.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    test_rows: tuple[Row, ...]
+    cache: Path
+    size: int = 224
+    per_second: float = 3.0
+    at_most: int = 30
+
+    def __post_init__(self) -> None:
+        assert_disjoint((row.group for row in self.rows), (row.group for row in self.test_rows))
+        for side, rows in (("pretraining", self.rows), ("test", self.test_rows)):
+            missing = set(self.classes) - {row.label for row in rows}
+            if missing:
+                raise ValueError(f"the {side} part of {self.name} has no clip of {', '.join(sorted(missing))}")
+
+    @cached_property
+    def pretrain(self) -> Part:
+        """The part that choices are made on; decoded at first use, then kept."""
+        return self._load(self.rows)
+
+    @cached_property
+    def test(self) -> Part:
+        """The locked part; decoded at first use, then kept."""
+        return self._load(self.test_rows)
+
+    def _load(self, rows: tuple[Row, ...]) -> Part:
+        """Decode the clips, or take them from the cache file whose name is the hash of all that decides them."""
+        description = {
+            "clips": [asdict(row) | {"path": "", "bytes": Path(row.path).stat().st_size} for row in rows],
+            **{name: getattr(self, name) for name in ("classes", "size", "per_second", "at_most")},
+        }
+        key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+        file = self.cache / f"{self.name}-{key}.npz"
+        if not file.is_file():
+            part = self._decode(rows)
+            with atomic_write(file) as stream:
+                np.savez(stream, **vars(part))
+        with np.load(file) as arrays:
+            return Part(**arrays)
+
+    def _decode(self, rows: tuple[Row, ...]) -> Part:
+        """Read every clip; a broken one is an error, for a table without it would be another benchmark's."""
+        clips = [self._frames(row.path) for row in tqdm(rows, desc=f"decoding {self.name}", unit="clip")]
+        counts = [len(frames) for frames in clips]
+        return Part(
+            np.concatenate(clips),
+            np.repeat([self.classes.index(row.label) for row in rows], counts),
+            np.repeat([row.clip for row in rows], counts),
+            np.repeat([row.group for row in rows], counts),
+        )
+
+    def _frames(self, path: str) -> np.ndarray:
+        """Evenly spaced frames of a clip, uint8 [T, size, size]; of one without a clock as many as are allowed."""
+        clip = read_clip(path)
+        total, seconds = len(clip.frames), clip.seconds_per_frame
+        wanted = self.at_most if seconds is None else round(total * seconds * self.per_second)
+        keep = np.linspace(0, total - 1, min(max(wanted, 1), self.at_most, total)).round().astype(int)
+        side = (self.size, self.size)
+        return np.stack([cv2.resize(clip.frames[i], side, interpolation=cv2.INTER_AREA) for i in keep])
+
+
+def lung_task(data: Path, cache: Path = Path("cache")) -> Task:
+    """Covid, (bacterial) pneumonia or regular, from the videos of the POCUS lung collection.
+
+    Args:
+        data: folder that holds pocus_lung/.
+        cache: folder for decoded frames, made when missing.
+    """
+    split = locked_split("pocus_lung")
+    side = {group: name for name in ("pretrain", "test") for group in split[name]}
+    rows: dict[str, list[Row]] = {"pretrain": [], "test": []}
+    for row in pocus_lung(data / "pocus_lung"):
+        if row.label not in LUNG_CLASSES:
+            continue
+        if row.group not in side:
+            raise ValueError(
+                f"{row.clip}: its group {row.group!r} is on neither side of the locked split of pocus_lung"
+            )
+        rows[side[row.group]].append(replace(row, label=LUNG_CLASSES[row.label]))
+    classes = tuple(LUNG_CLASSES.values())
+    return Task("pocus_lung", classes, tuple(rows["pretrain"]), tuple(rows["test"]), cache)

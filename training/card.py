@@ -1,0 +1,91 @@
+"""Render a weight's model card from its entry in zoo.json; the card says nothing that the entry does not."""
+
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+
+def render_card(name: str, entry: dict[str, Any]) -> str:
+    """README.md of a weight's folder: the Hub's metadata block, then the card."""
+    return f"---\n{_metadata(entry).to_yaml()}\n---\n\n{_body(name, entry)}"
+
+
+def _metadata(entry: dict[str, Any]) -> ModelCardData:
+    return ModelCardData(
+        license=entry["licences"]["weights"].lower(),
+        library_name="timm",
+        pipeline_tag="image-feature-extraction",
+        tags=["timm", "ultrasound", "medical", "self-supervised", entry["method"]],
+    )
+
+
+def _body(name: str, entry: dict[str, Any]) -> str:
+    training, corpus, given = entry["training"], entry["corpus"], entry["input"]
+    recipe, licences = training["recipe"], entry["licences"]
+    lines = [
+        f"# {name}",
+        "",
+        f"A {entry['arch']} pretrained on ultrasound clips with {entry['paper']['title']}. "
+        "**Not a medical device**: for research, never for diagnosis.",
+        "",
+        "```python",
+        "import timm, usbackbones",
+        f'model = timm.create_model("usbackbones/{name}", pretrained=True, in_chans=1, num_classes=0)',
+        "```",
+        "",
+        "Without the package, from a checkout: "
+        f'`timm.create_model("local-dir:model_cards/{name}", pretrained=True, num_classes=0)`.',
+        "",
+        "## Input",
+        "",
+        f"Gray, or gray in three equal channels, {given['size']} x {given['size']} px ({given['crop_mode']} resize, "
+        f"{given['interpolation']}), values 0..1 less mean {given['mean']}, divided by {given['std']}, the same for "
+        "every channel. `usbackbones.transforms(model)` does this. Output: "
+        f"{entry['num_features']} features. `model.safetensors` has {entry['bytes']:,} bytes, "
+        f"sha256 `{entry['sha256']}`.",
+        "",
+        "## Training",
+        "",
+        f"{training['steps']:,} steps of {training['batch']} clips ({training['views']:,} views) at "
+        f"{given['size']} px, {recipe['optimiser']}, peak learning rate {recipe['lr']:g}, seed {recipe['seed']}, "
+        f"mean loss of the last 50 steps {training['loss']:.3f}. {training['labels']}",
+        "",
+        training["choice"],
+        "",
+        "```",
+        training["command"],
+        "```",
+        "",
+        "## Data",
+        "",
+        f"{len(corpus['clips'])} clips ({corpus['frames']:,} frames) of {len(corpus['groups'])} groups from "
+        f"{', '.join(corpus['sources'])}; organ: {', '.join(corpus['organs'])}. "
+        f"Groups of a locked test part that were trained on: {entry['overlap']['locked_test_groups']}.",
+        "",
+        "## Licences",
+        "",
+        f"Code {licences['code']}. Weights {licences['weights']}. Data: {'; '.join(licences['data'])}.",
+        "",
+        "## What it is worth",
+        "",
+        _metrics(entry.get("metrics")),
+        "",
+        "## Limits",
+        "",
+        "Trained on a small public collection in which class and clinic are confounded: what it separates may "
+        "partly be scanners. Intervals are wide because there are few groups. Not tested on other organs or devices.",
+        "",
+        "## Source",
+        "",
+        f"{entry['paper']['url']}. Trained anew with the code of this repository; these are not the authors' weights.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _metrics(metrics: dict[str, Any] | None) -> str:
+    if metrics is None:
+        return "Not measured yet."
+    return "\n\n".join(
+        f"{result['markdown']}\n\nReprinted by\n\n```\n{result['command']}\n```" for result in metrics.values()
+    )

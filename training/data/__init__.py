@@ -1,0 +1,1 @@
+"""Corpora, the cache, sampling and augmentation."""

@@ -1,0 +1,46 @@
+"""What the engine and the data need to know of a method: a specification that draws views and builds a network.
+
+A method is one file with two classes. The specification (a frozen dataclass, so that it can be printed, saved and
+overridden on the command line) draws the views of a clip and builds the network; the network turns a batch into losses.
+"""
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from training.data.sampling import Batch, Pairs
+
+
+class Spec(Pairs, Protocol):
+    """A method's specification."""
+
+    def build(self, backbone: nn.Module, classes: int) -> "Method":
+        """The network of this method around a timm backbone that was made with num_classes=0."""
+        ...
+
+
+class Method(nn.Module):
+    """A backbone, its heads and a loss. Subclasses add heads and write `losses`.
+
+    Args:
+        backbone: timm model, num_classes=0, called on [N, C, H, W] -> [N, num_features].
+        forward_views: "separate" runs the backbone once a view, so that BatchNorm sees one view at a time as in the
+            original codes; "concat" runs it once on all views together.
+    """
+
+    def __init__(self, backbone: nn.Module, forward_views: str = "separate") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.forward_views = forward_views
+        self.width = cast("int", backbone.num_features)  # D
+
+    def represent(self, views: Tensor) -> Tensor:
+        """[V, N, C, H, W] -> representations [V, N, D]; one pass of the backbone a view."""
+        if self.forward_views == "concat":
+            return self.backbone(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        return torch.stack([self.backbone(view.contiguous(memory_format=torch.channels_last)) for view in views])
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name; "loss" is the one that is minimised, the others are logged."""
+        raise NotImplementedError

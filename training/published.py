@@ -1,0 +1,95 @@
+"""A run's backbone in the form it is published in: three gray channels, half precision, timm's config.json.
+
+Three equal channels because every image pipeline has three; since mean and std are the same for all of them,
+`in_chans=1`, which sums the first convolution over its channels, gives the network that was trained. Half precision
+halves the file; norms stay float32, since a running variance of a dead channel is too small for fp16.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from training.data.corpus import CorpusError
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises:
+        CorpusError: if it is not there.
+    """
+    if not file.is_file():
+        raise CorpusError(f"{file} is missing: {file.parent} is not a finished run of training.pretrain")
+    return json.loads(file.read_text())
+
+
+def backbone_of_run(run: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained one-channel backbone of a run folder, in eval mode and float32, and its recipe."""
+    recipe = read_json(run / "recipe.json")
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    backbone = timm.create_model(recipe["arch"], num_classes=0, in_chans=1, **recipe["model_args"])
+    prefix = "backbone."
+    own = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
+    backbone.load_state_dict(own)
+    return backbone.eval(), recipe
+
+
+def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the file: first convolution on three channels, fp16 but for norms and counters.
+
+    Raises:
+        ValueError: naming a tensor that is not finite, or that fp16 cannot hold.
+    """
+    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
+    first = config["first_conv"] + ".weight"
+    norms = {
+        f"{name}.{key}"
+        for name, module in backbone.named_modules()
+        if "norm" in type(module).__name__.lower()
+        for key in module.state_dict()
+    }
+    tensors = {}
+    for key, value in backbone.state_dict().items():
+        wide = value.repeat(1, 3, 1, 1) / 3 if key == first else value
+        stored = wide.half() if wide.is_floating_point() and key not in norms else wide
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{key} holds NaN or infinity: the run diverged, and is not released")
+        if not torch.isfinite(stored).all():
+            raise ValueError(f"{key} reaches {float(value.abs().max()):.3g}, beyond fp16: the run is not released")
+        tensors[key] = stored.contiguous()
+    return tensors
+
+
+def timm_config(name: str, entry: dict[str, Any], backbone: nn.Module) -> dict[str, Any]:
+    """config.json, so that timm alone loads the folder; every field of provenance is ours and none is timm's."""
+    given, channels = entry["input"], 3
+    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
+    return {
+        "architecture": entry["arch"],
+        "num_classes": 0,
+        "num_features": entry["num_features"],
+        "model_args": entry["model_args"],
+        "pretrained_cfg": {
+            "tag": entry["tag"],
+            "custom_load": False,
+            "input_size": [channels, given["size"], given["size"]],
+            "fixed_input_size": config.get("fixed_input_size", False),
+            "interpolation": given["interpolation"],
+            "crop_pct": given["crop_pct"],
+            "crop_mode": given["crop_mode"],
+            "mean": [given["mean"]] * channels,
+            "std": [given["std"]] * channels,
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": config["first_conv"],
+            "classifier": config["classifier"],
+            "license": entry["licences"]["weights"],
+            "origin_url": entry["paper"]["url"],
+            "description": f"{name}: {entry['paper']['title']}, retrained by usbackbones",
+            "hf_hub_filename": "model.safetensors",
+        },
+    }

@@ -1,0 +1,299 @@
+"""Embed once, then judge frozen features: kNN and linear probes, scores, and intervals over groups.
+
+A probe is given the labels of its training rows alone, so nothing about the rows it predicts can reach a choice.
+Frames of one clip are near copies of each other; hence scores are told for frames and for whole clips, and intervals
+resample groups (patients), never frames.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from usbackbones.splits import grouped_folds
+from usbackbones.transforms import transforms
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""The values of C that a linear probe chooses from, strongest penalty first."""
+
+METRICS = ("balanced_accuracy", "macro_f1", "auroc")
+
+
+def embed(
+    model: nn.Module, frames: Iterable[np.ndarray], batch_size: int = 32, bf16: bool = False
+) -> np.ndarray:
+    """Pooled features of gray frames; a classifier that the model may have is not used.
+
+    The frames are prepared as the model was trained (`usbackbones.transforms.transforms`) and run on the device that
+    the model is on. Afterwards every module is in train or eval mode as it was before.
+
+    Args:
+        model: any timm model.
+        frames: uint8 [N, H, W], or any iterable of frames uint8 [H, W], whose sizes may differ.
+        batch_size: frames held and forwarded at a time.
+        bf16: compute in bfloat16, faster where the hardware has it; features agree to about 1 %.
+
+    Returns:
+        float32 [N, D].
+    """
+    prepare = transforms(model)
+    device = next(model.parameters()).device
+    training = [module for module in model.modules() if module.training]
+    rows: list[np.ndarray] = []
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            for batch in _batches(frames, batch_size):
+                images = torch.stack([prepare(frame) for frame in batch]).to(device)
+                # channels_last is what convolutions are fastest in; to a ViT it makes no difference.
+                features = model.forward_features(images.contiguous(memory_format=torch.channels_last))
+                rows.append(model.forward_head(features, pre_logits=True).float().cpu().numpy())
+    finally:
+        for module in training:
+            module.training = True
+    if not rows:
+        raise ValueError("there are no frames to embed: `frames` is empty")
+    return np.concatenate(rows)
+
+
+def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    stream = iter(frames)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def knn_predict(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    k: int = 20,
+    temperature: float = 0.07,
+    classes: int | None = None,
+) -> np.ndarray:
+    """Class probabilities by the k most similar training rows.
+
+    With the cosine similarity s_i and n_c training rows of class c, p_c is proportional to the sum over those of the
+    k neighbours that are of class c of exp(s_i / temperature) / n_c: without n_c the largest class would win by its
+    number alone.
+
+    Args:
+        train_x: float [N, D].
+        train_y: int [N], classes 0 .. C-1.
+        test_x: float [M, D].
+        k: neighbours; all of them when there are fewer.
+        temperature: 0.07 as is common for kNN probes of self-supervised features.
+        classes: C where the last classes may lack in training; their probability is 0.
+
+    Returns:
+        float64 [M, C], rows sum to 1.
+    """
+    train, test = _unit(train_x), _unit(test_x)
+    k = min(k, len(train))
+    votes = np.eye(classes or train_y.max() + 1)[train_y] / np.bincount(train_y)[train_y][:, None]
+    probability = np.empty((len(test), votes.shape[1]))
+    for start in range(0, len(test), 1024):
+        similarity = test[start : start + 1024] @ train.T
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        near = np.take_along_axis(similarity, nearest, axis=1)
+        # Less the largest: the ratio stays, the exponential cannot overflow.
+        weight = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+        probability[start : start + 1024] = np.einsum("mk,mkc->mc", weight, votes[nearest])
+    return probability / probability.sum(axis=1, keepdims=True)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def balanced_weights(y: np.ndarray, clips: np.ndarray | None = None) -> np.ndarray:
+    """Row weights of mean 1: every class weighs the same, and inside a class every clip.
+
+    A clip of thirty frames is not ten times the evidence of a clip of three, since its frames are near copies;
+    weighing clips alike keeps a few long ones from deciding a boundary. Without `clips` each row is its own clip.
+    """
+    _, unit = np.unique(np.arange(len(y)) if clips is None else clips, return_inverse=True)
+    weight = 1.0 / np.bincount(unit)[unit]
+    weight /= np.bincount(y, weight)[y]
+    return weight / weight.mean()
+
+
+def linear_predict(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    train_groups: Sequence[str],
+    test_x: np.ndarray,
+    train_clips: np.ndarray | None = None,
+    folds: int = 5,
+    classes: int | None = None,
+) -> tuple[np.ndarray, float]:
+    """Class probabilities by standardised multinomial logistic regression, and the penalty that was chosen.
+
+    The inverse penalty C is the one of `PENALTIES` with the best balanced accuracy (rows weighted as in training)
+    over group-stratified folds of the training rows; of equally good ones the strongest penalty.
+
+    Args:
+        train_x: float [N, D].
+        train_y: int [N], classes 0 .. C-1.
+        train_groups: [N], never divided by a fold.
+        test_x: float [M, D].
+        train_clips: [N], see `balanced_weights`.
+        folds: for the choice of C; fewer where there are fewer groups.
+        classes: number of columns where the last classes may lack in training; their probability is 0.
+
+    Returns:
+        (float64 [M, C], C).
+    """
+    names = [str(group) for group in train_groups]
+    weight = balanced_weights(train_y, train_clips)
+    parts = grouped_folds(names, [str(label) for label in train_y], min(folds, len(set(names))), seed=0)
+    if min(len(set(train_y[fit])) for fit, _ in parts) < 2:
+        raise ValueError("a linear probe needs at least two classes with at least two groups each")
+
+    def right(c: float) -> float:
+        """Weighted share of the training rows that are predicted right while their fold is left out."""
+        hit = np.empty(len(train_y), bool)
+        for fit, held in parts:
+            probe = _fit_linear(train_x[fit], train_y[fit], weight[fit], c)
+            hit[held] = probe.predict(train_x[held]) == train_y[held]
+        return float(np.average(hit, weights=weight))
+
+    best = max(PENALTIES, key=right)  # max keeps the first of equals
+    probe = _fit_linear(train_x, train_y, weight, best)
+    probability = np.zeros((len(test_x), classes or train_y.max() + 1))
+    probability[:, probe.classes_] = probe.predict_proba(test_x)
+    return probability, best
+
+
+def _fit_linear(x: np.ndarray, y: np.ndarray, weight: np.ndarray, c: float) -> "Pipeline":
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+    except ImportError as error:
+        raise ImportError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'") from error
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
+    return probe.fit(np.asarray(x, np.float64), y, logisticregression__sample_weight=weight)
+
+
+def by_clip(
+    y: np.ndarray, probability: np.ndarray, clips: Sequence[str], groups: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From frames to clips: (label, mean probability over the clip's frames, group) of each clip."""
+    _, first, unit = np.unique(np.asarray(clips), return_index=True, return_inverse=True)
+    total = np.zeros((len(first), probability.shape[1]))
+    np.add.at(total, unit, probability)
+    return y[first], total / np.bincount(unit)[:, None], np.asarray(groups)[first]
+
+
+def scores(y: np.ndarray, probability: np.ndarray, clips: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Balanced accuracy, macro-F1 and macro one-against-the-rest AUROC, of frames and of clips.
+
+    Args:
+        y: int [N], the true class of each frame.
+        probability: float [N, C]; the prediction is the most probable class.
+        clips: [N]; all frames of a clip have one label. A clip is predicted by its mean probability.
+
+    Returns:
+        {"frame": {metric: value}, "clip": {metric: value}}, the metrics being `METRICS`.
+    """
+    levels = {"frame": (y, probability), "clip": by_clip(y, probability, clips, clips)[:2]}
+    return {
+        level: {
+            metric: float(value[0])
+            for metric, value in _resampled(truth, p, np.zeros(len(truth), int), np.ones((1, 1))).items()
+        }
+        for level, (truth, p) in levels.items()
+    }
+
+
+def bootstrap(
+    y: np.ndarray,
+    members: Sequence[np.ndarray],
+    groups: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """The metrics under resampling of whole groups with replacement.
+
+    Two models judged on the same rows with the same seed meet the same resamples, so the difference of their arrays
+    is the paired difference. A class that a resample lacks is left out of that resample's means over classes; where
+    fewer than two classes are left AUROC is nan, which `interval` passes over. With few groups of a class a
+    percentile interval is too narrow; it also says nothing about another hospital.
+
+    Args:
+        y: int [N].
+        members: predictions float [N, C] for the same rows, as of several seeds or repeats; metrics are averaged
+            over them inside each resample.
+        groups: [N].
+        resamples: number of resamples R.
+        seed: of the draw.
+
+    Returns:
+        {metric: float64 [R]}.
+    """
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    generator = np.random.default_rng(seed)
+    times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples).astype(float)
+    runs = [_resampled(y, probability, group, times) for probability in members]
+    return {metric: np.mean([run[metric] for run in runs], axis=0) for metric in METRICS}
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap samples."""
+    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled(
+    y: np.ndarray, probability: np.ndarray, group: np.ndarray, times: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The metrics when group g is taken times[r, g] times, for each r: {metric: [R]}.
+
+    All three are functions of sums over groups: of confusion counts, and for AUROC of the won pairs between the
+    rows of one group and of another. The sums are made once and a resample costs a matrix product.
+    """
+    classes, groups = probability.shape[1], times.shape[1]
+    predicted = probability.argmax(axis=1)
+    confusion = np.zeros((groups, classes, classes))
+    np.add.at(confusion, (group, y, predicted), 1)
+    table = np.tensordot(times, confusion, 1)  # [R, truth, prediction]
+    support, called, right = table.sum(2), table.sum(1), np.diagonal(table, axis1=1, axis2=2)
+    present = support > 0
+    others = support.sum(1, keepdims=True) - support
+    wins = np.stack(
+        [
+            np.einsum("rg,gh,rh->r", times, _won_pairs(probability[:, c], y == c, group, groups), times, optimize=True)
+            for c in range(classes)
+        ],
+        axis=1,
+    )
+    return {
+        "balanced_accuracy": _mean_over_classes(right, support, present),
+        "macro_f1": _mean_over_classes(2 * right, support + called, present),
+        "auroc": _mean_over_classes(wins, support * others, present & (others > 0)),
+    }
+
+
+def _mean_over_classes(numerator: np.ndarray, denominator: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Mean of the ratios [R, C] over the valid classes; nan where there is none."""
+    ratio = np.divide(numerator, denominator, out=np.zeros_like(denominator), where=valid)
+    return np.where(valid.any(1), ratio.sum(1) / np.maximum(valid.sum(1), 1), np.nan)
+
+
+def _won_pairs(score: np.ndarray, positive: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """[G, G]: pairs (positive row of group g, negative row of group h) with the higher score first, ties half."""
+    won = np.zeros((groups, groups))
+    negative, negative_group = score[~positive], group[~positive]
+    for g in np.unique(group[positive]):
+        mine = np.sort(score[positive & (group == g)])
+        above = len(mine) - np.searchsorted(mine, negative, "right")
+        level_or_above = len(mine) - np.searchsorted(mine, negative, "left")
+        won[g] = np.bincount(negative_group, (above + level_or_above) / 2, groups)
+    return won

@@ -1,0 +1,287 @@
+"""From `zoo.json` to timm's registry, and the name `usbackbones/<arch>.<tag>`.
+
+timm knows our models as `us<arch>.<tag>`, announced through its public functions only. Since 1.0.29 it refuses a
+name with a slash before any registry is asked, and offers no hook; `install` therefore replaces the one function
+that parses names. Other owners' names go to timm's own parser and stay refused.
+"""
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import (
+    DefaultCfg,
+    PretrainedCfg,
+    generate_default_cfgs,
+    is_model,
+    model_entrypoint,
+    register_model,
+    resolve_pretrained_cfg,
+)
+
+OWNER = "usbackbones/"
+_NAME = re.compile(r"(?P<arch>[a-z0-9_]+)\.(?P<tag>[A-Za-z0-9_-]+)")
+
+
+class ZooError(ValueError):
+    """An entry of a zoo file that cannot be used. The message names the entry and the field."""
+
+
+class UnknownModel(RuntimeError):
+    """A name that is not registered. A RuntimeError because that is what timm raises for its own names."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network was trained on: square gray images, one mean and std for every channel.
+
+    The defaults are those of a network without weights. `size` is in pixels, `mean` and `std` are in the 0..1 range
+    of pixel values, the other fields are timm's.
+    """
+
+    size: int = 224
+    mean: float = 0.5
+    std: float = 0.25
+    interpolation: str = "bilinear"
+    crop_mode: str = "squash"
+    crop_pct: float = 1.0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One released weight. `entry` is its whole entry in the zoo file, `folder` the folder of that file."""
+
+    name: str
+    arch: str
+    tag: str
+    sha256: str
+    hub_id: str
+    revision: str | None
+    licence: str
+    model_args: Mapping[str, Any]
+    input: Input
+    entry: Mapping[str, Any] = field(repr=False)
+    folder: Path | None = None
+
+    @property
+    def pinned_hub_id(self) -> str:
+        """The Hub repository in timm's notation, `<id>@<commit>` once it is published."""
+        return f"{self.hub_id}@{self.revision}" if self.revision else self.hub_id
+
+
+# timm looks for this dictionary in the module that an entrypoint names as its own: usbackbones/__init__.py imports it.
+default_cfgs: dict[str, DefaultCfg] = {}
+_weights: dict[str, Weight] = {}
+_default: list[str] = []  # the names that were registered as default, the newest last
+
+
+def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
+    """Make the weights of a zoo known to timm and to every function of this package.
+
+    A name that is registered already is replaced. Registering the same zoo twice changes nothing.
+
+    Args:
+        zoo: the content of a zoo file, or the path of one; beside the file at a path, `<name>/model.safetensors`
+            is looked for too, so a folder of private releases is used by this one call.
+
+    Returns:
+        The names of its weights, `<arch>.<tag>`.
+
+    Raises:
+        ZooError: if an entry is incomplete or names an architecture that this package has no entrypoint for. Then
+            none of the zoo is registered.
+    """
+    folder, content = None, zoo
+    if isinstance(content, str | Path):
+        folder = Path(content).resolve().parent
+        content = json.loads(Path(content).read_text(encoding="utf-8"))
+    new = {name: _parse(name, entry, folder) for name, entry in content["weights"].items()}
+    default = content["default"]
+    if default is not None and default not in new:
+        raise ZooError(f"the default is {default!r}, which is not among the weights: {', '.join(new) or 'none'}")
+    changed = {weight.arch for name, weight in new.items() if _weights.get(name) != weight}
+    _weights.update(new)
+    if default is not None and default != default_name():
+        _default.append(default)
+        changed.add(new[default].arch)
+    for arch in sorted(changed):
+        _announce(arch, model_entrypoint(f"us{arch}"))
+    return list(new)
+
+
+def _parse(name: str, entry: Mapping[str, Any], folder: Path | None) -> Weight:
+    """Check one entry of a zoo file."""
+    matched = _NAME.fullmatch(name)
+    if matched is None:
+        raise ZooError(f"{name!r} is not a name: <arch>.<tag>, the tag in letters, digits, _ and -")
+    try:
+        weight = Weight(
+            name=name,
+            sha256=entry["sha256"],
+            hub_id=entry["hub_id"],
+            revision=entry["revision"],
+            licence=entry["licences"]["weights"],
+            model_args=entry["model_args"],
+            input=Input(**entry["input"]),
+            entry=entry,
+            folder=folder,
+            **matched.groupdict(),
+        )
+    except KeyError as error:
+        raise ZooError(f"{name}: the entry has no {error}") from error
+    except TypeError as error:
+        raise ZooError(f"{name}: input: {error}") from error
+    if weight.arch not in architectures():
+        raise ZooError(f"{name}: no entrypoint for {weight.arch!r}; there is one for {', '.join(architectures())}")
+    if not re.fullmatch(r"[0-9a-f]{64}", weight.sha256):
+        raise ZooError(f"{name}: sha256 is {weight.sha256!r}, not 64 hex digits")
+    if weight.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", weight.revision):
+        raise ZooError(f"{name}: revision is {weight.revision!r}, neither null nor a 40-hex commit")
+    return weight
+
+
+def install(entrypoints: Mapping[str, Callable[..., Any]]) -> bool:
+    """Announce our entrypoints, named `us<arch>`, to timm and install the alias.
+
+    Returns:
+        True if `timm.create_model("usbackbones/...")` works with this timm; if not, a warning has said so.
+    """
+    for entrypoint in entrypoints.values():
+        _announce(entrypoint.__name__.removeprefix("us"), entrypoint)
+    installed = _install_alias()
+    if not installed:
+        warnings.warn(
+            f"timm {timm.__version__} has changed how it parses names, so timm.create_model('{OWNER}<arch>.<tag>') "
+            "does not work. Write timm.create_model('us<arch>.<tag>'), or install an earlier timm.",
+            stacklevel=3,
+        )
+    return installed
+
+
+def architectures() -> list[str]:
+    """Names, timm's own, of the architectures that have an entrypoint of ours."""
+    return [name.removeprefix("us") for name in timm.list_models(module="usbackbones")]
+
+
+def list_weights(pattern: str = "*") -> list[str]:
+    """Names of the registered weights, `<arch>.<tag>`, that match a shell pattern such as `resnet*`, sorted."""
+    return sorted(name for name in _weights if fnmatch(name, pattern))
+
+
+def weight(name: str) -> Weight:
+    """The registered weight of this name, `<arch>.<tag>`; of a bare `<arch>`, its default.
+
+    Raises:
+        UnknownModel: with the closest name and the list of all.
+    """
+    arch, _, tag = name.partition(".")
+    check(name)
+    found = find(arch, tag or default_cfgs[f"us{arch}"].tags[0])
+    if found is None:
+        raise UnknownModel(f"No weights are published for {arch}. {_what_exists()}")
+    return found
+
+
+def find(arch: str, tag: str | None) -> Weight | None:
+    """The weight of an architecture under a tag, or None."""
+    return _weights.get(f"{arch}.{tag}")
+
+
+def default_name() -> str | None:
+    """Name of the weight to use when nobody names one; None when there is none."""
+    return _default[-1] if _default else None
+
+
+def check(name: str) -> None:
+    """Refuse an `<arch>` or `<arch>.<tag>` that does not exist.
+
+    Raises:
+        UnknownModel: with the closest name and the list of all.
+    """
+    known = [*architectures(), *_weights]
+    if name not in known:
+        close = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean '{OWNER}{close[0]}'?" if close else ""
+        raise UnknownModel(f"Unknown model '{OWNER}{name}'.{hint} {_what_exists()}")
+
+
+def _what_exists() -> str:
+    return f"Weights: {', '.join(list_weights()) or 'none'}. Architectures: {', '.join(architectures())}."
+
+
+def _announce(arch: str, entrypoint: Callable[..., Any]) -> None:
+    """(Re-)register `us<arch>` with timm, with the weights known now."""
+    ours = entrypoint.__name__
+    weights = [weight for weight in _weights.values() if weight.arch == arch]
+    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {
+        f"{ours}.{weight.tag}{'*' if weight.name == default_name() else ''}": _cfg(arch, weight) for weight in weights
+    }
+    default_cfgs.update(generate_default_cfgs(cfgs or {ours: _cfg(arch, None)}))
+    with warnings.catch_warnings():
+        # Replacing our own registration is the purpose (a new weight, or a reload); somebody else's must be heard.
+        if is_model(ours) and model_entrypoint(ours).__module__ == entrypoint.__module__:
+            warnings.filterwarnings("ignore", message=f"Overwriting {ours} in registry")
+        register_model(entrypoint)
+
+
+def _cfg(arch: str, weight: Weight | None) -> PretrainedCfg:
+    """Describe a weight to timm. What belongs to the layers is copied from timm's own cfg of the architecture."""
+    layers = resolve_pretrained_cfg(arch)
+    seen = weight.input if weight else Input()
+    cfg = PretrainedCfg(
+        num_classes=0,
+        input_size=(3, seen.size, seen.size),
+        mean=(seen.mean,) * 3,
+        std=(seen.std,) * 3,
+        interpolation=seen.interpolation,
+        crop_mode=seen.crop_mode,
+        crop_pct=seen.crop_pct,
+        fixed_input_size=layers.fixed_input_size,
+        pool_size=layers.pool_size and tuple(n * seen.size // layers.input_size[-1] for n in layers.pool_size),
+        first_conv=layers.first_conv,
+        classifier=layers.classifier,
+    )
+    if weight is not None:
+        cfg.hf_hub_id = weight.pinned_hub_id
+        cfg.hf_hub_filename = "model.safetensors"
+        cfg.license = weight.licence
+    return cfg
+
+
+class _Alias:
+    """timm's `parse_model_name` for everybody else's names; ours become `us<arch>.<tag>`."""
+
+    def __init__(self, original: Callable[[str], tuple[str | None, str]]) -> None:
+        self.original = original
+
+    def __call__(self, model_name: str) -> tuple[str | None, str]:
+        if not model_name.startswith(OWNER):
+            return self.original(model_name)
+        name = model_name.removeprefix(OWNER)
+        check(name)
+        return None, f"us{name}"
+
+
+def _install_alias() -> bool:
+    """Put the alias where `timm.create_model` looks names up, and prove by a call that it is used."""
+    factory = sys.modules[timm.create_model.__module__]
+    current = getattr(factory, "parse_model_name", None)
+    if current is None:
+        return False
+    # A second installation (a reload) replaces the first one instead of wrapping it.
+    vars(factory)["parse_model_name"] = _Alias(getattr(current, "original", current))
+    try:
+        timm.create_model(f"{OWNER}?")
+    except UnknownModel:
+        return True
+    except (RuntimeError, ValueError):
+        pass
+    return False
