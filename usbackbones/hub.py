@@ -22,7 +22,7 @@ FOLDER_VARIABLE = "USBACKBONES_HUB"
 _PACKAGE = Path(__file__).resolve().parent
 # What a broken connection raises: OSError, or the base class of the HTTP library that this huggingface_hub uses
 # (requests, httpx or httpx2), which is the first base of its own HTTP error.
-_TRANSPORT_ERRORS = (OSError, HfHubHTTPError.__bases__[0])
+_TRANSPORT_ERRORS: tuple[type[BaseException], ...] = (OSError, HfHubHTTPError.__bases__[0])
 _verified: set[tuple[str, str, int, int]] = set()
 
 
@@ -86,8 +86,7 @@ def locate(
     if place is None and revision is None:
         looked = "; ".join(str(place.file) for place in places)
         raise WeightsNotFound(
-            f"{name} is not on the Hub yet and was not found here: {looked}. "
-            f"Set {FOLDER_VARIABLE} to a folder that holds {name}/{FILE}."
+            f"{name} is not on the Hub yet and was not found here: {looked}. Remedy: {_folder_remedy(name)}."
         )
     if place is None:
         place = _download(name, hub_id, str(revision), cache_dir)
@@ -121,7 +120,7 @@ def _download(name: str, hub_id: str, revision: str, cache_dir: str | Path | Non
     except LocalEntryNotFoundError as error:
         raise WeightsUnavailable(
             f"{where}: not in the cache, and the Hub was not reached ({_first_line(error)}). Connect, unset "
-            f"HF_HUB_OFFLINE, or set {FOLDER_VARIABLE} to a folder that holds {name}/{FILE}."
+            f"HF_HUB_OFFLINE, or {_folder_remedy(name)}."
         ) from error
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
@@ -132,13 +131,17 @@ def _download(name: str, hub_id: str, revision: str, cache_dir: str | Path | Non
             ) from error
         if status == 404:
             raise WeightsNotFound(
-                f"{where}: the Hub has no such repository, commit or file. Update usbackbones, or set "
-                f"{FOLDER_VARIABLE} to a folder that holds {name}/{FILE}."
+                f"{where}: the Hub has no such repository, commit or file. Update usbackbones, "
+                f"or {_folder_remedy(name)}."
             ) from error
         raise WeightsUnavailable(f"{where}: the Hub answered HTTP {status}. Try again later.") from error
     except _TRANSPORT_ERRORS as error:
         raise WeightsUnavailable(f"{where}: the download broke off ({_first_line(error)}). Try again.") from error
     return Place(file, "Delete it; the next call downloads it again.")
+
+
+def _folder_remedy(name: str) -> str:
+    return f"set {FOLDER_VARIABLE} to a folder that holds {name}/{FILE}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ and `model.pretrained_cfg` describes the model as built, so that timm's transfor
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import mean
 from typing import Any
 
 import torch
@@ -191,7 +191,7 @@ def _describe_as_built(model: nn.Module, file: Path | None, kwargs: Mapping[str,
     cfg["input_size"] = (channels, height, width)
     for statistic in ("mean", "std"):
         if len(cfg[statistic]) != channels:
-            cfg[statistic] = (fmean(cfg[statistic]),) * channels
+            cfg[statistic] = (mean(cfg[statistic]),) * channels
     if file is not None:
         cfg["file"] = str(file)
     vars(model).update(pretrained_cfg=cfg, default_cfg=cfg)

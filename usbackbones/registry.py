@@ -80,13 +80,14 @@ class Weight:
 # timm looks for this dictionary in the module that an entrypoint names as its own: usbackbones/__init__.py imports it.
 default_cfgs: dict[str, DefaultCfg] = {}
 _weights: dict[str, Weight] = {}
-_default: list[str] = []  # the names that were registered as default, the newest last
+_defaults: list[str] = []  # the default of each zoo, the newest last
 
 
 def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
     """Make the weights of a zoo known to timm and to every function of this package.
 
-    A name that is registered already is replaced. Registering the same zoo twice changes nothing.
+    A name that is registered already is replaced; the zoo's default, if it has one, becomes the default.
+    Registering the same zoo twice changes nothing.
 
     Args:
         zoo: the content of a zoo file, or the path of one; beside the file at a path, `<name>/model.safetensors`
@@ -107,12 +108,10 @@ def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
     default = content["default"]
     if default is not None and default not in new:
         raise ZooError(f"the default is {default!r}, which is not among the weights: {', '.join(new) or 'none'}")
-    changed = {weight.arch for name, weight in new.items() if _weights.get(name) != weight}
     _weights.update(new)
-    if default is not None and default != default_name():
-        _default.append(default)
-        changed.add(new[default].arch)
-    for arch in sorted(changed):
+    if default is not None and default not in _defaults:
+        _defaults.append(default)
+    for arch in sorted({weight.arch for weight in new.values()}):
         _announce(arch, model_entrypoint(f"us{arch}"))
     return list(new)
 
@@ -197,7 +196,7 @@ def find(arch: str, tag: str | None) -> Weight | None:
 
 def default_name() -> str | None:
     """Name of the weight to use when nobody names one; None when there is none."""
-    return _default[-1] if _default else None
+    return _defaults[-1] if _defaults else None
 
 
 def check(name: str) -> None:
@@ -221,9 +220,10 @@ def _announce(arch: str, entrypoint: Callable[..., Any]) -> None:
     """(Re-)register `us<arch>` with timm, with the weights known now."""
     ours = entrypoint.__name__
     weights = [weight for weight in _weights.values() if weight.arch == arch]
-    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {
-        f"{ours}.{weight.tag}{'*' if weight.name == default_name() else ''}": _cfg(arch, weight) for weight in weights
-    }
+    # To timm the first one is the default of the architecture: the newest default, or else the first of all.
+    rank = {name: position for position, name in enumerate(_defaults)}
+    weights.sort(key=lambda weight: rank.get(weight.name, -1), reverse=True)
+    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {f"{ours}.{w.tag}": _cfg(arch, w) for w in weights}
     default_cfgs.update(generate_default_cfgs(cfgs or {ours: _cfg(arch, None)}))
     with warnings.catch_warnings():
         # Replacing our own registration is the purpose (a new weight, or a reload); somebody else's must be heard.

@@ -1,0 +1,141 @@
+"""Fixtures that several test files share: the real data, and synthetic weights released in the real layout."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Before huggingface_hub is imported, which reads it once: no test asks the network for a weight.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.pop("USBACKBONES_HUB", None)
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import usbackbones
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data sets: $USBACKBONES_DATA, or shared/data beside the checkout."""
+    folder = Path(os.environ.get("USBACKBONES_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set USBACKBONES_DATA to their folder")
+    return folder
+
+
+def write_weight(folder: Path, name: str, tensors: dict[str, torch.Tensor] | bytes, **fields: Any) -> dict[str, Any]:
+    """Write `<folder>/<name>/model.safetensors` and return the zoo entry for it; `fields` replace its fields.
+
+    Bytes are written as they are: a released file that is no safetensors file.
+    """
+    file = folder / name / "model.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(tensors, bytes):
+        file.write_bytes(tensors)
+    else:
+        save_file(tensors, file)
+    arch, tag = name.split(".")
+    entry = {
+        "arch": arch,
+        "tag": tag,
+        "method": "synthetic",
+        "tier": "open",
+        "hub_id": f"usbackbones/{name}",
+        "revision": None,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "bytes": file.stat().st_size,
+        "num_features": 512,
+        "model_args": {},
+        "input": {
+            "size": 64,
+            "mean": 0.2,
+            "std": 0.25,
+            "interpolation": "bilinear",
+            "crop_mode": "squash",
+            "crop_pct": 1.0,
+        },
+        "licences": {"code": "Apache-2.0", "weights": "CC-BY-4.0", "data": ["CC BY 4.0"]},
+        "corpus": {},
+        "training": {},
+        "metrics": None,
+        "overlap": {},
+        "paper": {"title": "None", "url": "https://example.org"},
+    }
+    return entry | fields
+
+
+def random_tensors(arch: str, seed: int, **model_args: Any) -> dict[str, torch.Tensor]:
+    """Tensors of an untrained headless network as they are stored: fp16, norms fp32, running statistics not trivial."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tensors = timm.create_model(arch, num_classes=0, **model_args).state_dict()
+        for name, tensor in tensors.items():
+            if name.endswith(("running_mean", "running_var")):
+                tensors[name] = torch.rand_like(tensor) + 0.5
+    norms = ("bn", "norm", "downsample.1")
+    return {
+        name: tensor.half() if tensor.is_floating_point() and not any(norm in name for norm in norms) else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+@dataclass(frozen=True)
+class Published:
+    """Two synthetic weights, registered: a ResNet at 64 px, and a ViT at 96 px that pools by the average."""
+
+    folder: Path
+    zoo: dict[str, Any]
+    tensors: dict[str, dict[str, torch.Tensor]]
+    resnet: str = "resnet18.synthetic_open1"
+    vit: str = "vit_tiny_patch16_224.synthetic_open1"
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """A folder of releases with its zoo.json, known to timm for the rest of the session."""
+    folder = tmp_path_factory.mktemp("published")
+    vit_args = {"global_pool": "avg"}
+    tensors = {
+        Published.resnet: random_tensors("resnet18", 0),
+        Published.vit: random_tensors("vit_tiny_patch16_224", 1, img_size=96, **vit_args),
+    }
+    entries = {name: write_weight(folder, name, content) for name, content in tensors.items()}
+    entries[Published.vit] |= {"num_features": 192, "model_args": vit_args}
+    entries[Published.vit]["input"]["size"] = 96
+    # No default: the package's own stays what it is for every other test of the session.
+    zoo = {"organisation": "usbackbones", "default": None, "weights": entries}
+    (folder / "zoo.json").write_text(json.dumps(zoo))
+    usbackbones.register(folder / "zoo.json")
+    return Published(folder, zoo, tensors)
+
+
+def python(code: str, *paths: Path, **environment: str) -> str:
+    """Run code in a new interpreter with these folders and then the checkout on its path; return what it prints."""
+    path = os.pathsep.join(map(str, [*paths, REPOSITORY]))
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment, "PYTHONPATH": path},
+        cwd=paths[0] if paths else REPOSITORY,  # the first entry of the path of `python -c`
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def copy_package(folder: Path, weights: dict[str, Any]) -> None:
+    """Copy the package into a folder: these entries are its zoo, the last is its default, nothing is embedded."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    shutil.copytree(REPOSITORY / "usbackbones", folder / "usbackbones", ignore=ignore)
+    zoo = {"organisation": "usbackbones", "default": next(reversed(weights), None), "weights": weights}
+    (folder / "usbackbones" / "zoo.json").write_text(json.dumps(zoo))
