@@ -1,5 +1,6 @@
 """Render a weight's model card from its entry in zoo.json; the card says nothing that the entry does not."""
 
+import re
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -8,6 +9,29 @@ from huggingface_hub import ModelCardData
 def render_card(name: str, entry: dict[str, Any]) -> str:
     """README.md of a weight's folder: the Hub's metadata block, then the card."""
     return f"---\n{_metadata(entry).to_yaml()}\n---\n\n{_body(name, entry)}"
+
+
+def render_readme(text: str, zoo: dict[str, Any]) -> str:
+    """The project's README with its list of weights and its table made anew between their markers."""
+    weights = ["| name | method | input | features | weights' licence | MB |", "|---|---|---|---|---|---|"]
+    tables = []
+    for name, entry in zoo["weights"].items():
+        given = entry["input"]
+        weights.append(
+            f"| [`{name}`](model_cards/{name}/README.md) | {entry['paper']['title']} | {given['size']} px, mean "
+            f"{given['mean']}, std {given['std']} | {entry['num_features']} | {entry['licences']['weights']} "
+            f"| {entry['bytes'] / 1e6:.1f} |"
+        )
+        tables.append(f"### {name}\n\n{_metrics(entry['metrics'])}")
+    text = _between(text, "weights", "\n".join(weights))
+    return _between(text, "table", "\n\n".join(tables))
+
+
+def _between(text: str, marker: str, content: str) -> str:
+    pattern = re.compile(rf"(<!-- {marker}:[^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"README.md has lost its marker <!-- {marker}: ... -->; put it back where the {marker} belong")
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
 
 
 def _metadata(entry: dict[str, Any]) -> ModelCardData:

@@ -2,7 +2,8 @@
 
 Three equal channels because every image pipeline has three; since mean and std are the same for all of them,
 `in_chans=1`, which sums the first convolution over its channels, gives the network that was trained. Half precision
-halves the file; norms stay float32, since a running variance of a dead channel is too small for fp16.
+halves the file. Norms stay float32, since a running variance of a dead channel is too small for fp16; so does the
+first convolution, since timm would round its sum to the stored type and the channels would differ by 1e-4.
 """
 
 import json
@@ -39,14 +40,14 @@ def backbone_of_run(run: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:
-    """The tensors of the file: first convolution on three channels, fp16 but for norms and counters.
+    """The tensors of the file: first convolution on three channels, fp16 but for it, norms and counters.
 
     Raises:
         ValueError: naming a tensor that is not finite, or that fp16 cannot hold.
     """
     config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
     first = config["first_conv"] + ".weight"
-    norms = {
+    wide_ones = {first} | {
         f"{name}.{key}"
         for name, module in backbone.named_modules()
         if "norm" in type(module).__name__.lower()
@@ -55,7 +56,7 @@ def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:
     tensors = {}
     for key, value in backbone.state_dict().items():
         wide = value.repeat(1, 3, 1, 1) / 3 if key == first else value
-        stored = wide.half() if wide.is_floating_point() and key not in norms else wide
+        stored = wide.half() if wide.is_floating_point() and key not in wide_ones else wide
         if not torch.isfinite(value).all():
             raise ValueError(f"{key} holds NaN or infinity: the run diverged, and is not released")
         if not torch.isfinite(stored).all():

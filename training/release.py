@@ -3,7 +3,7 @@
     python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_nc1    a folder in model_cards/, a zoo entry
     python -m training.release metrics resnet18.uscl_nc1 results.json         the probe table into the entry
     python -m training.release embed resnet18.uscl_nc1                        make it the weight inside the package
-    python -m training.release render                                         every card anew from zoo.json
+    python -m training.release render                                         cards and README lists anew from the zoo
 
 `add` refuses a weight that is not finite, that has seen a locked test group, whose data have no licence for it, or
 that does not give the run's features after it went through the file.
@@ -12,26 +12,27 @@ that does not give the run's features after it went through the file.
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import timm
 import torch
 import tyro
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from training.benchmark.lock import SPLITS, locked_split
-from training.card import render_card
+from training.card import render_card, render_readme
 from training.data.corpus import WEIGHTS_LICENCE, CorpusError, tier_of_all
 from training.published import backbone_of_run, published_tensors, read_json, timm_config
-from training.recipes import PAPERS
 from usbackbones.files import atomic_write
 from usbackbones.phantom import phantom_clip
 
 ROOT = Path(__file__).parent.parent
 ZOO = ROOT / "usbackbones" / "zoo.json"
 CARDS = ROOT / "model_cards"
+README = ROOT / "README.md"
 EMBEDDED = ROOT / "usbackbones" / "weights"
 
 
@@ -60,31 +61,24 @@ def add(
     name = f"{recipe['arch']}.{tag}"
     refuse_overlap(corpus)
     tier = tier_of_all(corpus["licences"])
-    if not tag.startswith(f"{recipe['name']}_{tier}"):
-        raise ReleaseError(f"tag {tag!r} of a {recipe['name']} run on {tier} data must begin {recipe['name']}_{tier}")
-    tensors = published_tensors(backbone)
-    folder = cards / name
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "model.safetensors"
-    temporary = folder / ".model.safetensors.part"
-    save_file(tensors, temporary, metadata={"format": "pt", "name": name})
-    temporary.chmod(0o644)
-    temporary.replace(weights)
-    method, augment = recipe["method"], recipe["augment"]
+    method = recipe["method"]
+    if not tag.startswith(f"{method['name']}_{tier}"):
+        raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
+    content = save(published_tensors(backbone), metadata={"format": "pt", "name": name})
     label_weight = method.get("label_weight", 0)
     entry = {
         "arch": recipe["arch"],
         "tag": tag,
-        "method": recipe["name"],
+        "method": method["name"],
         "tier": tier,
         "hub_id": f"usbackbones/{name}",
         "revision": None,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "bytes": weights.stat().st_size,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
         "num_features": backbone.num_features,
         "model_args": recipe["model_args"],
         "input": {
-            "size": augment["size"],
+            "size": recipe["augment"]["size"],
             "mean": recipe["mean"],
             "std": recipe["std"],
             "interpolation": "bilinear",
@@ -94,7 +88,7 @@ def add(
         "licences": {"code": "Apache-2.0", "weights": WEIGHTS_LICENCE[tier], "data": corpus["licences"]},
         "corpus": corpus,
         "training": {
-            "recipe": {key: value for key, value in recipe.items() if key not in ("name", "model_args")},
+            "recipe": recipe,
             "batch": summary["batch"],
             "steps": summary["steps"],
             "views": summary["views"],
@@ -107,18 +101,23 @@ def add(
             "environment": summary["environment"],
         },
         "overlap": {"locked_test_groups": 0},
-        "paper": PAPERS[recipe["name"]],
+        "paper": method["paper"],
         "metrics": None,
     }
-    content = read_json(zoo)
-    content["weights"][name] = entry
-    with atomic_write(folder / "config.json", "w") as stream:
-        json.dump(timm_config(name, entry, backbone), stream, indent=1)
-        stream.write("\n")
-    check_parity(folder, backbone, recipe)
-    _write_zoo(content, zoo)
+    cards.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cards, prefix=f".{name}.") as temporary:
+        staged = Path(temporary)
+        (staged / "model.safetensors").write_bytes(content)
+        (staged / "config.json").write_text(json.dumps(timm_config(name, entry, backbone), indent=1) + "\n")
+        check_parity(staged, backbone, recipe)
+        (cards / name).mkdir(exist_ok=True)
+        for file in staged.iterdir():
+            file.replace(cards / name / file.name)
+    whole = read_json(zoo)
+    whole["weights"][name] = entry
+    _write_zoo(whole, zoo)
     render(zoo, cards)
-    print(f"{folder}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
+    print(f"{cards / name}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
 
 
 def refuse_overlap(corpus: dict[str, Any]) -> None:
@@ -186,8 +185,13 @@ def embed(
 
 
 def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
-    """Write every card anew from the zoo."""
-    for name, entry in read_json(zoo)["weights"].items():
+    """Write every card anew from the zoo, and for the project's own zoo the lists in its README."""
+    content = read_json(zoo)
+    if zoo == ZOO:
+        text = render_readme(README.read_text(encoding="utf-8"), content)
+        with atomic_write(README, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    for name, entry in content["weights"].items():
         with atomic_write(cards / name / "README.md", "w", encoding="utf-8") as stream:
             stream.write(render_card(name, entry))
 
