@@ -127,20 +127,22 @@ def test_the_arrows_of_training_hold():
             }
         if name.startswith("training.methods."):
             assert not targets & {"training.engine", "training.pretrain", "training.recipes", "training.release"}, name
-        if name in ("training.losses", "training.heads"):
+        if name == "training.losses":
+            assert targets <= {"training.distributed"}
+        if name in ("training.heads", "training.distributed"):
             assert not targets, name
 
 
 @pytest.fixture(scope="module")
 def cost() -> dict:
-    """What `import usbackbones` adds to `import timm`: seconds, and the top-level names of new modules."""
+    """What `import usbackbones` adds to `import timm`: seconds of CPU time, and the top-level names of new modules."""
     code = """
 import json, sys, time
 import timm
 before = set(sys.modules)
-start = time.perf_counter()
+start = time.process_time()
 import usbackbones
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 print(json.dumps({"seconds": seconds, "new": sorted(set(sys.modules) - before)}))
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -148,8 +150,8 @@ print(json.dumps({"seconds": seconds, "new": sorted(set(sys.modules) - before)})
 
 
 def test_importing_costs_little_more_than_timm(cost):
-    # About 0.015 s on an idle core; the bound leaves room for a busy machine.
-    assert cost["seconds"] < 0.25
+    # About 0.015 s of CPU time; the bound leaves room for a slow machine.
+    assert cost["seconds"] < 0.1
 
 
 def test_importing_loads_nothing_that_only_some_need(cost):

@@ -5,6 +5,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from training.benchmark.lung import markdown
+
 
 def render_card(name: str, entry: dict[str, Any]) -> str:
     """README.md of a weight's folder: the Hub's metadata block, then the card."""
@@ -110,6 +112,4 @@ def _body(name: str, entry: dict[str, Any]) -> str:
 def _metrics(metrics: dict[str, Any] | None) -> str:
     if metrics is None:
         return "Not measured yet."
-    return "\n\n".join(
-        f"{result['markdown']}\n\nReprinted by\n\n```\n{result['command']}\n```" for result in metrics.values()
-    )
+    return "\n\n".join(markdown(report) for report in metrics.values())

@@ -135,7 +135,8 @@ def _account(
         ValueError: it is, but `kwargs` ask for other layers.
     """
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    released = _layers(cfg, weight.model_args)
+    # The caller may have overlaid another size; the file has the one it was trained at.
+    released = _layers(replace(cfg, input_size=(3, weight.input.size, weight.input.size)), weight.model_args)
     if found != released:
         faults = {
             "missing": released.keys() - found.keys(),

@@ -7,7 +7,7 @@ resample groups (patients), never frames.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """The values of C that a linear probe chooses from, strongest penalty first."""
 
+Ids = Sequence[str] | np.ndarray
+"""One name a row, of the clip or of the group that the row belongs to."""
+
 METRICS = ("balanced_accuracy", "macro_f1", "auroc")
 
 
-def embed(
-    model: nn.Module, frames: Iterable[np.ndarray], batch_size: int = 32, bf16: bool = False
-) -> np.ndarray:
+def embed(model: nn.Module, frames: Iterable[np.ndarray], batch_size: int = 32, bf16: bool = False) -> np.ndarray:
     """Pooled features of gray frames; a classifier that the model may have is not used.
 
     The frames are prepared as the model was trained (`usbackbones.transforms.transforms`) and run on the device that
@@ -42,6 +43,7 @@ def embed(
     Returns:
         float32 [N, D].
     """
+    network: Any = model  # timm's methods are no part of nn.Module's type
     prepare = transforms(model)
     device = next(model.parameters()).device
     training = [module for module in model.modules() if module.training]
@@ -52,8 +54,8 @@ def embed(
             for batch in _batches(frames, batch_size):
                 images = torch.stack([prepare(frame) for frame in batch]).to(device)
                 # channels_last is what convolutions are fastest in; to a ViT it makes no difference.
-                features = model.forward_features(images.contiguous(memory_format=torch.channels_last))
-                rows.append(model.forward_head(features, pre_logits=True).float().cpu().numpy())
+                features = network.forward_features(images.contiguous(memory_format=torch.channels_last))
+                rows.append(network.forward_head(features, pre_logits=True).float().cpu().numpy())
     finally:
         for module in training:
             module.training = True
@@ -78,9 +80,10 @@ def knn_predict(
 ) -> np.ndarray:
     """Class probabilities by the k most similar training rows.
 
-    With the cosine similarity s_i and n_c training rows of class c, p_c is proportional to the sum over those of the
-    k neighbours that are of class c of exp(s_i / temperature) / n_c: without n_c the largest class would win by its
-    number alone.
+    Similarity s_i is the cosine after the mean of the training rows is taken off: what follows a ReLU shares one
+    large direction, next to which all cosines are about 1, and most so in an untrained network, which would make it
+    look worse than it is. With n_c training rows of class c, p_c is proportional to the sum, over the neighbours of
+    class c, of exp(s_i / temperature) / n_c; without n_c the largest class would win by its number alone.
 
     Args:
         train_x: float [N, D].
@@ -93,7 +96,8 @@ def knn_predict(
     Returns:
         float64 [M, C], rows sum to 1.
     """
-    train, test = _unit(train_x), _unit(test_x)
+    mean = train_x.mean(axis=0, dtype=np.float64)
+    train, test = _unit(train_x - mean), _unit(test_x - mean)
     k = min(k, len(train))
     votes = np.eye(classes or train_y.max() + 1)[train_y] / np.bincount(train_y)[train_y][:, None]
     probability = np.empty((len(test), votes.shape[1]))
@@ -108,11 +112,10 @@ def knn_predict(
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float64)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def balanced_weights(y: np.ndarray, clips: np.ndarray | None = None) -> np.ndarray:
+def balanced_weights(y: np.ndarray, clips: Ids | None = None) -> np.ndarray:
     """Row weights of mean 1: every class weighs the same, and inside a class every clip.
 
     A clip of thirty frames is not ten times the evidence of a clip of three, since its frames are near copies;
@@ -127,9 +130,9 @@ def balanced_weights(y: np.ndarray, clips: np.ndarray | None = None) -> np.ndarr
 def linear_predict(
     train_x: np.ndarray,
     train_y: np.ndarray,
-    train_groups: Sequence[str],
+    train_groups: Ids,
     test_x: np.ndarray,
-    train_clips: np.ndarray | None = None,
+    train_clips: Ids | None = None,
     folds: int = 5,
     classes: int | None = None,
 ) -> tuple[np.ndarray, float]:
@@ -150,40 +153,41 @@ def linear_predict(
     Returns:
         (float64 [M, C], C).
     """
+    x = np.asarray(train_x, np.float64)
     names = [str(group) for group in train_groups]
     weight = balanced_weights(train_y, train_clips)
     parts = grouped_folds(names, [str(label) for label in train_y], min(folds, len(set(names))), seed=0)
     if min(len(set(train_y[fit])) for fit, _ in parts) < 2:
         raise ValueError("a linear probe needs at least two classes with at least two groups each")
 
-    def right(c: float) -> float:
-        """Weighted share of the training rows that are predicted right while their fold is left out."""
-        hit = np.empty(len(train_y), bool)
-        for fit, held in parts:
-            probe = _fit_linear(train_x[fit], train_y[fit], weight[fit], c)
-            hit[held] = probe.predict(train_x[held]) == train_y[held]
-        return float(np.average(hit, weights=weight))
+    hit = np.empty((len(PENALTIES), len(train_y)), bool)
+    for fit, held in parts:
+        probe = _linear_probe()
+        for c, row in zip(PENALTIES, hit, strict=True):
+            probe.set_params(logisticregression__C=c)  # starts from the solution of the stronger penalty
+            probe.fit(x[fit], train_y[fit], logisticregression__sample_weight=weight[fit])
+            row[held] = probe.predict(x[held]) == train_y[held]
+    best = PENALTIES[int(np.argmax(hit @ weight))]  # argmax takes the first of equals
 
-    best = max(PENALTIES, key=right)  # max keeps the first of equals
-    probe = _fit_linear(train_x, train_y, weight, best)
+    probe = _linear_probe().set_params(logisticregression__C=best)
+    probe.fit(x, train_y, logisticregression__sample_weight=weight)
     probability = np.zeros((len(test_x), classes or train_y.max() + 1))
-    probability[:, probe.classes_] = probe.predict_proba(test_x)
+    probability[:, probe.classes_] = probe.predict_proba(np.asarray(test_x, np.float64))
     return probability, best
 
 
-def _fit_linear(x: np.ndarray, y: np.ndarray, weight: np.ndarray, c: float) -> "Pipeline":
+def _linear_probe() -> "Pipeline":
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
         raise ImportError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'") from error
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
-    return probe.fit(np.asarray(x, np.float64), y, logisticregression__sample_weight=weight)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, warm_start=True))
 
 
 def by_clip(
-    y: np.ndarray, probability: np.ndarray, clips: Sequence[str], groups: Sequence[str]
+    y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """From frames to clips: (label, mean probability over the clip's frames, group) of each clip."""
     _, first, unit = np.unique(np.asarray(clips), return_index=True, return_inverse=True)
@@ -192,7 +196,7 @@ def by_clip(
     return y[first], total / np.bincount(unit)[:, None], np.asarray(groups)[first]
 
 
-def scores(y: np.ndarray, probability: np.ndarray, clips: Sequence[str]) -> dict[str, dict[str, float]]:
+def scores(y: np.ndarray, probability: np.ndarray, clips: Ids) -> dict[str, dict[str, float]]:
     """Balanced accuracy, macro-F1 and macro one-against-the-rest AUROC, of frames and of clips.
 
     Args:
@@ -216,7 +220,7 @@ def scores(y: np.ndarray, probability: np.ndarray, clips: Sequence[str]) -> dict
 def bootstrap(
     y: np.ndarray,
     members: Sequence[np.ndarray],
-    groups: Sequence[str],
+    groups: Ids,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -251,9 +255,7 @@ def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resampled(
-    y: np.ndarray, probability: np.ndarray, group: np.ndarray, times: np.ndarray
-) -> dict[str, np.ndarray]:
+def _resampled(y: np.ndarray, probability: np.ndarray, group: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
     """The metrics when group g is taken times[r, g] times, for each r: {metric: [R]}.
 
     All three are functions of sums over groups: of confusion counts, and for AUROC of the won pairs between the

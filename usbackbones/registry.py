@@ -97,22 +97,25 @@ def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
         The names of its weights, `<arch>.<tag>`.
 
     Raises:
-        ZooError: if an entry is incomplete or names an architecture that this package has no entrypoint for. Then
-            none of the zoo is registered.
+        ZooError: if it is no zoo, or an entry is incomplete or names an architecture that this package has no
+            entrypoint for. Then none of it is registered.
     """
     folder, content = None, zoo
-    if isinstance(content, str | Path):
-        folder = Path(content).resolve().parent
-        content = json.loads(Path(content).read_text(encoding="utf-8"))
-    new = {name: _parse(name, entry, folder) for name, entry in content["weights"].items()}
-    default = content["default"]
+    try:
+        if isinstance(content, str | Path):
+            folder = Path(content).resolve().parent
+            content = json.loads(Path(content).read_text(encoding="utf-8"))
+        entries, default = content["weights"], content["default"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ZooError(f"{zoo} is not a zoo, which is JSON with 'weights' and 'default': {error}") from error
+    new = {name: _parse(name, entry, folder) for name, entry in entries.items()}
     if default is not None and default not in new:
         raise ZooError(f"the default is {default!r}, which is not among the weights: {', '.join(new) or 'none'}")
     _weights.update(new)
     if default is not None and default not in _defaults:
         _defaults.append(default)
     for arch in sorted({weight.arch for weight in new.values()}):
-        _announce(arch, model_entrypoint(f"us{arch}"))
+        _announce(model_entrypoint(f"us{arch}"))
     return list(new)
 
 
@@ -154,7 +157,7 @@ def install(entrypoints: Mapping[str, Callable[..., Any]]) -> bool:
         True if `timm.create_model("usbackbones/...")` works with this timm; if not, a warning has said so.
     """
     for entrypoint in entrypoints.values():
-        _announce(entrypoint.__name__.removeprefix("us"), entrypoint)
+        _announce(entrypoint)
     installed = _install_alias()
     if not installed:
         warnings.warn(
@@ -216,9 +219,10 @@ def _what_exists() -> str:
     return f"Weights: {', '.join(list_weights()) or 'none'}. Architectures: {', '.join(architectures())}."
 
 
-def _announce(arch: str, entrypoint: Callable[..., Any]) -> None:
-    """(Re-)register `us<arch>` with timm, with the weights known now."""
+def _announce(entrypoint: Callable[..., Any]) -> None:
+    """(Re-)register an entrypoint with timm, with the weights known now."""
     ours = entrypoint.__name__
+    arch = ours.removeprefix("us")
     weights = [weight for weight in _weights.values() if weight.arch == arch]
     # To timm the first one is the default of the architecture: the newest default, or else the first of all.
     rank = {name: position for position, name in enumerate(_defaults)}

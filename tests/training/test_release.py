@@ -144,10 +144,12 @@ def test_metrics_and_embedding(run, places, tmp_path):
     add(run, "uscl_open1", **places)
     (name,) = json.loads(places["zoo"].read_text())["weights"]
     results = tmp_path / "results.json"
-    results.write_text(json.dumps({"markdown": "| a table |", "command": "python -m training.benchmark.lung x"}))
+    committed = json.loads(ZOO.read_text())
+    report = committed["weights"][committed["default"]]["metrics"]["pocus_lung"]
+    results.write_text(json.dumps(report))
     metrics(name, results, **places)
     card = (places["cards"] / name / "README.md").read_text()
-    assert "| a table |" in card and "Not measured yet" not in card
+    assert report["command"] in card and "Not measured yet" not in card
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "old.tag.safetensors").write_bytes(b"")
     embed(name, weights=tmp_path / "weights", **places)

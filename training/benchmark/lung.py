@@ -2,20 +2,22 @@
 
     python -m training.benchmark.lung usbackbones/resnet18.TAG random:resnet18 --data FOLDER
 
-A MODEL is `usbackbones/ARCH.TAG`, `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`, the mean over
-several random initialisations. The default judges on the locked test part: the probes are fitted on the pretraining
-part, their penalty is chosen inside it, and the test labels are read once, by the scores. Choices of any other kind
-(a recipe, a length, a resolution) are made with `--part inner`, which cross-validates inside the pretraining part and
-never opens a test clip.
+A MODEL is `usbackbones/ARCH.TAG`, `run:FOLDER` of training.pretrain, `local-dir:FOLDER`, any name that timm knows, or
+`random:ARCH`, the mean over several random initialisations. The default judges on the locked test part: the probes are fitted on the pretraining
+part, their penalty is chosen inside it, and the test labels are read once, by the scores. Every other choice is made
+with `--part inner`, which cross-validates inside the pretraining part and never opens a test clip. A backbone that was
+pretrained on those very clips looks too good there; to choose a recipe, pretrain without some groups and judge on
+`task.holding_out(groups)`.
 """
 
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,6 +29,7 @@ from torch import nn
 from tqdm import tqdm
 
 from training.benchmark.tasks import Part, Task, lung_task
+from training.published import backbone_of_run
 from usbackbones.files import atomic_write
 from usbackbones.probe import METRICS, bootstrap, by_clip, embed, interval, knn_predict, linear_predict, scores
 from usbackbones.splits import grouped_folds
@@ -34,6 +37,7 @@ from usbackbones.splits import grouped_folds
 PROBES = ("knn", "linear")
 LEVELS = ("frame", "clip")
 RANDOM = "random:"
+RUN = "run:"
 
 # How frames reach a random network when no pretrained one stands beside it to take this from.
 PLAIN_INPUT: dict[str, Any] = {
@@ -62,7 +66,7 @@ class Protocol:
 
     part: Literal["inner", "test"] = "inner"
     folds: int = 5
-    repeats: int = 4
+    repeats: int = 3
     resamples: int = 2000
     seed: int = 0
     bf16: bool = False
@@ -84,7 +88,7 @@ class Predictions:
 def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol) -> Predictions:
     """Fit the probes on the frozen features of each network and predict the judged part.
 
-    This function is the guard: of the locked part it is handed the frames alone.
+    Here is the guard: of the locked part nothing but the frames is read, and each is only ever predicted.
     """
     out = Predictions({probe: [] for probe in PROBES}, [])
     known = task.pretrain
@@ -137,7 +141,7 @@ def judge(
             entry: dict[str, Any] = _numbers(members, samples) | {"members": members}
             if other:
                 values, drawn = other[level, metric]
-                entry["difference"] = _numbers([np.mean(members) - np.mean(values)], samples - drawn)
+                entry["difference"] = _numbers([float(np.mean(members) - np.mean(values))], samples - drawn)
             row[probe][level][metric] = entry
     return row
 
@@ -176,9 +180,10 @@ def evaluate_backbone(
 
     Args:
         models: a network, or several that count as one row (seeds).
-        task: as from `training.benchmark.tasks.lung_task`.
-        part: "inner" for every choice; "test" once, at the end.
-        reference: predictions to take the paired difference to, as of `random_networks`.
+        task: as from `training.benchmark.tasks.lung_task`; for a backbone whose pretraining left some groups out,
+            `task.holding_out(groups)` with part="test".
+        part: "inner" for every choice; "test" of the whole task once, at the end.
+        reference: what `predict` returns for the networks to take the paired difference to, as `random_networks`.
         protocol: further fields of `Protocol`.
 
     Returns:
@@ -189,37 +194,76 @@ def evaluate_backbone(
     return judge(predict(nets, task, chosen), task, chosen, reference)
 
 
-def random_networks(arch: str, seeds: int = 5, **input_cfg: Any) -> Iterator[nn.Module]:
-    """Networks of one architecture as they are before any training, seeds 0, 1, ...; one at a time.
+def random_networks(arch: str, seeds: int = 5, **input_cfg: Any) -> list[nn.Module]:
+    """Networks of one architecture before any training, seeds 0, 1, ...
+
+    timm starts a ResNet with every residual branch scaled by zero, which leaves little more than its stem and is an
+    easy row to beat. Here such norms are set to one, so that the whole untrained network takes part.
 
     Args:
         arch: timm's name.
         seeds: how many.
         input_cfg: fields of a timm pretrained_cfg; what is not given is taken from `PLAIN_INPUT`.
     """
+    networks = []
     for seed in range(seeds):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = timm.create_model(arch, pretrained=False, num_classes=0)
-        yield with_input(model, **(PLAIN_INPUT | input_cfg))
+            network = timm.create_model(arch, pretrained=False, num_classes=0)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+                nn.init.ones_(module.weight)
+        networks.append(with_input(network, **(PLAIN_INPUT | input_cfg)))
+    return networks
 
 
 def with_input(model: nn.Module, **input_cfg: Any) -> nn.Module:
     """The model with other input settings (fields of a timm pretrained_cfg) for its transform to follow."""
-    model.pretrained_cfg = model.pretrained_cfg | input_cfg
-    if "input_size" in input_cfg and hasattr(model, "set_input_size"):
-        model.set_input_size(img_size=input_cfg["input_size"][-1])
+    network: Any = model
+    network.pretrained_cfg = network.pretrained_cfg | input_cfg
+    if "input_size" in input_cfg and hasattr(network, "set_input_size"):
+        network.set_input_size(img_size=input_cfg["input_size"][-1])
     return model
 
 
-def pretrained_network(name: str) -> nn.Module | str:
-    """A pretrained network, or why it cannot be had: only names that must be fetched from elsewhere may fail."""
-    try:
+def rows_of_networks(names: Iterable[str], size: int | None, seeds: int) -> dict[str, list[nn.Module] | str]:
+    """The networks of each row, or why a row cannot be run: weights of others that cannot be fetched.
+
+    Random networks are given the input settings of the first pretrained one, so that only the weights differ.
+    """
+    resized = {"input_size": (3, size, size)} if size else {}
+    rows: dict[str, list[nn.Module] | str] = dict.fromkeys(names, "")
+    like: dict[str, Any] = {}
+    for name in (name for name in rows if not name.startswith(RANDOM)):
+        try:
+            network: Any = _pretrained(name)
+        except OSError as error:
+            if name.startswith(("local-dir:", "usbackbones/")):
+                raise
+            rows[name] = " ".join(str(error).split())
+            continue
+        rows[name] = [with_input(network, **resized)]
+        like = like or {key: network.pretrained_cfg[key] for key in PLAIN_INPUT}
+    for name in (name for name in rows if name.startswith(RANDOM)):
+        rows[name] = random_networks(name.removeprefix(RANDOM), seeds, **(like | resized))
+    return rows
+
+
+def _pretrained(name: str) -> nn.Module:
+    """The network of a row that is not random.
+
+    Raises:
+        OSError: if its weights cannot be had here.
+    """
+    if not name.startswith(RUN):
         return timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0)
-    except OSError as error:
-        if name.startswith(("local-dir:", "usbackbones/")):
-            raise
-        return " ".join(str(error).split())
+    if not Path(name.removeprefix(RUN), "summary.json").is_file():
+        raise FileNotFoundError(f"{name.removeprefix(RUN)} holds no finished run: make it with training.pretrain")
+    backbone, recipe = backbone_of_run(Path(name.removeprefix(RUN)))
+    size = recipe["augment"]["size"]
+    return with_input(
+        backbone, **PLAIN_INPUT | {"input_size": (1, size, size), "mean": (recipe["mean"],), "std": (recipe["std"],)}
+    )
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -231,7 +275,8 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     for row in report["rows"]:
         if "not_run" in row:
-            lines.append(f"| {row['model']} | not run: `{row['command']}` | | | | | | |")
+            why = shorten(row["not_run"], 100, placeholder=" ...")
+            lines.append(f"| {row['model']} | not run ({why}): `{row['command']}` | | | | | | |")
             continue
         for probe in PROBES:
             levels = row["results"][probe]
@@ -242,8 +287,10 @@ def markdown(report: dict[str, Any]) -> str:
         side: f"{n['clips']} clips of {n['groups']} groups ({n['frames']} frames)"
         for side, n in report["counts"].items()
     }
-    on = f"fitted on {counts['pretrain']}, judged on the locked {counts['test']}" if "test" in counts else (
-        f"cross-validated on {counts['pretrain']}, no test clip opened"
+    on = (
+        f"fitted on {counts['pretrain']}, judged on the locked {counts['test']}"
+        if "test" in counts
+        else (f"cross-validated on {counts['pretrain']}, no test clip opened")
     )
     lines += ["", f"{report['task']}: {on}. Brackets: 95 % bootstrap over groups.", f"`{report['command']}`"]
     return "\n".join(lines)
@@ -266,7 +313,7 @@ def main(
     """Print the probe table of the lung task.
 
     Args:
-        models: usbackbones/ARCH.TAG, local-dir:FOLDER, any timm name, or random:ARCH.
+        models: usbackbones/ARCH.TAG, run:FOLDER of training.pretrain, local-dir:FOLDER, any timm name, or random:ARCH.
         data: folder that holds pocus_lung/.
         part: judge on the locked test groups, or cross-validate without them to make a choice.
         size: side of every network's input in pixels; by default each pretrained network's own. Random networks
@@ -276,36 +323,37 @@ def main(
         cache: folder for decoded frames.
         bf16: compute features in bfloat16.
     """
+    command = ["python", "-m", "training.benchmark.lung"]
     protocol = Protocol(part=part, bf16=bf16)
-    resized = {"input_size": (3, size, size)} if size else {}
     try:
         task = lung_task(data, cache)
         counts = {"pretrain": task.pretrain.counts()} | ({"test": task.test.counts()} if part == "test" else {})
-        nets = {name: pretrained_network(name) for name in models if not name.startswith(RANDOM)}
+        networks = rows_of_networks(models, size, seeds)
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error
-    pretrained = {name: with_input(net, **resized) for name, net in nets.items() if isinstance(net, nn.Module)}
-    like = next((net.pretrained_cfg for net in pretrained.values()), PLAIN_INPUT)
-    shared = {key: like[key] for key in PLAIN_INPUT} | resized
-
-    rows: list[dict[str, Any]] = []
-    found: dict[str, Predictions] = {}
-    for name in models:
-        if isinstance(nets.get(name), str):
-            again = shlex.join(["python", "-m", "training.benchmark.lung", name, "--data", str(data), "--part", part])
-            rows.append({"model": name, "not_run": nets[name], "command": again})
-            continue
-        one = name in pretrained
-        row_nets = [pretrained[name]] if one else random_networks(name.removeprefix(RANDOM), seeds, **shared)
-        total = 1 if one else seeds
-        found[name] = predict(tqdm(row_nets, name, total, unit="network"), task, protocol)
-        settings = {key: (pretrained[name].pretrained_cfg if one else shared)[key] for key in PLAIN_INPUT}
-        rows.append({"model": name, "networks": total, "input": settings, "penalties": found[name].penalties})
+    found = {
+        name: predict(tqdm(members, name, unit="network"), task, protocol)
+        for name, members in networks.items()
+        if not isinstance(members, str)
+    }
     reference = next((name for name in found if name.startswith(RANDOM)), None)
-    for row in rows:
-        if row["model"] in found:
-            against = found[reference] if reference not in (None, row["model"]) else None
-            row["results"] = judge(found[row["model"]], task, protocol, against)
+    rows: list[dict[str, Any]] = []
+    for name, members in networks.items():
+        if isinstance(members, str):
+            again = shlex.join([*command, name, "--data", str(data), "--part", part])
+            rows.append({"model": name, "not_run": members, "command": again})
+            continue
+        network: Any = members[0]
+        against = found[reference] if reference and reference != name else None
+        rows.append(
+            {
+                "model": name,
+                "networks": len(members),
+                "input": {key: network.pretrained_cfg[key] for key in PLAIN_INPUT},
+                "penalties": found[name].penalties,
+                "results": judge(found[name], task, protocol, against),
+            }
+        )
     report = {
         "task": task.name,
         "classes": task.classes,
@@ -314,7 +362,7 @@ def main(
         "reference": reference,
         "rows": rows,
         "versions": {module.__name__: module.__version__ for module in (np, sklearn, timm, torch)},
-        "command": shlex.join(["python", "-m", "training.benchmark.lung", *sys.argv[1:]]),
+        "command": shlex.join([*command, *sys.argv[1:]]),
     }
     print(markdown(report))  # noqa: T201
     if json_file:

@@ -6,6 +6,7 @@ a test clip.
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +86,21 @@ class Task:
     def test(self) -> Part:
         """The locked part; decoded at first use, then kept."""
         return self._load(self.test_rows)
+
+    def holding_out(self, groups: Collection[str]) -> "Task":
+        """A task inside the pretraining part, in which these of its groups stand in for the locked ones.
+
+        For choices about pretraining: a backbone whose pretraining left these groups out is judged on clips that it
+        never saw, by the protocol of the locked part, while the locked part stays shut.
+
+        Raises:
+            ValueError: if a group is not in the pretraining part, or a class is missing from either side.
+        """
+        strangers = set(groups) - {row.group for row in self.rows}
+        if strangers:
+            raise ValueError(f"not in the pretraining part of {self.name}: {', '.join(sorted(strangers))}")
+        kept = tuple(row for row in self.rows if row.group not in groups)
+        return replace(self, rows=kept, test_rows=tuple(row for row in self.rows if row.group in groups))
 
     def _load(self, rows: tuple[Row, ...]) -> Part:
         """Decode the clips, or take them from the cache file whose name is the hash of all that decides them."""
