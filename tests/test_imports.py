@@ -17,11 +17,12 @@ ARROWS = {
     "usbackbones.hub": set(),
     "usbackbones.clips": set(),
     "usbackbones.splits": set(),
+    "usbackbones.scores": set(),
     "usbackbones.phantom": set(),
     "usbackbones.transforms": set(),
     "usbackbones.registry": set(),
     "usbackbones.models": {"usbackbones.registry", "usbackbones.hub"},
-    "usbackbones.probe": {"usbackbones.splits", "usbackbones.clips", "usbackbones.transforms"},
+    "usbackbones.probe": {"usbackbones.splits", "usbackbones.scores", "usbackbones.transforms"},
 }
 LEAVES = {"usbackbones.files", "usbackbones._version"}
 

@@ -16,7 +16,8 @@ import torch
 import tyro
 from torch import nn
 
-from training.benchmark.lung import PLAIN_INPUT, evaluate_backbone, with_input
+from training.benchmark.lung import PLAIN_INPUT, with_input
+from training.benchmark.protocol import evaluate_backbone
 from training.benchmark.tasks import Task, lung_task
 from training.data.prepare import Cache, open_cache
 from training.data.sampling import StepBatches, batches

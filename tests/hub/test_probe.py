@@ -11,18 +11,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from tests.conftest import python
-from usbackbones.probe import (
-    METRICS,
-    PENALTIES,
-    balanced_weights,
-    bootstrap,
-    by_clip,
-    embed,
-    interval,
-    knn_predict,
-    linear_predict,
-    scores,
-)
+from usbackbones.probe import PENALTIES, balanced_weights, embed, knn_predict, linear_predict
+from usbackbones.scores import METRICS, bootstrap, by_clip, interval, scores
 from usbackbones.splits import grouped_folds
 from usbackbones.transforms import transforms
 

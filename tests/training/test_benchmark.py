@@ -20,19 +20,11 @@ from torch import nn
 
 from tests.conftest import REPOSITORY
 from training.benchmark.lock import locked_split
-from training.benchmark.lung import (
-    METRICS,
-    PLAIN_INPUT,
-    Protocol,
-    evaluate_backbone,
-    judge,
-    main,
-    predict,
-    random_networks,
-    with_input,
-)
+from training.benchmark.lung import PLAIN_INPUT, main, random_networks, with_input
+from training.benchmark.protocol import Protocol, evaluate_backbone, judge, predict
 from training.benchmark.tasks import lung_task
 from usbackbones.probe import embed, knn_predict, linear_predict
+from usbackbones.scores import METRICS
 from usbackbones.splits import SplitError
 
 LABELS = ("covid", "bacterial_pneumonia", "regular")
