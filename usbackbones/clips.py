@@ -80,7 +80,7 @@ def read_clip(path: Path | str, *, max_frames: int | None = None, stride: int = 
     Args:
         path: a video, a still (T = 1), a multi-page or animated image, or a folder of stills in natural order.
         max_frames: at most this many frames are returned, and the file is read no further; None for all.
-        stride: every `stride`-th frame, from the first on.
+        stride: every `stride`-th frame, or file of a folder, from the first on.
 
     Raises:
         ClipError: if no frame can be read, or the frames differ in size.
@@ -111,29 +111,33 @@ def find_clips(path: Path | str) -> list[Path]:
     content is not, so that reading it can report the fault; all other files are passed over.
 
     Raises:
-        ClipError: if the path does not exist.
+        ClipError: if the path does not exist or is a folder without clips.
     """
     path = Path(path)
-    if path.is_file():
-        return [path]
-    entries = _entries(path)
-    clips = [path] if any(map(_is_still, entries)) else []
+    clips = [path] if path.is_file() else list(_clips_below(path))
+    if not clips:
+        raise ClipError(f"{path}: a folder without clips; {_GIVE}")
+    return clips
+
+
+def _clips_below(folder: Path) -> Iterator[Path]:
+    entries = _entries(folder)
+    if any(map(_is_still, entries)):
+        yield folder
     for entry in entries:
         if entry.is_dir():
-            clips += find_clips(entry)
+            yield from _clips_below(entry)
         elif not _is_still(entry) and (_kind(entry) or _SUFFIXES.fullmatch(entry.suffix)):
-            clips.append(entry)
-    return clips
+            yield entry
 
 
 def _read(path: Path, max_frames: int | None, stride: int, warn: Warn) -> Frames:
     """The chosen frames of any clip, checked to be of one size."""
     if stride < 1 or (max_frames is not None and max_frames < 1):
         raise ValueError(f"stride={stride}, max_frames={max_frames}: both must be at least 1")
-    stop = None if max_frames is None else (max_frames - 1) * stride + 1
     size: tuple[int, ...] | None = None
-    with closing(_frames(path, warn)) as frames:
-        for pixels, seconds in islice(frames, 0, stop, stride):
+    with closing(_frames(path, stride, warn)) as frames:
+        for pixels, seconds in islice(frames, max_frames):
             size = size or pixels.shape
             if pixels.shape != size:
                 raise ClipError(
@@ -143,17 +147,17 @@ def _read(path: Path, max_frames: int | None, stride: int, warn: Warn) -> Frames
             yield pixels, seconds
 
 
-def _frames(path: Path, warn: Warn) -> Frames:
-    """All frames of any clip: the one place that knows which reader is for what."""
+def _frames(path: Path, stride: int, warn: Warn) -> Frames:
+    """Every `stride`-th frame of any clip: the one place that knows which reader is for what."""
     if path.is_dir():
-        return _folder_frames(path, warn)
+        return _folder_frames(path, stride, warn)
     if not path.exists():
         raise ClipError(f"{path}: no such file or folder; check the path")
     kind = _kind(path)
     if kind is None:
         raise ClipError(f"{path}: {_why_unknown(path)}; {_GIVE}")
     reader = {"image": _image_frames, "video": _video_frames}[kind[0]]
-    return reader(path, kind[1], warn)
+    return reader(path, kind[1], stride, warn)
 
 
 def _kind(path: Path) -> Kind | None:
@@ -174,7 +178,7 @@ def _why_unknown(path: Path) -> str:
         return f"cannot be opened ({error.strerror})"
 
 
-def _video_frames(path: Path, demuxer: str, warn: Warn) -> Frames:
+def _video_frames(path: Path, demuxer: str, stride: int, warn: Warn) -> Frames:
     """Decode a video with FFmpeg. Frames that the decoder knows to be incomplete are dropped and counted."""
     good = bad = missing = 0
     last: float | None = None
@@ -182,9 +186,11 @@ def _video_frames(path: Path, demuxer: str, warn: Warn) -> Frames:
     try:
         # "file:" keeps a colon in the name from being taken for a protocol.
         with av.open(f"file:{path}", format=demuxer, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise ClipError(f"{path}: holds no video stream; {_GIVE}")
-            stream = container.streams.video[0]
+            stream = next(iter(container.streams.video), None)
+            if stream is None or stream.codec_context is None:
+                raise ClipError(f"{path}: {'unknown codec' if stream else 'no video stream'} in it; {_GIVE}")
+            # Threads gain nothing on frames of this size, and cost much where many processes read at once.
+            stream.codec_context.thread_count = 1
             missing = stream.frames  # what the header promises; 0 where it does not say
             for packet in container.demux(stream):
                 missing -= packet.size > 0
@@ -197,11 +203,12 @@ def _video_frames(path: Path, demuxer: str, warn: Warn) -> Frames:
                     if frame.is_corrupt:
                         bad += 1
                         continue
-                    yield frame.to_ndarray(format="gray"), frame.time
+                    if good % stride == 0:
+                        yield frame.to_ndarray(format="gray"), frame.time
                     good, last = good + 1, frame.time
             # Matroska and webm do not count their frames, but they state how long they last.
             rate = stream.average_rate if demuxer == "matroska" and len(container.streams) == 1 else None
-            if rate and last and container.duration:
+            if rate and last is not None and container.duration:
                 missing = round((container.duration / av.time_base - last) * rate) - 1
     except av.error.FFmpegError as error:
         reason = f" ({error.strerror})"
@@ -211,7 +218,7 @@ def _video_frames(path: Path, demuxer: str, warn: Warn) -> Frames:
         warn(f"{path}: damaged or cut short, {good} frames read, {max(bad, missing)} lost{reason}")
 
 
-def _image_frames(path: Path, format_name: str, warn: Warn) -> Frames:
+def _image_frames(path: Path, format_name: str, stride: int, warn: Warn) -> Frames:
     """Decode a still, or every page of an animated GIF, PNG or WebP or of a TIFF stack, with Pillow."""
     good, seconds = 0, 0.0
     try:
@@ -223,7 +230,8 @@ def _image_frames(path: Path, format_name: str, warn: Warn) -> Frames:
                 except EOFError:  # Pillow's way to say that there was no further page
                     break
                 pixels, duration = _gray(image, path), image.info.get("duration")
-                yield pixels, seconds if duration else None
+                if page % stride == 0:
+                    yield pixels, seconds if duration else None
                 good, seconds = good + 1, seconds + (duration or 0) / 1000
             if not good:
                 raise ClipError(f"{path}: {format_name} image without a picture; copy or export it again")
@@ -245,15 +253,15 @@ def _gray(image: Image.Image, path: Path) -> np.ndarray:
     return np.array(image.convert("L"))
 
 
-def _folder_frames(folder: Path, warn: Warn) -> Frames:
+def _folder_frames(folder: Path, stride: int, warn: Warn) -> Frames:
     """The stills of a folder in natural order; whatever else lies there is named in a warning."""
     files = [entry for entry in _entries(folder) if entry.is_file()]
     stills = [file for file in files if _is_still(file)]
-    others = [file.name for file in files if file not in stills]
+    others = [file.name for file in files if not _is_still(file)]
     read = 0
-    for still in stills:
+    for still in stills[::stride]:
         try:
-            for pixels, _ in _frames(still, warn):
+            for pixels, _ in _frames(still, 1, warn):
                 yield pixels, None
                 read += 1
         except ClipError as error:
@@ -271,7 +279,7 @@ def _entries(folder: Path) -> list[Path]:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise ClipError(f"{folder}: cannot be listed ({error.strerror}); check the path and its rights") from error
-    return sorted(entries, key=lambda entry: (_natural(entry.name), entry.name))
+    return sorted(entries, key=lambda entry: (_natural(entry.stem), entry.name))
 
 
 def _natural(name: str) -> list[str | int]:
