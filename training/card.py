@@ -25,14 +25,15 @@ def render_readme(text: str, zoo: dict[str, Any]) -> str:
             f"| {entry['bytes'] / 1e6:.1f} |"
         )
         tables.append(f"### {name}\n\n{_metrics(entry['metrics'])}")
-    text = _between(text, "weights", "\n".join(weights))
-    return _between(text, "table", "\n\n".join(tables))
+    text = between(text, "weights", "\n".join(weights))
+    return between(text, "table", "\n\n".join(tables))
 
 
-def _between(text: str, marker: str, content: str) -> str:
+def between(text: str, marker: str, content: str) -> str:
+    """The text with what stands between a marker and its end replaced."""
     pattern = re.compile(rf"(<!-- {marker}:[^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"README.md has lost its marker <!-- {marker}: ... -->; put it back where the {marker} belong")
+        raise ValueError(f"the text has lost its marker <!-- {marker}: ... -->; put it back where the {marker} belong")
     return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
 
 
@@ -53,6 +54,8 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
         f"A {entry['arch']} pretrained on ultrasound clips with {entry['paper']['title']}. "
         "**Not a medical device**: for research, never for diagnosis.",
+        "",
+        _verdict(entry["metrics"], name),
         "",
         "```python",
         "import timm, usbackbones",
@@ -107,6 +110,24 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _verdict(metrics: dict[str, Any] | None, name: str) -> str:
+    """What the intervals allow to be said: where the weight beats random weights of its architecture, and where not."""
+    if metrics is None:
+        return "It has not been measured yet."
+    said = []
+    for report in metrics.values():
+        row = next(row for row in report["rows"] if row["model"].endswith(f"/{name}"))
+        for probe, levels in row["results"].items():
+            gains = {level: values["balanced_accuracy"]["difference"] for level, values in levels.items()}
+            beats = [level for level, gain in gains.items() if gain["low"] > 0]
+            said.append(
+                f"{report['task']}, {probe} probe: frozen features "
+                + (f"beat random weights beyond the interval on {' and '.join(beats)}s" if beats else "do **not** beat")
+                + ("." if beats else " random weights of the architecture beyond the interval, on frames or on clips.")
+            )
+    return "On the locked test part, " + " ".join(said)
 
 
 def _metrics(metrics: dict[str, Any] | None) -> str:

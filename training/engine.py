@@ -5,11 +5,12 @@ its own (see `training.data.sampling`), so the step number is all it needs.
 """
 
 import json
+import math
 import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from training.data.sampling import Batch, StepBatches, batches
-from training.methods.base import Method
+from training.methods.base import Autocast, Method
 from training.recipes import Recipe
 from usbackbones.files import atomic_write
 
@@ -80,8 +81,13 @@ class Engine:
         self.method = method.to(self.device).to(memory_format=torch.channels_last)
         self.recipe, self.data, self.validation, self.folder = recipe, data, validation, folder
         self.step = 0
+        if recipe.clip_gradient and method.looks_ahead:
+            raise TrainingError(
+                f"{type(method).__name__} looks ahead of the optimiser's step, which clip_gradient = "
+                f"{recipe.clip_gradient} would change behind its back: set --clip-gradient 0"
+            )
         self.optimiser = timm.optim.create_optimizer_v2(
-            self.method,
+            self.method.learner(),
             opt=recipe.optimiser,
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
@@ -98,9 +104,7 @@ class Engine:
         )
         self.schedule.step_update(0)
         bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_in_bf16(self.device))
-        self.autocast: Callable[[], AbstractContextManager[Any]] = lambda: torch.autocast(
-            self.device.type, torch.bfloat16, enabled=bf16
-        )
+        self.autocast: Autocast = lambda: torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     @property
     def checkpoint(self) -> Path:
@@ -150,21 +154,21 @@ class Engine:
         """One optimiser step; the losses as numbers.
 
         Raises:
-            TrainingError: if the loss is not finite. The weights are then still those before the step.
+            TrainingError: if a loss is not finite. The weights are then still those before the step.
         """
-        with self.autocast():
-            losses = self.method.losses(batch.to(self.device))
-        if not torch.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss is {float(losses['loss'])} at step {self.step}, clips {batch.clips.tolist()}. "
-                f"The last state is in {self.checkpoint}; resume with a lower --lr, or leave those clips out."
-            )
         self.optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        losses = self.method.step(batch.to(self.device), self.autocast, self.optimiser)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the {name} is {value} at step {self.step}, clips {batch.clips.tolist()}. "
+                    f"The last state is in {self.checkpoint}; resume with a lower --lr, or leave those clips out."
+                )
         if self.recipe.clip_gradient:
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_gradient)
+            torch.nn.utils.clip_grad_norm_(self.method.learner().parameters(), self.recipe.clip_gradient)
         self.optimiser.step()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return values
 
     @torch.no_grad()
     def validate(self) -> float:

@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import timm
@@ -27,8 +27,9 @@ import tyro
 
 from training.data.corpus import CorpusError, read_manifest
 from training.data.prepare import Cache, open_cache, prepare
-from training.data.sampling import StepBatches
+from training.data.sampling import MetaPairs, StepBatches
 from training.engine import Engine, TrainingError, seed_everything
+from training.lookahead import LookaheadError
 from training.methods.base import Method
 from training.recipes import RECIPES, Recipe
 from usbackbones.files import atomic_write
@@ -49,7 +50,7 @@ class Run:
         dry_run: print the recipe and what it would read, and stop.
     """
 
-    recipe: tyro.conf.OmitArgPrefixes[Recipe]
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     data: Path
     out: Path | None = None
     workers: int = 0
@@ -74,24 +75,34 @@ def build(recipe: Recipe, classes: int) -> Method:
     return recipe.method.build(backbone, classes)
 
 
-def divide(recipe: Recipe, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
-    """Clips to train on and clips to validate on, as indices; groups are never divided."""
-    everything = np.arange(len(cache.clips))
-    if not recipe.validation:
-        return everything, everything[:0]
-    groups = [clip.row.group for clip in cache.clips]
-    _, held = holdout(groups, [clip.row.label for clip in cache.clips], recipe.validation, recipe.seed)
-    held_out = np.array([group in held for group in groups])
-    return everything[~held_out], everything[held_out]
+def divide(recipe: Recipe, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clips to train on, to validate on, and for the meta loss, as indices; groups are never divided."""
+
+    def keep_out(members: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        if not share:
+            return members, members[:0]
+        rows = [cache.clips[index].row for index in members]
+        _, held = holdout([row.group for row in rows], [row.label for row in rows], share, recipe.seed)
+        out = np.array([row.group in held for row in rows])
+        return members[~out], members[out]
+
+    train, held = keep_out(np.arange(len(cache.clips)), recipe.validation)
+    train, meta = keep_out(train, recipe.method.meta_share if isinstance(recipe.method, MetaPairs) else 0)
+    return train, held, meta
 
 
 def step_batches(recipe: Recipe, cache: Cache) -> tuple[StepBatches, StepBatches | None]:
     """The training batches, and the fixed validation batches where the recipe keeps some groups out."""
-    train, held = divide(recipe, cache)
+    train, held, meta = divide(recipe, cache)
     if min(len(train), recipe.batch) < 2:
         raise CorpusError(f"{len(train)} clips to train on: a contrastive loss needs at least 2 in a batch")
+    if isinstance(recipe.method, MetaPairs) and recipe.method.meta_share and len(meta) < 2:
+        raise CorpusError(
+            f"{len(meta)} clips for the meta loss, it needs at least 2: raise --method.meta-share "
+            f"(now {recipe.method.meta_share}), give more groups, or set it to 0 to do without"
+        )
 
-    def dataset(members: np.ndarray, steps: int, frozen: bool) -> StepBatches:
+    def dataset(members: np.ndarray, meta: np.ndarray, steps: int, frozen: bool) -> StepBatches:
         return StepBatches(
             cache,
             members,
@@ -103,10 +114,11 @@ def step_batches(recipe: Recipe, cache: Cache) -> tuple[StepBatches, StepBatches
             std=recipe.std,
             steps=steps,
             frozen=frozen,
+            meta=meta,
         )
 
-    validation = dataset(held, -(-len(held) // recipe.batch), True) if len(held) > 1 else None
-    return dataset(train, recipe.steps, False), validation
+    validation = dataset(held, meta[:0], -(-len(held) // recipe.batch), True) if len(held) > 1 else None
+    return dataset(train, meta, recipe.steps, False), validation
 
 
 def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> Path:
@@ -131,7 +143,7 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
         engine.resume()
     else:
         (folder / "metrics.jsonl").unlink(missing_ok=True)
-    _write_json(folder / "recipe.json", {"name": name, "model_args": recipe.model_args(), **asdict(recipe)})
+    _write_json(folder / "recipe.json", describe_recipe(recipe, name))
     _write_json(folder / "corpus.json", describe_corpus(cache, data))
     begun = time.perf_counter()
     engine.run(run.workers, run.checkpoint_every, progress)
@@ -152,9 +164,16 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
     return folder
 
 
+def describe_recipe(recipe: Recipe, name: str) -> dict[str, Any]:
+    """A recipe as plain data, with what release needs to build the backbone again and to cite the method."""
+    method = {"name": recipe.method.name, "paper": recipe.method.paper._asdict(), **asdict(recipe.method)}
+    return {"recipe": name, "model_args": recipe.model_args(), **asdict(recipe), "method": method}
+
+
 def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
-    """Ids, licences and hashes of what a run sees; no image and no path."""
-    rows = [cache.clips[index].row for index in data.members]
+    """Ids, licences and hashes of what a run sees, meta clips included; no image and no path."""
+    seen = [cache.clips[index] for index in (*data.members, *data.meta)]
+    rows = [clip.row for clip in seen]
     return {
         "frames_sha256": cache.sha256,
         "clips": sorted(row.clip for row in rows),
@@ -163,7 +182,7 @@ def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
         "organs": sorted({row.organ for row in rows} - {""}),
         "classes": cache.classes,
         "licences": sorted({row.licence for row in rows}),
-        "frames": int(sum(cache.clips[index].count for index in data.members)),
+        "frames": int(sum(clip.count for clip in seen)),
     }
 
 
@@ -221,13 +240,13 @@ def main() -> None:
         name = sys.argv[1]
         if run.dry_run:
             cache = open_data(run.data)
-            train, held = divide(run.recipe, cache)
+            train, held, meta = divide(run.recipe, cache)
             print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201
-            print(f"{len(train)} clips to train on, {len(held)} to validate on")  # noqa: T201
+            print(f"{len(train)} clips to train on, {len(held)} to validate on, {len(meta)} for a meta loss")  # noqa: T201
             return
         command = shlex.join(["python", "-m", "training.pretrain", *sys.argv[1:]])
         print(f"done: {pretrain(run, name, command)}")  # noqa: T201
-    except (CorpusError, TrainingError) as error:
+    except (CorpusError, TrainingError, LookaheadError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 

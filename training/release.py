@@ -23,9 +23,10 @@ from safetensors.torch import save
 from torch import nn
 
 from training.benchmark.lock import SPLITS, locked_split
-from training.card import render_card, render_readme
+from training.card import between, render_card, render_readme
 from training.data.corpus import WEIGHTS_LICENCE, CorpusError, tier_of_all
 from training.published import backbone_of_run, published_tensors, read_json, timm_config
+from training.study import LOG, table
 from usbackbones.files import atomic_write
 from usbackbones.phantom import phantom_clip
 
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 ZOO = ROOT / "usbackbones" / "zoo.json"
 CARDS = ROOT / "model_cards"
 README = ROOT / "README.md"
+STUDY = ROOT / "training" / "STUDY.md"
 EMBEDDED = ROOT / "usbackbones" / "weights"
 
 
@@ -191,6 +193,9 @@ def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
         text = render_readme(README.read_text(encoding="utf-8"), content)
         with atomic_write(README, "w", encoding="utf-8") as stream:
             stream.write(text)
+        study = between(STUDY.read_text(encoding="utf-8"), "study", table(LOG))
+        with atomic_write(STUDY, "w", encoding="utf-8") as stream:
+            stream.write(study)
     for name, entry in content["weights"].items():
         with atomic_write(cards / name / "README.md", "w", encoding="utf-8") as stream:
             stream.write(render_card(name, entry))

@@ -32,6 +32,8 @@ _UNLABELLED = replace(_BASE, method=USCL(label_weight=0.0))
 _SHARP = USCL(label_weight=0.0, temperature=0.1)
 _WIDE = replace(_BASE.augment, area=(0.3, 1.0))
 
+LOG = Path(__file__).parent / "studies" / "lung.jsonl"
+
 VARIANTS: dict[str, Recipe] = {
     "uscl": _BASE,
     "unlabelled": _UNLABELLED,
@@ -80,30 +82,35 @@ def run(name: str, recipe: Recipe, cache: Cache, whole: Task, fold: int, at: tup
     method.train()
     for step, batch in enumerate(batches(data, 0, 0)):
         if step == 0:
-            _write(log, name, fold, 0, judge(method.backbone, recipe, task))
+            _write(log, name, fold, recipe.steps, 0, judge(method.backbone, recipe, task))
         engine.train_step(batch)
         engine.step = step + 1
         engine.schedule.step_update(engine.step)
         if engine.step in at:
-            _write(log, name, fold, engine.step, judge(method.backbone, recipe, task))
+            _write(log, name, fold, recipe.steps, engine.step, judge(method.backbone, recipe, task))
         if engine.step == max(at):
             return
 
 
-def _write(log: Path, name: str, fold: int, step: int, found: dict[str, float]) -> None:
+def _write(log: Path, name: str, fold: int, steps: int, step: int, found: dict[str, float]) -> None:
     with log.open("a") as stream:
-        stream.write(json.dumps({"variant": name, "fold": fold, "step": step, **found}) + "\n")
+        stream.write(json.dumps({"variant": name, "fold": fold, "steps": steps, "step": step, **found}) + "\n")
 
 
 def table(log: Path) -> str:
-    """The log as Markdown: a row a variant and length, balanced accuracy of frames / clips in each fold."""
-    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    found = {(r["variant"], r["step"], r["fold"]): f"{r['linear frame']:.3f} / {r['linear clip']:.3f}" for r in records}
-    folds = sorted({fold for _, _, fold in found})
-    lines = [f"| variant | steps | {' | '.join(f'fold {fold}' for fold in folds)} |", "|---|---|" + "---|" * len(folds)]
-    for name, step in dict.fromkeys((name, step) for name, step, _ in sorted(found)):
-        cells = " | ".join(found.get((name, step, fold), "not run") for fold in folds)
-        lines.append(f"| {name} | {step} | {cells} |")
+    """The log as Markdown: balanced accuracy in each fold, at each length."""
+    found: dict[tuple[str, int, int], dict[int, str]] = {}
+    for record in map(json.loads, log.read_text().splitlines()):
+        row = found.setdefault((record["variant"], record["steps"], record["step"]), {})
+        linear, knn = (f"{record[f'{probe} frame']:.2f} / {record[f'{probe} clip']:.2f}" for probe in ("linear", "knn"))
+        row[record["fold"]] = f"{linear}; {knn}"
+    folds = sorted({fold for row in found.values() for fold in row})
+    lines = [
+        f"| variant | steps of | {' | '.join(f'fold {fold}' for fold in folds)} |",
+        "|---|---|" + "---|" * len(folds),
+    ]
+    for (name, steps, step), row in sorted(found.items()):
+        lines.append(f"| {name} | {step} of {steps} | {' | '.join(row.get(fold, 'not run') for fold in folds)} |")
     return "\n".join(lines)
 
 
@@ -114,7 +121,7 @@ def main(
     fold: tuple[int, ...] = (0, 1),
     at: tuple[int, ...] = (250, 500),
     steps: int = 1000,
-    log: Path = Path("runs/study/log.jsonl"),
+    log: Path = LOG,
 ) -> None:
     """Train variants on inner folds and print the table of all that the log holds.
 
@@ -135,8 +142,8 @@ def main(
             raise SystemExit(f"error: no variant {name!r}; there are {', '.join(VARIANTS)}")
         for number in fold:
             lines = log.read_text().splitlines() if log.exists() else []
-            done = {(r["variant"], r["fold"], r["step"]) for r in map(json.loads, lines)}
-            if not {(name, number, step) for step in at} <= done:
+            done = {(r["variant"], r["fold"], r["steps"], r["step"]) for r in map(json.loads, lines)}
+            if not {(name, number, steps, step) for step in at} <= done:
                 run(name, replace(VARIANTS[name], steps=steps), opened, whole, number, at, log)
     print(table(log))  # noqa: T201
 

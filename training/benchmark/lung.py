@@ -206,6 +206,10 @@ def main(
                 "results": judge(found[name], task, protocol, against),
             }
         )
+    given = sys.argv[1:]
+    if "--json" in given:  # where the numbers were put is nobody's business but the caller's
+        place = given.index("--json")
+        del given[place : place + 2]
     report = {
         "task": task.name,
         "classes": task.classes,
@@ -214,7 +218,7 @@ def main(
         "reference": reference,
         "rows": rows,
         "versions": {module.__name__: module.__version__ for module in (np, sklearn, timm, torch)},
-        "command": shlex.join([*command, *sys.argv[1:]]),
+        "command": shlex.join([*command, *given]),
     }
     print(markdown(report))  # noqa: T201
     if json_file:

@@ -1,7 +1,8 @@
-"""One frame -> one random view, on uint8 gray images.
+"""One frame -> one random view, on uint8 gray images; and the settings of the papers by name.
 
 On gray frames the saturation and hue of the usual colour jitter do nothing, so a view is a crop, a flip and an
 intensity curve. The curve is one look-up table of 256 entries: brightness and contrast cost the same as either alone.
+What only ultrasound has (depth, speckle, the beam) comes from `training.data.ultrasound` and is off by default.
 """
 
 from dataclasses import dataclass
@@ -9,10 +10,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from training.data.ultrasound import LIFT, add_speckle, change_depth, equalise, find_beam, smooth
+
 
 @dataclass(frozen=True)
 class Augment:
-    """Random resized crop, flip, brightness, contrast, gamma and blur.
+    """Random depth, resized crop, flip, speckle, smoothing, local contrast, blur, brightness, contrast and gamma.
+
+    They are applied in this order, each with parameters of its own for every view. A `_chance` is the probability
+    that its operator is applied at all.
 
     Attributes:
         size: side of the view, pixels.
@@ -22,8 +28,22 @@ class Augment:
         brightness: factor drawn from U(1 - b, 1 + b).
         contrast: factor about the view's mean, drawn from U(1 - c, 1 + c).
         jitter: probability that brightness and contrast are changed at all; their order is random.
+        jitter_apart: draw that chance for brightness and for contrast apart, not once for both.
         gamma: exponent drawn log-uniformly from (1 / (1 + g), 1 + g); 0 switches it off.
-        blur: largest sigma of a Gaussian blur in pixels, drawn from U(0.1, blur) half of the time; 0 is off.
+        blur: largest sigma of a Gaussian blur in pixels, drawn from U(0.1, blur); 0 is off.
+        blur_chance: see above.
+        blur_kernel: side of its kernel in pixels, odd; 0 makes it as wide as sigma asks.
+        beam: find the beam of each frame: depth and speckle then follow its lines of sight, contrast is about the
+            mean inside, and what is black or lies outside stays black. A frame without a black surround is all beam.
+        depth: zoom about the transducer's face (without `beam`, about the middle of the frame's top), drawn
+            log-uniformly from (1 / (1 + d), 1 + d); 0 is off.
+        depth_chance: see above.
+        speckle: largest strength of speckle noise in square roots of gray levels, drawn from U(0, s); 0 is off.
+        speckle_chance: see above.
+        smooth: largest deviation in gray levels of a bilateral filter, drawn from U(0, s); 0 is off.
+        smooth_chance: see above.
+        clahe: largest clip limit of local contrast equalisation, drawn from U(1, c); 0 is off.
+        clahe_chance: see above.
     """
 
     size: int = 96
@@ -33,20 +53,47 @@ class Augment:
     brightness: float = 0.8
     contrast: float = 0.8
     jitter: float = 1.0
+    jitter_apart: bool = False
     gamma: float = 0.0
     blur: float = 0.0
+    blur_chance: float = 0.5
+    blur_kernel: int = 0
+    beam: bool = False
+    depth: float = 0.0
+    depth_chance: float = 0.5
+    speckle: float = 0.0
+    speckle_chance: float = 0.5
+    smooth: float = 0.0
+    smooth_chance: float = 0.5
+    clahe: float = 0.0
+    clahe_chance: float = 0.5
 
     def __call__(self, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A view uint8 [size, size] of a frame uint8 [H, W]."""
-        top, left, height, width = self.crop_box(frame.shape[0], frame.shape[1], rng)
+        beam = find_beam(frame) if self.beam else None
+        if self.depth and rng.random() < self.depth_chance:
+            zoom = float(np.exp(rng.uniform(-1, 1) * np.log1p(self.depth)))
+            frame = change_depth(frame, zoom, beam.face if beam else ((frame.shape[1] - 1) / 2, 0.0))
+            beam = beam and beam.zoomed(zoom)
+        top, left, height, width = box = self.crop_box(frame.shape[0], frame.shape[1], rng)
         crop = frame[top : top + height, left : left + width]
         # INTER_LINEAR aliases speckle when it shrinks; INTER_AREA is plain linear when it enlarges.
         view = cv2.resize(crop, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        if rng.random() < self.flip:
+        mirrored = rng.random() < self.flip
+        if mirrored:
             view = cv2.flip(view, 1)
-        if self.blur and rng.random() < 0.5:
-            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.1, self.blur))
-        return cv2.LUT(view, self.intensity_curve(view, rng))
+        beam = beam and beam.viewed(box, self.size, mirrored)
+        if self.speckle and rng.random() < self.speckle_chance:
+            view = add_speckle(view, rng.uniform(0, self.speckle), rng, beam.apex if beam else None)
+        if self.smooth and rng.random() < self.smooth_chance:
+            view = smooth(view, rng.uniform(0, self.smooth))
+        if self.clahe and rng.random() < self.clahe_chance:
+            view = equalise(view, rng.uniform(1, self.clahe))
+        if self.blur and rng.random() < self.blur_chance:
+            view = cv2.GaussianBlur(view, (self.blur_kernel, self.blur_kernel), rng.uniform(0.1, self.blur))
+        if not beam:
+            return cv2.LUT(view, self.intensity_curve(view, rng))
+        return cv2.bitwise_and(cv2.LUT(view, self.intensity_curve(view, rng, beam.mask)), beam.mask)
 
     def crop_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """(top, left, height, width) of a crop; the whole frame if ten draws do not fit (torchvision's rule)."""
@@ -58,16 +105,61 @@ class Augment:
                 return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
         return 0, 0, height, width
 
-    def intensity_curve(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 [256]: the gray level that each gray level of this view becomes."""
+    def intensity_curve(self, view: np.ndarray, rng: np.random.Generator, mask: np.ndarray | None = None) -> np.ndarray:
+        """uint8 [256]: the gray level that each gray level of this view, where mask is not 0, becomes.
+
+        With a mask, black is the lack of an echo and stays black: nothing becomes more than `LIFT` times as bright.
+        """
         curve = np.arange(256, dtype=np.float64)
-        if rng.random() < self.jitter:
-            brightness = rng.uniform(max(0, 1 - self.brightness), 1 + self.brightness)
-            contrast = rng.uniform(max(0, 1 - self.contrast), 1 + self.contrast)
-            histogram = np.bincount(view.ravel(), minlength=256) / view.size
+        brighter, harder = np.broadcast_to(rng.random(1 + self.jitter_apart) < self.jitter, 2)
+        if brighter or harder:
+            brightness = rng.uniform(max(0, 1 - self.brightness), 1 + self.brightness) if brighter else 1.0
+            contrast = rng.uniform(max(0, 1 - self.contrast), 1 + self.contrast) if harder else 1.0
+            histogram = cv2.calcHist([view], [0], mask, [256], [0, 256]).ravel().astype(np.float64)
+            histogram /= max(histogram.sum(), 1)  # a crop beside the beam has no pixel inside
             for brighten in (True, False) if rng.random() < 0.5 else (False, True):
                 changed = brightness * curve if brighten else contrast * curve + (1 - contrast) * (histogram @ curve)
                 curve = changed.clip(0, 255)
         if self.gamma:
             curve = 255 * (curve / 255) ** np.exp(rng.uniform(-1, 1) * np.log1p(self.gamma))
+        if mask is not None:
+            curve = np.minimum(curve, LIFT * np.arange(256))
         return curve.round().astype(np.uint8)
+
+
+# What the released codes do; on their gray frames saturation, hue and grayscale conversion change nothing.
+USCL = Augment(size=224)
+META_USCL = Augment(size=64, area=(0.7, 1.0), brightness=0.64, contrast=0.64)
+AWCL = Augment(size=227, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), brightness=0.4, contrast=0.4, jitter=0.8)
+# Its aspect is not stated; this is torchvision's.
+IVPP = Augment(
+    size=224,
+    area=(0.4, 1.0),
+    aspect=(3 / 4, 4 / 3),
+    brightness=0.25,
+    contrast=0.25,
+    jitter=0.5,
+    jitter_apart=True,
+    blur=2.0,
+    blur_chance=0.25,
+    blur_kernel=5,
+)
+# Ours: nothing that changes what is seen. No crop, since global context is part of the meaning; set `area` where a
+# task is local. The strengths are the largest at which real lung clips still looked as if a scanner had made them.
+ULTRASOUND = Augment(
+    size=224,
+    area=(1.0, 1.0),
+    aspect=(1.0, 1.0),
+    brightness=0.25,
+    contrast=0.25,
+    gamma=0.35,
+    beam=True,
+    depth=0.25,
+    speckle=0.8,
+    speckle_chance=1 / 3,
+    smooth=60.0,
+    smooth_chance=1 / 3,
+    clahe=2.0,
+    clahe_chance=0.2,
+)
+PRESETS = {"uscl": USCL, "meta_uscl": META_USCL, "awcl": AWCL, "ivpp": IVPP, "ultrasound": ULTRASOUND}

@@ -46,6 +46,7 @@ class Row:
         label: weak label of the whole clip; empty when unlabelled.
         licence: as stated by the source; rows without one are never used.
         source: the dataset.
+        anatomy: what of the organ is shown, e.g. a standard plane or a muscle; empty when unknown.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Row:
     label: str = ""
     licence: str = ""
     source: str = ""
+    anatomy: str = ""
 
 
 def tier_of(licence: str) -> Tier | None:

@@ -4,16 +4,30 @@ A method is one file with two classes. The specification (a frozen dataclass, so
 overridden on the command line) draws the views of a clip and builds the network; the network turns a batch into losses.
 """
 
-from typing import Protocol, cast
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from training.data.sampling import Batch, Pairs
 
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+class Paper(NamedTuple):
+    """Where a method comes from, as a weight's card cites it."""
+
+    title: str
+    url: str
+
 
 class Spec(Pairs, Protocol):
     """A method's specification."""
+
+    name: ClassVar[str]  # how tags and cards call the method
+    paper: ClassVar[Paper]
 
     def build(self, backbone: nn.Module, classes: int) -> "Method":
         """The network of this method around a timm backbone that was made with num_classes=0."""
@@ -23,11 +37,16 @@ class Spec(Pairs, Protocol):
 class Method(nn.Module):
     """A backbone, its heads and a loss. Subclasses add heads and write `losses`.
 
+    Attributes:
+        looks_ahead: whether `step` looks ahead of the optimiser, which must then step with the gradient as it is left.
+
     Args:
         backbone: timm model, num_classes=0, called on [N, C, H, W] -> [N, num_features].
         forward_views: "separate" runs the backbone once a view, so that BatchNorm sees one view at a time as in the
             original codes; "concat" runs it once on all views together.
     """
+
+    looks_ahead: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, forward_views: str = "separate") -> None:
         super().__init__()
@@ -35,11 +54,28 @@ class Method(nn.Module):
         self.forward_views = forward_views
         self.width = cast("int", backbone.num_features)  # D
 
+    def learner(self) -> nn.Module:
+        """What the engine's optimiser trains; a method that trains a part by itself leaves it out."""
+        return self
+
     def represent(self, views: Tensor) -> Tensor:
         """[V, N, C, H, W] -> representations [V, N, D]; one pass of the backbone a view."""
         if self.forward_views == "concat":
             return self.backbone(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         return torch.stack([self.backbone(view.contiguous(memory_format=torch.channels_last)) for view in views])
+
+    def step(self, batch: Batch, autocast: Autocast, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Leave the gradient of one batch on the parameters; the engine then steps the optimiser.
+
+        Args:
+            batch: on the method's device.
+            autocast: makes the context in which the forward pass is computed.
+            optimiser: the one that will step, for methods that look ahead of it.
+        """
+        with autocast():
+            losses = self.losses(batch)
+        losses["loss"].backward()
+        return losses
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; "loss" is the one that is minimised, the others are logged."""

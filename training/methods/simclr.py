@@ -1,7 +1,7 @@
 """SimCLR on frames (Chen et al., ICML 2020): the control. Two views of one frame, NT-Xent, nothing of the video."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from training.data.augment import Augment
 from training.data.sampling import Batch
 from training.heads import projector
 from training.losses import nt_xent
-from training.methods.base import Method
+from training.methods.base import Method, Paper
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class SimCLR:
         projection: width of the embedding.
         forward_views: see `Method`.
     """
+
+    name: ClassVar = "simclr"
+    paper: ClassVar = Paper("SimCLR (Chen et al., ICML 2020)", "https://arxiv.org/abs/2002.05709")
 
     temperature: float = 0.5
     projection: int = 256

@@ -10,7 +10,7 @@ cross-entropy term:
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from training.data.augment import Augment
 from training.data.sampling import Batch
 from training.heads import projector
 from training.losses import labelled_cross_entropy, nt_xent
-from training.methods.base import Method
+from training.methods.base import Method, Paper
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class USCL:
             "projection" g, as the released code does. The representation is what is released, so it is the default.
         forward_views: see `Method`.
     """
+
+    name: ClassVar = "uscl"
+    paper: ClassVar = Paper("USCL (Chen et al., MICCAI 2021)", "https://arxiv.org/abs/2011.13066")
 
     temperature: float = 0.5
     projection: int = 256

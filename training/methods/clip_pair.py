@@ -1,0 +1,27 @@
+"""The plain pair of a clip: two different frames, one augmentation each, NT-Xent. The control for mixing."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from training.data.augment import Augment
+from training.methods.simclr import SimCLR
+
+
+@dataclass(frozen=True)
+class ClipPair(SimCLR):
+    """SimCLR whose views are of two different frames of the clip, any distance apart.
+
+    Attributes:
+        temperature: of NT-Xent.
+        projection: width of the embedding.
+        forward_views: see `Method`.
+    """
+
+    name: ClassVar = "clip_pair"
+
+    def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+        """float32 [2, S, S] from a clip uint8 [T, H, W]; a clip of one frame gives two views of it."""
+        first, second = rng.choice(len(clip), 2, replace=False) if len(clip) > 1 else (0, 0)
+        return np.stack([augment(clip[first], rng), augment(clip[second], rng)]).astype(np.float32)

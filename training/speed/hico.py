@@ -1,0 +1,63 @@
+"""What a step of HiCo costs beside one of USCL.
+
+    OMP_NUM_THREADS=1 python -m training.speed.hico
+    OMP_NUM_THREADS=1 python -m training.speed.hico --arch vit_small_patch16_224 --bf16
+
+Both take turns in one process on one thread. The ratio is that of the medians, and in brackets that of the fastest
+rounds, which a busy machine disturbs least. Time is that of the process, so a machine shared with others only adds
+noise. Parameters are those that are trained, over the backbone's.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import tyro
+
+from training.data.sampling import Batch
+from training.methods.hico import HiCo
+from training.methods.uscl import USCL
+
+SPECS: dict[str, USCL | HiCo] = {"USCL": USCL(), "HiCo": HiCo(), "HiCo, pyramid of 128": HiCo(pyramid_width=128)}
+
+
+def main(arch: str = "resnet18", batch: int = 8, size: int = 224, rounds: int = 7, bf16: bool = False) -> None:
+    """Print the table.
+
+    Args:
+        arch: timm's name of the backbone.
+        batch: clips; each has two views.
+        size: of the views, pixels.
+        rounds: turns of every method after the one that warms up.
+        bf16: compute the forward pass under autocast.
+    """
+    torch.set_num_threads(1)
+    args: dict[str, Any] = {"img_size": size, "global_pool": "avg"} if arch.startswith("vit") else {}
+    data = Batch(torch.randn(2, batch, 1, size, size), torch.arange(batch) % 3, torch.arange(batch))
+    nets, optimisers, seconds = {}, {}, {}
+    for name, spec in SPECS.items():
+        net = spec.build(timm.create_model(arch, num_classes=0, in_chans=1, **args), classes=3)
+        nets[name] = net.to(memory_format=torch.channels_last)
+        optimisers[name] = torch.optim.AdamW(net.parameters())
+        seconds[name] = np.zeros(rounds + 1)
+    for turn in range(rounds + 1):
+        for name, net in nets.items():
+            begun = time.process_time()
+            optimisers[name].zero_grad()
+            net.step(data, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), optimisers[name])
+            optimisers[name].step()
+            seconds[name][turn] = time.process_time() - begun
+    print(f"{arch}, {batch} clips, {size} px, {rounds} rounds, torch {torch.__version__}")  # noqa: T201
+    print(f"{'':22s}     ms       x USCL  parameters / backbone's")  # noqa: T201
+    reference = seconds["USCL"][1:]
+    for name, net in nets.items():
+        own = seconds[name][1:]
+        size_ratio = sum(p.numel() for p in net.parameters()) / sum(p.numel() for p in net.backbone.parameters())
+        ratios = f"{np.median(own) / np.median(reference):5.2f} ({own.min() / reference.min():4.2f})"
+        print(f"{name:22s} {np.median(own) * 1e3:6.0f} {ratios}  {size_ratio:5.3f}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
