@@ -24,7 +24,7 @@ def render_readme(text: str, zoo: dict[str, Any]) -> str:
             f"{given['mean']}, std {given['std']} | {entry['num_features']} | {entry['licences']['weights']} "
             f"| {entry['bytes'] / 1e6:.1f} |"
         )
-        tables.append(f"### {name}\n\n{_metrics(entry['metrics'])}")
+        tables.append(f"### {name}\n\n{_verdict(entry['metrics'], name)}\n\n{_metrics(entry['metrics'])}")
     text = between(text, "weights", "\n".join(weights))
     return between(text, "table", "\n\n".join(tables))
 
@@ -118,7 +118,7 @@ def _verdict(metrics: dict[str, Any] | None, name: str) -> str:
         return "It has not been measured yet."
     said = []
     for report in metrics.values():
-        row = next(row for row in report["rows"] if row["model"].endswith(f"/{name}"))
+        row = next(row for row in report["rows"] if row["model"] == f"usbackbones/{name}")
         for probe, levels in row["results"].items():
             gains = {level: values["balanced_accuracy"]["difference"] for level, values in levels.items()}
             beats = [level for level, gain in gains.items() if gain["low"] > 0]

@@ -162,8 +162,11 @@ def metrics(
     cards: Path = CARDS,
 ) -> None:
     """Put the JSON of training.benchmark.lung into an entry and render the cards."""
-    content = read_json(zoo)
-    _entry(content, name)["metrics"] = {"pocus_lung": read_json(results)}
+    content, report = read_json(zoo), read_json(results)
+    models = [row["model"] for row in report["rows"]]
+    if f"usbackbones/{name}" not in models:
+        raise ReleaseError(f"{results} has no row usbackbones/{name}, only {', '.join(models)}: measure that weight")
+    _entry(content, name)["metrics"] = {report["task"]: report}
     _write_zoo(content, zoo)
     render(zoo, cards)
 

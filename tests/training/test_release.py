@@ -147,9 +147,12 @@ def test_metrics_and_embedding(run, places, tmp_path):
     committed = json.loads(ZOO.read_text())
     report = committed["weights"][committed["default"]]["metrics"]["pocus_lung"]
     results.write_text(json.dumps(report))
+    with pytest.raises(ReleaseError, match=f"no row usbackbones/{name}"):
+        metrics(name, results, **places)
+    results.write_text(json.dumps(report).replace(committed["default"], name))
     metrics(name, results, **places)
     card = (places["cards"] / name / "README.md").read_text()
-    assert report["command"] in card and "Not measured yet" not in card
+    assert report["command"].replace(committed["default"], name) in card and "Not measured yet" not in card
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "old.tag.safetensors").write_bytes(b"")
     embed(name, weights=tmp_path / "weights", **places)
