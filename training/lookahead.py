@@ -250,7 +250,7 @@ class _Replay(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Y = w * n(x) + b. The Jacobian of n with batch statistics is symmetric, so n's backward kernel applies it."""
+        """Batch norm, y = w n(x) + b, and its tangent: n has a symmetric Jacobian; its backward kernel applies it."""
         (x, dx), (w, dw), (b, db) = (_primal_and_tangent(part) for part in (input, weight, bias))
         if not training or mean is not None or x is None or w is None or b is None:
             return F.batch_norm(input, mean, var, weight, bias, training, momentum, eps)
