@@ -1,6 +1,7 @@
 """Corpus, cache and sampling."""
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.benchmark.lock import locked_split
+from training.benchmark.lock import joined, locked_groups, locked_split
 from training.data.augment import Augment
+from training.data.cache import open_cache
 from training.data.corpus import CorpusError, Row, in_tier, read_manifest, tier_of, without_locked_test, write_manifest
-from training.data.prepare import open_cache, prepare
-from training.data.sampling import StepBatches, batches, clips_of_step
+from training.data.prepare import prepare
+from training.data.sampling import StepBatches, batches, clips_of_step, weighted_clips_of_step
 from training.methods.uscl import USCL
 
 
@@ -71,7 +73,15 @@ def test_tiers(licence, tier):
 def test_locked_groups_are_dropped():
     locked = locked_split("pocus_lung")
     rows = [Row("p", group, group, source="pocus_lung") for part in locked.values() for group in part]
-    assert {row.group for row in without_locked_test(rows)} == set(locked["pretrain"])
+    tied = {group for group, leader in joined("pocus_lung").items() if leader in locked["test"]}
+    assert tied and {row.group for row in without_locked_test(rows)} == set(locked["pretrain"]) - tied
+
+
+def test_groups_that_a_hash_locks_are_dropped():
+    rows = [Row("p", str(number), f"patient{number}", source="camus") for number in range(80)]
+    kept = {row.group for row in without_locked_test(rows)}
+    assert kept == {row.group for row in rows} - locked_groups("camus", {row.group for row in rows})
+    assert 40 < len(kept) < 80
 
 
 def test_a_manifest_survives_the_round_trip(corpus):
@@ -103,7 +113,7 @@ def test_the_cache_holds_every_frame_and_lists_what_it_skipped(corpus, tmp_path)
     assert [entry["clip"] for entry in cache.skipped] == ["broken"] and "broken.mp4" in cache.skipped[0]["reason"]
     assert cache.classes == ["a", "b"]
     again = prepare(read_manifest(corpus), tmp_path / "again", size=24, jobs=1, progress=False)
-    assert again.sha256 == cache.sha256 and (again.frames == cache.frames).all()
+    assert again.sha256 == cache.sha256 and all((again.clip(n) == cache.clip(n)).all() for n in range(6))
 
 
 def test_long_clips_are_thinned_evenly(corpus, tmp_path):
@@ -116,8 +126,9 @@ def test_long_clips_are_thinned_evenly(corpus, tmp_path):
 def test_a_damaged_cache_is_refused(corpus, tmp_path):
     folder = tmp_path / "cache"
     prepare(read_manifest(corpus), folder, size=24, jobs=1, progress=False)
-    (folder / "frames.u8").write_bytes((folder / "frames.u8").read_bytes()[:-1])
-    with pytest.raises(CorpusError, match="prepare it anew"):
+    shard = folder / "frames-00000.u8"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(CorpusError, match=r"frames-00000.u8 has .* bytes.*prepare it anew"):
         open_cache(folder)
     with pytest.raises(CorpusError, match="not a prepared cache"):
         open_cache(tmp_path)
@@ -127,7 +138,7 @@ def test_a_corpus_of_broken_files_makes_no_cache(tmp_path):
     (tmp_path / "x.mp4").write_text("no")
     with pytest.raises(CorpusError, match="not one of 1"):
         prepare([Row(str(tmp_path / "x.mp4"), "x", "g")], tmp_path / "cache", jobs=1, progress=False)
-    assert not (tmp_path / "cache" / "index.json").exists() and not (tmp_path / "cache" / "frames.u8").exists()
+    assert not (tmp_path / "cache" / "index.json").exists() and not list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 4), (7, 7), (5, 8), (100, 48)])
@@ -176,5 +187,27 @@ def test_real_lung_videos_become_a_cache(shared_data, tmp_path):
     kept = without_locked_test(rows)
     assert not {row.group for row in kept} & set(locked_split("pocus_lung")["test"])
     cache = prepare(kept[:4], tmp_path / "cache", size=64, max_frames=5, jobs=1, progress=False)
-    assert len(cache.clips) == 4 and 20 < cache.frames.mean() < 120
-    assert json.loads((tmp_path / "cache" / "index.json").read_text())["size"] == 64
+    assert len(cache.clips) == 4 and 20 < cache.clip(0).mean() < 120
+    assert json.loads((tmp_path / "cache" / "index.json").read_text())["plan"]["size"] == 64
+
+
+def test_heavy_clips_are_drawn_as_often_as_one_after_the_other():
+    weights, batch, draws = np.array([1.0, 2.0, 4.0, 8.0]), 2, 4000
+    drawn = np.array([weighted_clips_of_step(weights, batch, 0, step) for step in range(draws)])
+    assert drawn.shape == (draws, batch) and all(len({*pair}) == batch for pair in drawn.tolist())
+    slow = np.zeros((4, 4))
+    for first, second in itertools.permutations(range(4), 2):
+        left = weights.sum() - weights[first]
+        slow[first, second] = weights[first] / weights.sum() * weights[second] / left
+    found = np.zeros((4, 4))
+    np.add.at(found, tuple(drawn.T), 1 / draws)
+    assert np.abs(found - slow).max() < 4 * (slow.max() / draws) ** 0.5
+
+
+def test_clips_of_many_frames_come_more_often_only_where_that_is_asked_for(corpus, tmp_path):
+    cache = prepare(read_manifest(corpus), tmp_path / "cache", size=24, jobs=1, progress=False)
+    even, heavy = dataset(cache, steps=40), dataset(cache, steps=40, draw="frames")
+    counts = np.array([clip.count for clip in cache.clips])
+    assert len({*counts}) > 1, "clips of one length say nothing"
+    mean = {data.draw: np.mean([counts[data[step].clips].mean() for step in range(40)]) for data in (even, heavy)}
+    assert mean["frames"] > mean["even"] + 0.1

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from training.data.augment import PRESETS
-from training.data.prepare import open_cache
+from training.data.cache import open_cache
 from training.data.sheet import SheetError, draw_sheet, drawn_views, lines_of, main
 from training.recipes import RECIPES
 

@@ -1,82 +1,45 @@
-"""A corpus is a manifest: one row a clip, with who it is from and what may be done with it.
+"""Corpora on the command line: a manifest from known datasets or from your own folder, and a check of any manifest.
 
-    python -m training.data.corpus pocus_lung FOLDER -o manifest.csv --tier nc
+    python -m training.data.corpus --list                                            the datasets that are known
+    python -m training.data.corpus pocus_lung hc18 --root FOLDER -o manifest.csv --tier nc
+    python -m training.data.corpus folder FOLDER -o manifest.csv --licence "CC BY 4.0"
+    python -m training.data.corpus check manifest.csv
 
-The manifest is a CSV with the columns of `Row`; a path is absolute or relative to the manifest's folder. Any tool can
-write one; `training.data.prepare` reads it.
+Known datasets are written without their locked test parts, and never if they are kept for judging.
 """
 
-import csv
-import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from training.benchmark.lock import locked_split
-from usbackbones.files import atomic_write
+from training.benchmark.lock import has_locked_part, locked_groups
+from training.data.corpora import CORPORA
+from training.data.corpora.lung import pocus_lung
+from training.data.corpora.record import Corpus
+from training.data.errors import CorpusError
+from training.data.guess import guess_manifest
+from training.data.licences import WEIGHTS_LICENCE, Tier, tier_of, tier_of_all
+from training.data.manifest import Row, examine, read_manifest, write_manifest
+from usbackbones.clips import ClipError
 
-Tier = Literal["open", "nc"]
-
-# Which weights a row may go into. 'open' rows may go into every weight; 'nc' rows only into weights that are
-# themselves non-commercial. The emergency licence grants research use only, hence 'nc'.
-_OPEN = re.compile(r"^(CC0|CC BY \d|CC BY$|CC-BY-\d|MIT)", re.IGNORECASE)
-_NC = re.compile(r"^(CC BY-NC(?! ?-?ND)|CC-BY-NC(?!-ND)|COVID-19 emergency license)", re.IGNORECASE)
-
-
-# The licence of weights that were trained on a tier; share-alike data make the nc weights share-alike.
-WEIGHTS_LICENCE: dict[Tier, str] = {"open": "Apache-2.0", "nc": "CC-BY-NC-SA-4.0"}
-
-
-class CorpusError(ValueError):
-    """A manifest or corpus folder that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One clip of a corpus.
-
-    Attributes:
-        path: file or folder that `usbackbones.read_clip` reads.
-        clip: unique name of the clip inside the corpus.
-        group: patient, or source where patients are unknown; never divided by a split.
-        organ: what is imaged, e.g. "lung".
-        label: weak label of the whole clip; empty when unlabelled.
-        licence: as stated by the source; rows without one are never used.
-        source: the dataset.
-        anatomy: what of the organ is shown, e.g. a standard plane or a muscle; empty when unknown.
-    """
-
-    path: str
-    clip: str
-    group: str
-    organ: str = ""
-    label: str = ""
-    licence: str = ""
-    source: str = ""
-    anatomy: str = ""
-
-
-def tier_of(licence: str) -> Tier | None:
-    """The tier of weights that data under this licence may go into, or None for no tier at all."""
-    if _OPEN.match(licence.strip()):
-        return "open"
-    return "nc" if _NC.match(licence.strip()) else None
-
-
-def tier_of_all(licences: Iterable[str]) -> Tier:
-    """The tier of a weight trained on data under all of these licences.
-
-    Raises:
-        CorpusError: if a licence allows no weight at all, naming it.
-    """
-    tiers = {licence: tier_of(licence) for licence in licences}
-    refused = sorted(licence or "(none stated)" for licence, tier in tiers.items() if tier is None)
-    if refused:
-        raise CorpusError(f"no weight may be trained on data under: {', '.join(refused)}. Leave those clips out.")
-    return "nc" if "nc" in tiers.values() else "open"
+__all__ = [
+    "CORPORA",
+    "WEIGHTS_LICENCE",
+    "CorpusError",
+    "Row",
+    "Tier",
+    "in_tier",
+    "merge",
+    "pocus_lung",
+    "read_manifest",
+    "tier_of",
+    "tier_of_all",
+    "without_locked_test",
+    "write_manifest",
+]
 
 
 def in_tier(rows: Iterable[Row], tier: Tier) -> list[Row]:
@@ -85,95 +48,159 @@ def in_tier(rows: Iterable[Row], tier: Tier) -> list[Row]:
     return [row for row in rows if tier_of(row.licence) in wanted]
 
 
-def pocus_lung(root: Path) -> list[Row]:
-    """The videos of the POCUS lung collection (Born et al., Applied Sciences 2021, 11(2):672)."""
-    table = root / "groups.csv"
-    if not table.is_file():
-        raise CorpusError(f"{table} is missing: point at the folder that holds groups.csv and pocus_videos/")
-    with table.open(newline="") as stream:
-        records = list(csv.DictReader(stream))
-    return [
-        Row(
-            path=str(root / record["path"]),
-            clip=record["path"],
-            group=record["group"],
-            organ="lung",
-            label="" if record["label_uncertain"] == "1" else record["label"],
-            licence=record["licence"],
-            source="pocus_lung",
-        )
-        for record in records
-        if record["kind"] == "video"
-    ]
-
-
-CORPORA = {"pocus_lung": pocus_lung}
-
-
 def without_locked_test(rows: Iterable[Row]) -> list[Row]:
-    """Drop every clip whose group is in the locked test part of its source."""
-    rows = list(rows)
-    locked = {source: set(locked_split(source)["test"]) for source in {row.source for row in rows}}
-    return [row for row in rows if row.group not in locked[row.source]]
-
-
-def read_manifest(file: Path) -> list[Row]:
-    """Read a manifest CSV; relative paths are taken from the manifest's own folder.
+    """Drop every clip whose group is in the locked test part of its source; your own sources have none.
 
     Raises:
-        CorpusError: naming the file, the row and the column at fault.
+        CorpusError: if a source must never be pretrained on, or a group is on neither side of its source's split.
     """
-    if not file.is_file():
-        raise CorpusError(f"{file} is not a file: give a manifest CSV with the columns {_columns()}")
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"path", "clip", "group"} - set(reader.fieldnames or ())
-        if missing:
-            raise CorpusError(f"{file} lacks the column(s) {sorted(missing)}; a manifest has {_columns()}")
-        known = {field.name for field in fields(Row)}
-        rows = [Row(**{k: (v or "") for k, v in record.items() if k in known}) for record in reader]
-    seen: set[str] = set()
-    for number, row in enumerate(rows, start=2):
-        if not (row.path and row.clip and row.group):
-            raise CorpusError(f"{file} line {number}: path, clip and group must not be empty")
-        if row.clip in seen:
-            raise CorpusError(f"{file} line {number}: clip {row.clip!r} stands there twice; names are unique")
-        seen.add(row.clip)
-    if not rows:
-        raise CorpusError(f"{file} has a header but no rows")
-    return [replace(row, path=str(file.parent / row.path)) for row in rows]
+    rows = list(rows)
+    sources = {row.source for row in rows}
+    never = sorted(source for source in sources if source in CORPORA and not CORPORA[source].pretrain)
+    if never:
+        raise CorpusError(f"never pretrained on: {', '.join(never)}; --judging writes a manifest to judge on")
+    dropped: set[tuple[str, str]] = set()
+    for source in filter(has_locked_part, sources):
+        try:
+            locked = locked_groups(source, {row.group for row in rows if row.source == source})
+        except ValueError as error:
+            raise CorpusError(f"{error}; give clips that are not of it a source of their own") from error
+        dropped |= {(source, group) for group in locked}
+    return [row for row in rows if (row.source, row.group) not in dropped]
 
 
-def write_manifest(rows: Iterable[Row], file: Path) -> None:
-    """Write a manifest CSV under a temporary name and move it into place."""
-    with atomic_write(file, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+def merge(parts: Iterable[Sequence[Row]]) -> list[Row]:
+    """The rows of several datasets in one list.
+
+    Raises:
+        CorpusError: if a clip is in it twice, or two datasets use one name for a group: splits would take two patients
+            for one.
+    """
+    rows = [row for part in parts for row in part]
+    if len({row.clip for row in rows}) < len(rows):
+        raise CorpusError("the same clips twice: name each dataset once")
+    source_of: dict[str, str] = {}
+    for row in rows:
+        other = source_of.setdefault(row.group, row.source)
+        if other != row.source:
+            raise CorpusError(f"group {row.group!r} is in {other} and in {row.source}: write a manifest for each")
+    return rows
 
 
-def _columns() -> str:
-    return ", ".join(field.name for field in fields(Row))
+def render_list() -> str:
+    """The known datasets as a table, from their records."""
+    entries = []
+    for corpus in CORPORA.values():
+        locked = "all but its locked test part" if has_locked_part(corpus.name) else "yes"
+        facts = {
+            "from": corpus.where,
+            "licence": corpus.licence or "none stated",
+            "pretraining": locked if corpus.pretrain else "never",
+            "patient": corpus.patient,
+            "label": corpus.label or "none",
+            "layout": corpus.layout,
+            "note": corpus.note,
+        }
+        lines = [f"  {name:<12} {fact}" for name, fact in facts.items() if fact]
+        entries.append("\n".join([f"{corpus.name}: {corpus.what}", *lines]))
+    return "\n\n".join(entries)
 
 
-def main(
-    name: Annotated[Literal["pocus_lung"], tyro.conf.Positional],
-    folder: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+def known(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    root: Path = Path(),
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     tier: Tier = "nc",
+    judging: bool = False,
+    show_list: Annotated[bool, tyro.conf.arg(name="list")] = False,
 ) -> None:
-    """Write the manifest of a known dataset, without its locked test part.
+    """Write the manifest of known datasets, without their locked test parts.
+
+    The commands "folder" (a manifest of your own data) and "check" (of any manifest) have a --help of their own.
 
     Args:
-        name: the dataset.
-        folder: where it lies.
-        out: the manifest to write.
+        names: datasets, as NAME for the folder ROOT/NAME or as NAME=FOLDER.
+        root: the folder that holds a folder for each dataset.
+        out: the manifest to write: CSV, or Parquet if its name ends so.
         tier: open = CC0, CC BY and MIT rows; nc = non-commercial rows too.
+        judging: every row, whatever its licence, locked test parts and datasets that are never pretrained on
+            included: for benchmarks alone.
+        show_list: show the datasets that are known, and stop.
     """
-    rows = in_tier(without_locked_test(CORPORA[name](folder.resolve())), tier)
-    write_manifest(rows, out)
-    print(f"{out}: {len(rows)} clips of {len({row.group for row in rows})} groups")  # noqa: T201
+    if show_list:
+        print(render_list())  # noqa: T201
+        return
+    if not names or out is None:
+        raise CorpusError("name at least one dataset and an output with -o; --list shows which there are")
+    parts = []
+    for name in names:
+        name, _, folder = name.partition("=")
+        rows = _corpus(name).rows(Path(folder) if folder else root / name)
+        kept = rows if judging else in_tier(without_locked_test(rows), tier)
+        parts.append(kept)
+        print(f"{name}: {len(kept)} of {len(rows)} clips, {len({row.group for row in kept})} groups")  # noqa: T201
+    write_manifest(merge(parts), out)
+    print(f"{out}: {sum(map(len, parts))} clips")  # noqa: T201
+
+
+def _corpus(name: str) -> Corpus:
+    if name not in CORPORA:
+        raise CorpusError(f"no dataset named {name!r} is known; there is: {', '.join(CORPORA)}")
+    return CORPORA[name]
+
+
+def folder(
+    path: Annotated[Path, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    licence: str = "",
+    source: str = "",
+    stills: bool = False,
+) -> None:
+    """Write the manifest of a folder of your own; what is guessed is said, and stands in its column "note".
+
+    Args:
+        path: the folder.
+        out: the manifest to write: CSV, or Parquet if its name ends so.
+        licence: of all clips.
+        source: name of the collection; by default that of the folder.
+        stills: every still is a clip of its own; otherwise the stills of a folder are the frames of one.
+    """
+    guess = guess_manifest(path, licence, source or path.resolve().name, stills)
+    write_manifest(guess.rows, out, guess.notes)
+    print(guess.summary)  # noqa: T201
+    for fault in examine(out)[1]:
+        print(f"check: {fault}")  # noqa: T201
+    print(f"{out}: {len(guess.rows)} clips of {len({row.group for row in guess.rows})} groups")  # noqa: T201
+
+
+def check(manifest: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Print all that is wrong with a manifest, with lines and columns; exit code 1 if it cannot be used so.
+
+    Args:
+        manifest: CSV or Parquet.
+    """
+    rows, faults = examine(manifest)
+    for fault in faults:
+        print(f"{'fault' if fault.serious else 'note '} {fault}")  # noqa: T201
+    serious = sum(fault.serious for fault in faults)
+    print(f"{manifest}: {len(rows)} rows, {serious} faults, {len(faults) - serious} notes")  # noqa: T201
+    if serious:
+        raise SystemExit(1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command that the first argument names; without one of them the arguments name known datasets."""
+    commands: dict[str, Callable[..., None]] = {"folder": folder, "check": check}
+    name = "python -m training.data.corpus"
+    try:
+        if arguments and arguments[0] in commands:
+            tyro.cli(commands[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
+        else:
+            tyro.cli(known, prog=name, args=arguments)
+    except (CorpusError, ClipError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main(sys.argv[1:])

@@ -1,188 +1,238 @@
-"""Decode a corpus once: videos -> one uint8 memmap and an index.
+"""Decode a corpus once: videos -> gray frames in memory-mapped shards, and an index.
 
     python -m training.data.prepare manifest.csv -o cache/lung --size 224
 
-The folder holds `frames.u8`, gray frames [N, S, S] one after another, and `index.json`, which says where each clip
-begins. Training reads frames straight from the memmap and never decodes again.
+Training reads frames straight from the shards and never decodes again; `training.data.cache` says what lies in the
+folder. The same clips and options make the same bytes, with any number of processes and however often the work was
+killed: run the same command again, and it goes on where it stood. On several machines with one folder:
+
+    python -m training.data.prepare manifest.csv -o cache/lung --shard 1/3        (2/3 and 3/3 on the others)
+    python -m training.data.prepare manifest.csv -o cache/lung                    (when all are done: writes the index)
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
-import numpy as np
 import tyro
-from tqdm import tqdm
 
-from training.data.corpus import CorpusError, Row, read_manifest
-from usbackbones.clips import ClipError, read_clip
+from training.data.cache import Cache, blocks, open_cache, read_index
+from training.data.clean import Cleaning
+from training.data.compact import pack
+from training.data.errors import CorpusError
+from training.data.glance import estimate, preview
+from training.data.manifest import Row, read_manifest
+from training.data.shards import Job, Plan, cache_files, jobs_of, leftovers, plan_of, refuse_another
+from training.data.workers import shards_made
 from usbackbones.files import atomic_write
 
 
-@dataclass(frozen=True)
-class CachedClip:
-    """One clip of a cache: its row of the manifest, and frames [start, start + count) of the memmap."""
-
-    row: Row
-    start: int
-    count: int
-    seconds_per_frame: float | None
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A prepared corpus, open for reading.
-
-    Attributes:
-        frames: uint8 memmap [N, S, S].
-        clips: one entry a clip, in manifest order.
-        sha256: of frames.u8, so that a run can say what it was trained on.
-    """
-
-    frames: np.ndarray
-    clips: list[CachedClip]
-    size: int
-    sha256: str
-    skipped: list[dict[str, str]] = field(default_factory=list)
-
-    def clip(self, index: int) -> np.ndarray:
-        """The frames of one clip, uint8 [T, S, S], not copied."""
-        entry = self.clips[index]
-        return self.frames[entry.start : entry.start + entry.count]
-
-    @property
-    def classes(self) -> list[str]:
-        """The labels that occur, sorted; an unlabelled clip has none."""
-        return sorted({clip.row.label for clip in self.clips} - {""})
-
-
-def open_cache(folder: Path) -> Cache:
-    """Open a prepared folder.
-
-    Raises:
-        CorpusError: if it is no cache, or frames.u8 has not the length that the index tells.
-    """
-    index_file, frames_file = folder / "index.json", folder / "frames.u8"
-    if not index_file.is_file() or not frames_file.is_file():
-        raise CorpusError(
-            f"{folder} is not a prepared cache: make one with python -m training.data.prepare MANIFEST -o {folder}"
-        )
-    index = json.loads(index_file.read_text())
-    size = index["size"]
-    clips = [CachedClip(Row(**entry.pop("row")), **entry) for entry in index["clips"]]
-    total = sum(clip.count for clip in clips)
-    if frames_file.stat().st_size != total * size * size:
-        raise CorpusError(
-            f"{frames_file} has {frames_file.stat().st_size} bytes, its index tells {total * size**2}: prepare it anew"
-        )
-    frames = np.memmap(frames_file, np.uint8, "r", shape=(total, size, size))
-    return Cache(frames, clips, size, index["sha256"], index["skipped"])
-
-
-def decode(path: str, size: int, max_frames: int) -> tuple[np.ndarray, float | None]:
-    """Read a clip, keep at most `max_frames` evenly spaced frames, squash each to size x size.
-
-    Returns:
-        (frames uint8 [T, size, size], seconds between the frames kept, or None where the file tells no time).
-    """
-    clip = read_clip(path)
-    keep = np.unique(np.linspace(0, len(clip.frames) - 1, min(max_frames, len(clip.frames))).round().astype(int))
-    frames = np.stack([cv2.resize(clip.frames[i], (size, size), interpolation=cv2.INTER_AREA) for i in keep])
-    if clip.seconds_per_frame is None:
-        return frames, None
-    return frames, clip.seconds_per_frame * (len(clip.frames) - 1) / max(len(keep) - 1, 1)
-
-
-def _decode_job(job: tuple[str, int, int]) -> tuple[np.ndarray, float | None] | str:
-    """`decode` for a pool: a broken clip comes back as its message, so the others go on."""
-    cv2.setNumThreads(1)
-    try:
-        return decode(*job)
-    except ClipError as error:
-        return str(error)
-
-
-def _decoded(rows: list[Row], size: int, max_frames: int, jobs: int) -> Iterator[Any]:
-    work = [(row.path, size, max_frames) for row in rows]
-    if jobs == 1:
-        yield from map(_decode_job, work)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_decode_job, work)
-
-
 def prepare(
-    rows: list[Row], out: Path, size: int = 224, max_frames: int = 120, jobs: int = 2, progress: bool = True
+    rows: Sequence[Row],
+    out: Path,
+    size: int = 224,
+    max_frames: int = 120,
+    jobs: int | None = None,
+    progress: bool = True,
+    cleaning: Cleaning | None = None,
+    shard_clips: int | None = None,
 ) -> Cache:
     """Write the cache of a corpus; broken clips are skipped and listed in the index.
 
+    A folder that was begun with the same clips and options is finished, and a finished one only gets the rows of the
+    manifest anew, for labels and groups do not change the frames.
+
     Args:
         rows: the corpus.
-        out: folder for frames.u8 and index.json; the index is written last, so a killed run leaves no cache.
+        out: folder of the cache; the index is written last, so a killed run leaves no cache, but its finished shards.
         size: side of the stored frames in pixels.
         max_frames: most frames kept of one clip.
-        jobs: processes that decode.
+        jobs: processes that decode; None for one a core.
         progress: show a progress bar.
+        cleaning: steps of the cleaning; None stores the frames as they are.
+        shard_clips: clips in a shard, see `plan_of`.
 
     Raises:
-        CorpusError: if not one clip could be read.
+        CorpusError: if the folder holds a cache of other clips or options, or not one clip could be read.
     """
-    clips: list[CachedClip] = []
-    skipped: list[dict[str, str]] = []
-    start, digest = 0, hashlib.sha256()
-    (out / "index.json").unlink(missing_ok=True)  # an index never outlives the frames it describes
-    with atomic_write(out / "frames.u8") as stream:
-        results = _decoded(rows, size, max_frames, jobs)
-        for row, result in tqdm(zip(rows, results, strict=True), total=len(rows), unit="clip", disable=not progress):
-            if isinstance(result, str):
-                skipped.append({"clip": row.clip, "reason": result})
-                continue
-            frames, seconds = result
-            stream.write(frames.tobytes())
-            digest.update(frames.tobytes())
-            clips.append(CachedClip(row, start, len(frames), seconds))
-            start += len(frames)
-        if not clips:
-            raise CorpusError(f"not one of {len(rows)} clips could be read; the first: {skipped[0]['reason']}")
-    index = {
-        "size": size,
-        "max_frames": max_frames,
-        "sha256": digest.hexdigest(),
-        "skipped": skipped,
-        "clips": [asdict(clip) for clip in clips],
-    }
-    with atomic_write(out / "index.json", "w") as stream:
-        json.dump(index, stream, indent=1)
+    plan = plan_of(rows, size, max_frames, cleaning, shard_clips)
+    refuse_another(out, plan)
+    if (out / "index.json").is_file():
+        _write_rows(rows, out)
+    else:
+        _write_index(rows, out, plan, jobs_of(rows, out, plan, cleaning), jobs, progress)
+    for file in leftovers(out):
+        file.unlink(missing_ok=True)
     return open_cache(out)
+
+
+def prepare_part(
+    rows: Sequence[Row],
+    out: Path,
+    part: tuple[int, int],
+    size: int = 224,
+    max_frames: int = 120,
+    jobs: int | None = None,
+    progress: bool = True,
+    cleaning: Cleaning | None = None,
+    shard_clips: int | None = None,
+) -> int:
+    """Make every n-th shard from the i-th on, for `part` (i, n), and no index: that is for `prepare`, at the end.
+
+    Returns:
+        how many shards the part has.
+
+    Raises:
+        CorpusError: as `prepare`.
+    """
+    plan = plan_of(rows, size, max_frames, cleaning, shard_clips)
+    refuse_another(out, plan)
+    work = jobs_of(rows, out, plan, cleaning)[part[0] - 1 :: part[1]]
+    if not (out / "index.json").is_file():
+        for _ in shards_made(work, jobs, progress):
+            pass
+    return len(work)
+
+
+def _write_index(rows: Sequence[Row], out: Path, plan: Plan, work: list[Job], jobs: int | None, progress: bool) -> None:
+    """Make the shards that are missing, and write the report and the index of all."""
+    named = {row.clip: asdict(row) for row in rows}
+    clips: list[dict[str, Any]] = []
+    shards: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    notes: list[dict[str, Any]] = []
+    start, digest = 0, hashlib.sha256()
+    with closing(shards_made(work, jobs, progress)) as records:
+        for job, record in zip(work, records, strict=True):
+            for block in blocks(job.file):  # here, while the others decode, and not of all frames at the end
+                digest.update(block)
+            shards.append({"frames": sum(clip["count"] for clip in record["clips"]), "sha256": record["sha256"]})
+            skipped += record["skipped"]
+            for clip in record["clips"]:
+                place = {"start": start, "count": clip["count"], "seconds_per_frame": clip["seconds_per_frame"]}
+                clips.append({"row": named[clip["clip"]], **place})
+                start += clip["count"]
+                if clip["notes"]:
+                    notes.append({"clip": clip["clip"], "notes": clip["notes"]})
+    if not clips:
+        for file in cache_files(out):
+            file.unlink()
+        raise CorpusError(f"not one of {len(rows)} clips could be read; the first: {skipped[0]['reason']}")
+    report = {"clips": len(rows), "kept": len(clips), "frames": start, "skipped": skipped, "notes": notes}
+    _write_json(out / "report.json", report)
+    index = {"plan": asdict(plan), "sha256": digest.hexdigest(), "skipped": skipped, "shards": shards, "clips": clips}
+    _write_json(out / "index.json", index)
+
+
+def _write_rows(rows: Sequence[Row], out: Path) -> None:
+    """Bring the rows in the index of a finished cache up to the manifest."""
+    index, named = read_index(out), {row.clip: asdict(row) for row in rows}
+    clips = [{**clip, "row": named[clip["row"]["clip"]]} for clip in index["clips"]]
+    if clips != index["clips"]:
+        _write_json(out / "index.json", {**index, "clips": clips})
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    with atomic_write(file, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+
+
+@dataclass(frozen=True)
+class Clean(Cleaning):
+    """Whether clips are cleaned, and how.
+
+    Attributes:
+        enabled: leave out what is not ultrasound; otherwise frames are stored as they are.
+    """
+
+    enabled: bool = False
+
+    def steps(self) -> Cleaning:
+        """The options of the cleaning itself."""
+        return Cleaning(**{option.name: getattr(self, option.name) for option in fields(Cleaning)})
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """Turn "2/3" into (2, 3).
+
+    Raises:
+        CorpusError: if it is not i/n with 1 <= i <= n.
+    """
+    first, _, second = text.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
+        raise CorpusError(f"--shard {text}: give i/n, for example 1/3, 2/3 and 3/3 on three machines")
+    return int(first), int(second)
 
 
 def main(
     manifest: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     size: int = 224,
     max_frames: int = 120,
-    jobs: int = 2,
+    jobs: int | None = None,
+    shard: str = "1/1",
+    shard_clips: int | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    preview_sheet: Annotated[Path | None, tyro.conf.arg(name="preview")] = None,
+    preview_clips: int = 24,
+    compact: Path | None = None,
+    clean: Clean = Clean(),
 ) -> None:
-    """Decode a corpus into a memmap.
+    """Decode a corpus into memory-mapped frames; run it again after a kill, and it goes on.
 
     Args:
-        manifest: CSV made by training.data.corpus or by hand.
+        manifest: CSV or Parquet, made by training.data.corpus or by hand.
         out: folder of the cache.
         size: side of the stored frames, pixels.
         max_frames: most frames kept of one clip, evenly spaced.
-        jobs: processes that decode.
+        jobs: processes that decode; by default one a core.
+        shard: i/n makes only the i-th of n parts, for n machines; a call without it then writes the index.
+        shard_clips: clips in a file of frames; by default a 32nd of the corpus, at most 128.
+        fresh: delete the cache that is in the folder first.
+        dry_run: decode a few clips, tell how many frames, bytes and minutes all will take, and stop.
+        preview_sheet: write a picture of some clips before and after the cleaning, and stop.
+        preview_clips: how many clips it shows.
+        compact: also write the cache into this one file, see training.data.compact.
+        clean: what is left out of clips, and whether anything is.
     """
-    cache = prepare(read_manifest(manifest), out, size, max_frames, jobs)
+    rows, part, cleaning = read_manifest(manifest), part_of(shard), clean.steps() if clean.enabled else None
+    if preview_sheet is not None:
+        preview(rows, preview_sheet, preview_clips, max_frames, clean.steps())
+        print(f"{preview_sheet}: {min(preview_clips, len(rows))} clips before and after the cleaning")  # noqa: T201
+        return
+    if dry_run:
+        print(estimate(rows, size, max_frames, cleaning))  # noqa: T201
+        return
+    if out is None:
+        raise CorpusError("name the folder of the cache with -o, or give --dry-run or --preview")
+    if fresh and part[1] > 1:
+        raise CorpusError("--fresh with --shard would delete what other machines have made: delete the folder yourself")
+    if fresh:
+        for file in cache_files(out):
+            file.unlink(missing_ok=True)
+    if part[1] > 1:
+        made = prepare_part(rows, out, part, size, max_frames, jobs, True, cleaning, shard_clips)
+        print(f"{out}: part {shard} is there, {made} shards; run it without --shard when all are")  # noqa: T201
+        return
+    cache = prepare(rows, out, size, max_frames, jobs, True, cleaning, shard_clips)
     for entry in cache.skipped:
         print(f"skipped {entry['clip']}: {entry['reason']}")  # noqa: T201
-    print(f"{out}: {len(cache.clips)} clips, {len(cache.frames)} frames of {size} px")  # noqa: T201
+    print(  # noqa: T201
+        f"{out}: {len(cache.clips)} of {len(rows)} clips, {len(cache.frames)} frames of {size} px, "
+        f"{len(cache.frames) * size**2 / 1e9:.2f} GB; what was odd is told in {out / 'report.json'}"
+    )
+    if compact is not None:
+        pack(out, compact)
+        print(f"{compact}: {compact.stat().st_size / 1e9:.2f} GB")  # noqa: T201
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except CorpusError as error:
+        raise SystemExit(f"error: {error}") from error

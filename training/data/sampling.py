@@ -4,16 +4,27 @@ Nothing here keeps state, so a run that resumes at step k draws what the unbroke
 workers changes nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from functools import partial
+from typing import Literal, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from training.data.augment import Augment
-from training.data.prepare import Cache
+from training.data.cache import Cache
+
+Draw = Literal["even", "frames"]
+"""How often a clip comes: each as often as any other, or by the square root of its number of frames, so that a corpus
+of many stills and few videos does not become one of stills."""
+
+DrawPair = Callable[[Augment], tuple[np.ndarray, float]]
+"""Draws the views of a clip with an augmentation, see `Pairs.views`; and the weight of the pair."""
+
+
+Drawable = TypeVar("Drawable")
 
 
 @dataclass
@@ -56,14 +67,28 @@ class Pairs(Protocol):
         ...
 
 
-@runtime_checkable
-class TimedPairs(Protocol):
-    """A method whose pairs depend on the time between frames says so by this second way to draw them."""
+class Known(NamedTuple):
+    """What is known of a clip beside its frames; by default nothing.
 
-    def timed_views(
-        self, clip: np.ndarray, seconds_per_frame: float | None, augment: Augment, rng: np.random.Generator
+    Attributes:
+        clip: its index into the cache.
+        seconds_per_frame: None where the clip tells no time.
+        anatomy: as a column of `Batch.anatomy`, coarse and fine.
+    """
+
+    clip: int = 0
+    seconds_per_frame: float | None = None
+    anatomy: tuple[int, int] = (-1, -1)
+
+
+@runtime_checkable
+class InformedPairs(Protocol):
+    """A method whose pairs depend on what is known of a clip says so by this second way to draw them."""
+
+    def informed_views(
+        self, clip: np.ndarray, known: Known, augment: Augment, rng: np.random.Generator
     ) -> tuple[np.ndarray, float]:
-        """As `Pairs.views`, and the weight of the pair; seconds_per_frame is None where the clip tells no time."""
+        """As `Pairs.views`, and the weight of the pair."""
         ...
 
 
@@ -105,6 +130,16 @@ def clips_of_step(count: int, batch: int, seed: int, step: int, stream: int = 0)
     return order[place * batch : (place + 1) * batch]
 
 
+def weighted_clips_of_step(weights: np.ndarray, batch: int, seed: int, step: int, stream: int = 0) -> np.ndarray:
+    """The clips of a step, int [min(batch, len(weights))], all different, drawn one after the other by weight.
+
+    The weights, float [N], are positive: the first clip is drawn with probability weight / sum, the next of the rest in
+    the same way. The largest of log weight + Gumbel noise are such draws (Kool et al., ICML 2019).
+    """
+    noise = np.random.default_rng([seed, stream, step]).gumbel(size=len(weights))
+    return np.argsort(-(np.log(weights) + noise), kind="stable")[: min(batch, len(weights))]
+
+
 class StepBatches(Dataset[Batch]):
     """Map from step to batch.
 
@@ -120,6 +155,9 @@ class StepBatches(Dataset[Batch]):
         steps: length.
         frozen: draw the same views at every step, as validation does.
         meta: indices of the meta clips, of which a batch draws as many; the pairs must then be `MetaPairs`.
+        part: (p, n) draws the p-th of n equal parts of every batch, the one of process p. What the batch then lacks to
+            a multiple of n is drawn at other steps; frozen batches are not divided.
+        draw: how often each clip comes, see `Draw`.
     """
 
     def __init__(
@@ -136,11 +174,13 @@ class StepBatches(Dataset[Batch]):
         steps: int,
         frozen: bool = False,
         meta: np.ndarray | None = None,
+        part: tuple[int, int] = (0, 1),
+        draw: Draw = "even",
     ) -> None:
         self.cache, self.members, self.pairs, self.augment = cache, members, pairs, augment
         self.meta = members[:0] if meta is None else meta
-        self.batch, self.seed, self.steps, self.frozen = batch, seed, steps, frozen
-        self.mean, self.std = mean, std
+        self.batch, self.seed, self.steps, self.frozen, self.part = batch, seed, steps, frozen, part
+        self.mean, self.std, self.draw = mean, std, draw
         rows = [clip.row for clip in cache.clips]
         self.labels = numbered(row.label for row in rows)
         fine = numbered(f"{row.organ}/{row.anatomy}" if row.anatomy else "" for row in rows)
@@ -150,44 +190,77 @@ class StepBatches(Dataset[Batch]):
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
-        drawn = self.members[clips_of_step(len(self.members), self.batch, self.seed, step)]
-        if self.frozen:
-            drawn = self.members[step * self.batch : (step + 1) * self.batch]
-        pairs, weights = zip(*[self._pair(step, clip) for clip in drawn], strict=True)
-        return Batch(
-            views=self._normalised(pairs),
-            labels=torch.from_numpy(self.labels[drawn]),
-            clips=torch.from_numpy(drawn),
-            anatomy=torch.from_numpy(self.anatomy[:, drawn]),
-            weights=torch.tensor(weights, dtype=torch.float32),
-            meta=self._meta(step),
+        clips = self.clips_of(step)
+        pairs, weights = zip(*[pair(self.augment) for pair in self.pairs_of(step, clips)], strict=True)
+        meta = [pair(self.augment)[0] for pair in self.meta_pairs_of(step)]
+        return self.batch_of(
+            clips, self._normalised(pairs), list(weights), self._normalised(meta) if meta else torch.empty(0)
         )
+
+    def clips_of(self, step: int) -> np.ndarray:
+        """Indices of the clips of a batch, int [N]."""
+        if self.frozen:
+            return self.members[step * self.batch : (step + 1) * self.batch]
+        return self._drawn(self.members, step)
+
+    def batch_of(self, clips: np.ndarray, views: torch.Tensor, weights: Sequence[float], meta: torch.Tensor) -> Batch:
+        """The batch of these clips, once their views are there."""
+        return Batch(
+            views=views,
+            labels=torch.from_numpy(self.labels[clips]),
+            clips=torch.from_numpy(clips),
+            anatomy=torch.from_numpy(self.anatomy[:, clips]),
+            weights=torch.tensor(weights, dtype=torch.float32),
+            meta=meta,
+        )
+
+    def whole(self, members: np.ndarray) -> int:
+        """Clips in a batch of these, all parts together."""
+        return min(self.batch, len(members)) // self.part[1] * self.part[1]
+
+    def _drawn(self, members: np.ndarray, step: int, stream: int = 0) -> np.ndarray:
+        if self.draw == "even":
+            chosen = clips_of_step(len(members), self.whole(members), self.seed, step, stream)
+        else:
+            frames = np.array([self.cache.clips[index].count for index in members])
+            chosen = weighted_clips_of_step(np.sqrt(frames), self.whole(members), self.seed, step, stream)
+        return np.split(members[chosen], self.part[1])[self.part[0]]
 
     def _normalised(self, views: Sequence[np.ndarray]) -> torch.Tensor:
-        return (torch.from_numpy(np.stack(views, axis=1)).unsqueeze(2) / 255 - self.mean) / self.std
+        stacked = torch.from_numpy(np.stack(views, axis=1)).unsqueeze(2)
+        return stacked.div_(255).sub_(self.mean).div_(self.std)  # in place: a batch is large, fresh memory is slow
 
-    def _meta(self, step: int) -> torch.Tensor:
+    def meta_pairs_of(self, step: int) -> list[DrawPair]:
+        """As `pairs_of`, for the meta clips of a step; empty where it has none."""
         pairs = self.pairs
         if not len(self.meta) or not isinstance(pairs, MetaPairs) or step % pairs.meta_every:
-            return torch.empty(0)
-        drawn = self.meta[clips_of_step(len(self.meta), self.batch, self.seed, step // pairs.meta_every, stream=2)]
-        return self._normalised(
-            [pairs.meta_views(self.cache.clip(clip), self.augment, self._rng(step, clip, stream=3)) for clip in drawn]
-        )
+            return []
+        clips = self._drawn(self.meta, step // pairs.meta_every, stream=2)
 
-    def _pair(self, step: int, clip: int) -> tuple[np.ndarray, float]:
+        def draw(clip: int, augment: Augment) -> tuple[np.ndarray, float]:
+            return pairs.meta_views(self.cache.clip(clip), augment, self._rng(step, clip, stream=3)), 1.0
+
+        return [partial(draw, clip) for clip in clips]
+
+    def pairs_of(self, step: int, clips: np.ndarray) -> list[DrawPair]:
+        """For each of these clips, what draws its pair of a step."""
+        return [partial(self._pair, step, clip) for clip in clips]
+
+    def _pair(self, step: int, clip: int, augment: Augment) -> tuple[np.ndarray, float]:
         frames, rng = self.cache.clip(clip), self._rng(step, clip)
-        if isinstance(self.pairs, TimedPairs):
-            return self.pairs.timed_views(frames, self.cache.clips[clip].seconds_per_frame, self.augment, rng)
-        return self.pairs.views(frames, self.augment, rng), 1.0
+        if isinstance(self.pairs, InformedPairs):
+            coarse, fine = self.anatomy[:, clip].tolist()
+            known = Known(int(clip), self.cache.clips[clip].seconds_per_frame, (coarse, fine))
+            return self.pairs.informed_views(frames, known, augment, rng)
+        return self.pairs.views(frames, augment, rng), 1.0
 
     def _rng(self, step: int, clip: int, stream: int = 1) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, 0 if self.frozen else step, clip])
 
 
-def batches(dataset: StepBatches, first: int, workers: int) -> Iterator[Batch]:
+def batches(dataset: Dataset[Drawable], first: int, workers: int) -> Iterator[Drawable]:
     """The batches of steps first, first + 1, ... in order. With a warm memmap 0 workers is the fastest on a CPU."""
-    steps = range(first, len(dataset))
+    steps = range(first, len(cast("Sized", dataset)))
     # A generator of its own: the loader draws a seed for its workers, which must not move torch's.
     generator = torch.Generator()
     loader = DataLoader(dataset, batch_size=None, sampler=steps, num_workers=workers, generator=generator)

@@ -17,8 +17,8 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from training.data.augment import PRESETS
+from training.data.cache import Cache, open_cache
 from training.data.corpus import CorpusError
-from training.data.prepare import Cache, open_cache
 from training.data.sampling import StepBatches
 from training.methods.simclr import SimCLR
 from training.recipes import RECIPES, Recipe

@@ -124,7 +124,12 @@ def change_depth(frame: np.ndarray, zoom: float, face: Point) -> np.ndarray:
     return cv2.warpAffine(frame, _about(face, zoom), frame.shape[::-1], flags=cv2.INTER_LINEAR)
 
 
-def add_speckle(view: np.ndarray, strength: float, rng: np.random.Generator, apex: Point | None = None) -> np.ndarray:
+def speckle_noise(rng: np.random.Generator) -> np.ndarray:
+    """The noise n of `add_speckle`, float32, on the scanner's grid: samples down, lines across."""
+    return rng.standard_normal((_SAMPLES, _LINES), dtype=np.float32)
+
+
+def add_speckle(view: np.ndarray, strength: float, noise: np.ndarray, apex: Point | None = None) -> np.ndarray:
     """Speckle on the displayed, log-compressed image f: f + strength * sqrt(f) * n, n of mean 0 and variance about 1.
 
     The model is that of Loupas, McDicken and Allan (IEEE Trans. Circuits Syst. 36(1), 1989): the mean stays and black
@@ -133,11 +138,10 @@ def add_speckle(view: np.ndarray, strength: float, rng: np.random.Generator, ape
     Args:
         view: uint8 [H, W].
         strength: in square roots of gray levels; at gray level 100 the noise has a deviation of 10 * strength.
-        rng: source of n.
+        noise: n, of `speckle_noise`.
         apex: where the lines of sight meet; None makes them parallel.
     """
     height, width = view.shape
-    noise: np.ndarray = rng.standard_normal((_SAMPLES, _LINES), dtype=np.float32)
     if apex is None:
         noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
     else:
