@@ -1,59 +1,48 @@
 """The loop: draw, forward, backward, step, and a checkpoint that lets a killed run continue to the bit.
 
-A checkpoint holds the network, the optimiser, the schedule, the step and torch's generators. Sampling has no state of
-its own (see `training.data.sampling`), so the step number is all it needs.
+A checkpoint holds the network with its heads and whatever a method trains by itself (CMW-Net and its optimiser), the
+optimiser, the moving average, the step, the best validation loss and the generators of all processes. The schedule is
+a function of the step. Sampling has no state of its own (see `training.data.sampling`), so the step is all it needs.
+
+Several processes run this same loop on their parts of each batch (see `training.distributed`): what is logged is the
+mean over them, all come to the same decisions at the same step, and the first one writes.
 """
 
 import json
 import math
-import random
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import timm.optim
-import timm.scheduler
 import torch
-from tqdm import tqdm
 
+from training.accumulate import accumulated_step
+from training.checkpoint import Checkpoints, load, refuse_another
+from training.data.ahead import developed
+from training.data.errors import CorpusError
 from training.data.sampling import Batch, StepBatches, batches
+from training.distributed import (
+    alone,
+    anyone,
+    average_gradients,
+    averaged,
+    rank,
+    texts,
+    wait_for_all,
+    world_size,
+)
+from training.errors import INTERRUPTED, Interrupted, TrainingError
+from training.generators import capture, restore, seed_everything, seed_of_process
+from training.interrupt import stop_signals
+from training.journal import Journal, Mirror, rewind_journal
 from training.methods.base import Autocast, Method
+from training.network import network_of
+from training.optimisers import average_of, optimiser_of, schedule_of
 from training.recipes import Recipe
-from usbackbones.files import atomic_write
-
-INTERRUPTED = 75  # exit code of a run that was asked to stop and can be resumed (sysexits' EX_TEMPFAIL)
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop; its state is saved."""
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on, with the step and the remedy."""
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32 here: a CUDA device that supports it, or a CPU with AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512" and _cpu_has_bf16()
-
-
-def _cpu_has_bf16() -> bool:
-    info = Path("/proc/cpuinfo")
-    return info.is_file() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a layer's initialisation or dropout could use."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - timm's layers may use the global generator
-    torch.manual_seed(seed)
+from training.watch import Representations, collapsed, fixed_views, named_clips, without_labels
+from usbackbones.precision import computes_in_bf16
 
 
 class Engine:
@@ -63,9 +52,10 @@ class Engine:
         method: the network; moved to `device`.
         recipe: how to train it.
         data: the training batches.
-        folder: of the run; gets checkpoint.pt, metrics.jsonl and the files of `training.pretrain`.
+        folder: of the run; gets the checkpoints, metrics.jsonl and the files of `training.pretrain`.
         validation: fixed views of clips that are not trained on, or None.
         device: where to compute.
+        views_on: "cpu" makes the training views before they are copied to the device, "device" there.
     """
 
     def __init__(
@@ -76,171 +66,190 @@ class Engine:
         folder: Path,
         validation: StepBatches | None = None,
         device: torch.device | None = None,
+        views_on: Literal["cpu", "device"] = "cpu",
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.method = method.to(self.device).to(memory_format=torch.channels_last)
         self.recipe, self.data, self.validation, self.folder = recipe, data, validation, folder
-        self.step = 0
-        if recipe.clip_gradient and method.looks_ahead:
-            raise TrainingError(
-                f"{type(method).__name__} looks ahead of the optimiser's step, which clip_gradient = "
-                f"{recipe.clip_gradient} would change behind its back: set --clip-gradient 0"
-            )
-        self.optimiser = timm.optim.create_optimizer_v2(
-            self.method.learner(),
-            opt=recipe.optimiser,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            filter_bias_and_bn=not recipe.decay_all,
-        )
-        warmup = round(recipe.warmup * recipe.steps)
-        self.schedule = timm.scheduler.CosineLRScheduler(
-            self.optimiser,
-            t_initial=max(recipe.steps - warmup, 1),
-            warmup_t=warmup,
-            warmup_lr_init=recipe.lr if recipe.hold else recipe.lr / max(warmup, 1),
-            warmup_prefix=True,
-            t_in_epochs=False,
-        )
-        self.schedule.step_update(0)
+        self.views_on = views_on
+        self.method = network_of(method, recipe, self.device)
+        self.optimiser = optimiser_of(self.method, recipe)
+        self.schedule = schedule_of(self.optimiser, recipe)
+        self.average = average_of(self.method, recipe)
         bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_in_bf16(self.device))
         self.autocast: Autocast = lambda: torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        self.checkpoints = Checkpoints(folder)
+        self.step, self.best, self.collapses = 0, math.inf, 0
+        if rank():  # the weights are those of process 0, dropout is each one's own
+            seed_everything(seed_of_process(recipe.seed, rank()))
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state is kept."""
-        return self.folder / "checkpoint.pt"
+        """Where the newest state is kept."""
+        return self.checkpoints.files[0]
 
-    def run(self, workers: int = 0, checkpoint_every: int = 100, progress: bool = True) -> None:
+    def run(
+        self, workers: int = 0, checkpoint_every: int = 100, progress: bool = True, mirrors: Sequence[Mirror] = ()
+    ) -> None:
         """Train from the current step to the last; SIGTERM and SIGINT save the state and exit with code 75."""
         self.method.train()
-        with _stop_signals() as stop, (self.folder / "metrics.jsonl").open("a") as log:
-            bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=not progress)
+        with (
+            stop_signals() as asked,
+            Journal(self.folder, self.recipe.steps, self.step, progress, mirrors, silent=rank() > 0) as journal,
+        ):
             waited = time.perf_counter()
-            for batch in batches(self.data, self.step, workers):
+            for batch in self._read(workers):
                 begun = time.perf_counter()
                 losses = self.train_step(batch)
                 done = time.perf_counter()
                 record = {
                     "step": self.step,
                     **losses,
-                    "lr": self.optimiser.param_groups[0]["lr"],
-                    "views_per_second": batch.views.shape[0] * batch.views.shape[1] / (done - waited),
+                    "lr": max(group["lr"] for group in self.optimiser.param_groups),
+                    "views_per_second": world_size() * batch.views[:, :, 0, 0, 0].numel() / (done - waited),
                     "data_share": (begun - waited) / (done - waited),
                 }
                 self.step += 1
                 self.schedule.step_update(self.step)
-                if self.step % checkpoint_every == 0 or self.step == self.recipe.steps or stop():
-                    if self.validation is not None:
-                        record["validation"] = self.validate()
-                    log.write(json.dumps(record) + "\n")
-                    log.flush()
-                    self.save()
-                else:
-                    log.write(json.dumps(record) + "\n")
-                bar.update()
-                bar.set_postfix(
-                    loss=f"{losses['loss']:.3f}",
-                    views=f"{record['views_per_second']:.0f}/s",
-                    data=f"{record['data_share']:.0%}",
-                    refresh=False,
-                )
-                if stop() and self.step < self.recipe.steps:
+                last, stop = self.step == self.recipe.steps, anyone(asked(), self.device)
+                due = last or self.step % checkpoint_every == 0
+                found = self.validate() if due else {}
+                journal.write(record | found)
+                if due or stop:
+                    journal.flush()
+                    self.save(best=self._judge(found, batch))
+                if stop and not last:
                     raise Interrupted(INTERRUPTED)
                 waited = time.perf_counter()
-            bar.close()
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; the losses as numbers.
+        """One optimiser step; the losses as numbers, each the mean over the processes, and the gradient's norm.
 
         Raises:
-            TrainingError: if a loss is not finite. The weights are then still those before the step.
+            TrainingError: if one of them is not finite. The weights are then still those before the step.
         """
         self.optimiser.zero_grad(set_to_none=True)
-        losses = self.method.step(batch.to(self.device), self.autocast, self.optimiser)
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        if self.recipe.accumulate > 1:
+            pieces = self.recipe.accumulate
+            losses = accumulated_step(self.method, batch.to(self.device), self.autocast, self.optimiser, pieces)
+        else:
+            losses = self.method.step(batch.to(self.device), self.autocast, self.optimiser)
+        (means,) = averaged([torch.stack([value.detach().double() for value in losses.values()])])
+        parameters = list(self.method.learner().parameters())
+        average_gradients(parameters)
+        averaged([buffer for buffer in self.method.buffers() if buffer.is_floating_point()])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        values = dict(zip([*losses, "gradient"], [*means.tolist(), float(norm)], strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
+                clips = named_clips(self.data, batch, self.device)
                 raise TrainingError(
-                    f"the {name} is {value} at step {self.step}, clips {batch.clips.tolist()}. "
-                    f"The last state is in {self.checkpoint}; resume with a lower --lr, or leave those clips out."
+                    f"the {name} is {value} at step {self.step}, clips {clips}. {self._kept()}; "
+                    "resume with a lower --lr, or leave those clips out"
                 )
         if self.recipe.clip_gradient:
-            torch.nn.utils.clip_grad_norm_(self.method.learner().parameters(), self.recipe.clip_gradient)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_gradient, norm)
         self.optimiser.step()
+        if self.average:
+            self.average.update(self.method.backbone, self.step + 1)
         return values
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """The method's loss on the fixed validation views, in evaluation mode."""
-        assert self.validation is not None
-        self.method.eval()
-        with self.autocast():
-            values = [
-                float(self.method.losses(batch.to(self.device))["loss"]) for batch in batches(self.validation, 0, 0)
-            ]
-        self.method.train()
-        return float(np.mean(values))
+    def validate(self) -> dict[str, float]:
+        """RankMe and spread of the representation on fixed views, and the loss there if they are validation's.
 
-    def save(self) -> None:
-        """Write the whole state under a temporary name and move it."""
+        The batches are divided among the processes, each batch as a whole. They carry no labels, so that the loss
+        says how good the representation is and not how well it fits labels.
+        """
+        fixed = self.validation or fixed_views(self.data)
+        seen = Representations(self.method.width, self.device)
+        loss = torch.zeros(2, dtype=torch.float64, device=self.device)
+        mine = range(rank(), len(fixed), world_size())
+        self.method.eval()
+        with alone(), self.autocast():
+            for batch in (without_labels(fixed[number].to(self.device)) for number in mine):
+                seen.add(self.method.represent(batch.views).flatten(0, 1))
+                if self.validation:
+                    value, count = self.method.losses(batch)["loss"].double(), len(batch.labels)
+                    loss += torch.stack([value * count, torch.full_like(value, count)])
+        self.method.train()
+        averaged([loss])
+        return seen.measures() | ({"validation": float(loss[0] / loss[1])} if self.validation else {})
+
+    def save(self, best: bool = False) -> None:
+        """Write the whole state as the newest checkpoint, and if so as the best too."""
         state = {
+            **self._identity(),
             "step": self.step,
-            "recipe": json.dumps(asdict(self.recipe), sort_keys=True),
+            "best": self.best,
+            "collapses": self.collapses,
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "generator": torch.get_rng_state(),
+            "average": self.average.module.state_dict() if self.average else None,
+            "generators": texts(capture(self.device), self.device),
         }
-        if self.device.type == "cuda":
-            state["cuda_generator"] = torch.cuda.get_rng_state(self.device)
-        with atomic_write(self.checkpoint) as stream:
-            torch.save(state, stream)
+        if not rank():
+            self.checkpoints.write(state, best)
+        wait_for_all()
 
-    def resume(self) -> None:
-        """Continue from the folder's checkpoint.
+    def resume(self, file: Path | None = None) -> None:
+        """Continue from a checkpoint, by default from the newest of the folder that is whole.
 
         Raises:
-            TrainingError: if it is of another recipe or cannot be read.
+            TrainingError: if it is of another run or cannot be read.
         """
-        try:
-            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise TrainingError(
-                f"{self.checkpoint} cannot be read ({type(error).__name__}): delete it to begin anew"
-            ) from error
-        ours = json.loads(json.dumps(asdict(self.recipe)))
-        theirs = json.loads(state["recipe"])
-        if ours != theirs:
-            changed = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-            raise TrainingError(
-                f"{self.checkpoint} was made by another recipe; they differ in {', '.join(changed)}. "
-                "Choose another run folder, or repeat the recipe of this one."
-            )
+        file = file or self.checkpoints.readable()
+        state = load(file, self.device)
+        refuse_another(file, state, self._identity())
+        if len(set(texts(str(state["step"]), self.device))) > 1:
+            raise TrainingError(f"the processes read different states: {file.parent} must be one folder for all nodes")
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["generator"].cpu())
-        if "cuda_generator" in state:
-            torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
-        self.step = state["step"]
+        if self.average:
+            self.average.module.load_state_dict(state["average"])
+        if rank() < len(state["generators"]):
+            restore(state["generators"][rank()], self.device)
+        self.step, self.best, self.collapses = state["step"], state["best"], state["collapses"]
         self.schedule.step_update(self.step)
-        log = self.folder / "metrics.jsonl"
-        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-        with atomic_write(log, "w") as stream:  # what a killed run logged after its checkpoint happens again
-            stream.writelines(lines[: self.step])
+        if not rank():
+            rewind_journal(self.folder, self.step)
 
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree in for a run to continue from it."""
+        return {
+            "recipe": json.loads(json.dumps(asdict(self.recipe))),
+            "corpus": self.data.cache.sha256,
+            "batch": self.data.whole(self.data.members),
+        }
 
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM and SIGINT only set a flag, so that the step in hand is finished and saved."""
-    asked = False
+    def _read(self, workers: int) -> Iterator[Batch]:
+        """The batches from the current step on; a corpus that cannot be read any more ends the run."""
+        try:
+            if self.views_on == "device":
+                yield from developed(self.data, self.step, workers, self.device)
+            else:
+                yield from batches(self.data, self.step, workers)
+        except (OSError, CorpusError) as error:
+            raise TrainingError(
+                f"the views of step {self.step} cannot be read ({error}). {self._kept()}; bring the data back, and "
+                "the same command continues"
+            ) from error
 
-    def ask(*_: Any) -> None:
-        nonlocal asked
-        asked = True
+    def _judge(self, found: dict[str, float], batch: Batch) -> bool:
+        """Whether the state is the best so far; a second collapse in a row ends the run before it is saved."""
+        if not found:  # asked to stop between two validations
+            return False
+        self.collapses = self.collapses + 1 if anyone(collapsed(found), self.device) else 0
+        if self.collapses > 1 and self.recipe.stop_collapsed:
+            clips = named_clips(self.data, batch, self.device)
+            raise TrainingError(
+                f"the representation has collapsed at step {self.step}, clips {clips}: RankMe {found['rankme']:.2f} of "
+                f"{self.method.width}, spread {found['spread']:.1g}. {self._kept()}; "
+                "begin anew with a lower --lr, a higher temperature or stronger views, or set --no-stop-collapsed"
+            )
+        better = found.get("validation", math.inf) < self.best
+        self.best = min(self.best, found.get("validation", math.inf))
+        return better
 
-    earlier = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+    def _kept(self) -> str:
+        kept = self.checkpoint.exists()
+        return f"The last state is in {self.checkpoint}" if kept else "No state was saved before"

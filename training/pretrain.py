@@ -3,36 +3,43 @@
     python -m training.pretrain --list
     python -m training.pretrain uscl --arch resnet18 --data cache/lung
     python -m training.pretrain uscl --data manifest.csv --augment.size 128 --steps 2000
+    torchrun --nproc-per-node 8 -m training.pretrain uscl --data cache/lung
 
-The run folder holds recipe.json, metrics.jsonl, checkpoint.pt, loss.png and summary.json. Stop it with Ctrl-C or
-SIGTERM, or kill it: the same command continues from the last checkpoint.
+The run folder holds recipe.json, corpus.json, environment.json, metrics.jsonl, the checkpoints, loss.png, rankme.png
+and summary.json. Stop it with Ctrl-C or SIGTERM, or kill it: the same command continues from the last checkpoint.
+More than one process, memory and cost: docs/scale.md.
 """
 
 import hashlib
 import json
-import os
-import platform
 import shlex
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import numpy as np
 import timm
 import torch
 import tyro
 
+from training.curves import draw_loss, draw_rankme
+from training.data.ahead import ViewsOn, views_on
+from training.data.cache import Cache, open_cache
 from training.data.corpus import CorpusError, read_manifest
-from training.data.prepare import Cache, open_cache, prepare
+from training.data.prepare import prepare
 from training.data.sampling import MetaPairs, StepBatches
-from training.engine import Engine, TrainingError, seed_everything
+from training.distributed import joined, rank, world_size
+from training.engine import Engine
+from training.errors import TrainingError
+from training.generators import seed_everything
+from training.journal import Mirror, read_journal
 from training.lookahead import LookaheadError
 from training.methods.base import Method
+from training.pages import keep_pages
 from training.recipes import RECIPES, Recipe
-from usbackbones.files import atomic_write
+from training.record import describe_corpus, describe_recipe, environment, write_json
 from usbackbones.splits import holdout
 
 
@@ -45,8 +52,12 @@ class Run:
         data: a folder made by training.data.prepare, or a manifest CSV, which is then prepared beside itself.
         out: the run folder; by default runs/<recipe>-<arch>-seed<seed>.
         workers: loader processes; 0 is fastest on a CPU.
-        checkpoint_every: steps between checkpoints.
-        fresh: begin anew even if the run folder holds a checkpoint.
+        checkpoint_every: steps between checkpoints, each with a look at the representation.
+        resume: "auto" continues from the run folder's newest checkpoint that can be read, and begins where there is
+            none; "never" begins anew and removes those that are there; or the checkpoint to continue from.
+        views_on: where views are made: on the "cpu", or, with the same gray levels, on the "device". "auto" is the
+            device if that is a GPU and the augmentation has a form for it.
+        mirror: where the numbers of metrics.jsonl go as well; needs that package.
         dry_run: print the recipe and what it would read, and stop.
     """
 
@@ -55,7 +66,9 @@ class Run:
     out: Path | None = None
     workers: int = 0
     checkpoint_every: int = 100
-    fresh: bool = False
+    resume: Literal["auto", "never"] | Path = "auto"
+    views_on: ViewsOn = "auto"
+    mirror: tuple[Mirror, ...] = ()
     dry_run: bool = False
 
 
@@ -65,18 +78,42 @@ def open_data(data: Path) -> Cache:
         return open_cache(data)
     rows = read_manifest(data)
     folder = data.with_name(f"{data.stem}-cache-{hashlib.sha256(data.read_bytes()).hexdigest()[:8]}")
-    return open_cache(folder) if (folder / "index.json").is_file() else prepare(rows, folder)
+    if (folder / "index.json").is_file():
+        return open_cache(folder)
+    if world_size() > 1:
+        raise CorpusError(
+            f"{data} is not prepared, and {world_size()} processes would each do it: first run "
+            f"python -m training.data.prepare {data} -o {folder}"
+        )
+    return prepare(rows, folder)
 
 
 def build(recipe: Recipe, classes: int) -> Method:
-    """The seeded network of a recipe, on one gray channel."""
+    """The seeded network of a recipe, on one gray channel.
+
+    Raises:
+        TrainingError: if its positions are those of views, and it is to be given frames of another size.
+    """
+    if recipe.arch.startswith("vit") and recipe.input_size not in (0, recipe.augment.size):
+        raise TrainingError(
+            f"--input-size {recipe.input_size}: {recipe.arch} has a position for each patch of a view of "
+            f"{recipe.augment.size} px and is released for that size; leave --input-size out"
+        )
     seed_everything(recipe.seed)
     backbone = timm.create_model(recipe.arch, num_classes=0, in_chans=1, **recipe.model_args())
     return recipe.method.build(backbone, classes)
 
 
-def divide(recipe: Recipe, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clips to train on, to validate on, and for the meta loss, as indices; groups are never divided."""
+def divide(
+    recipe: Recipe, cache: Cache, members: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clips to train on, to validate on, and for the meta loss, as indices; groups are never divided.
+
+    Args:
+        recipe: says how large the shares are.
+        cache: the prepared corpus.
+        members: indices of the clips to divide; by default all.
+    """
 
     def keep_out(members: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         if not share:
@@ -86,19 +123,25 @@ def divide(recipe: Recipe, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.nda
         out = np.array([row.group in held for row in rows])
         return members[~out], members[out]
 
-    train, held = keep_out(np.arange(len(cache.clips)), recipe.validation)
+    train, held = keep_out(np.arange(len(cache.clips)) if members is None else members, recipe.validation)
     train, meta = keep_out(train, recipe.method.meta_share if isinstance(recipe.method, MetaPairs) else 0)
     return train, held, meta
 
 
-def step_batches(recipe: Recipe, cache: Cache) -> tuple[StepBatches, StepBatches | None]:
-    """The training batches, and the fixed validation batches where the recipe keeps some groups out."""
-    train, held, meta = divide(recipe, cache)
-    if min(len(train), recipe.batch) < 2:
-        raise CorpusError(f"{len(train)} clips to train on: a contrastive loss needs at least 2 in a batch")
-    if isinstance(recipe.method, MetaPairs) and recipe.method.meta_share and len(meta) < 2:
+def step_batches(
+    recipe: Recipe, cache: Cache, members: np.ndarray | None = None
+) -> tuple[StepBatches, StepBatches | None]:
+    """The training batches, and the fixed validation batches where the recipe keeps some groups out; see `divide`."""
+    train, held, meta = divide(recipe, cache, members)
+    least = max(2, world_size())
+    if min(len(train), recipe.batch) < least:
         raise CorpusError(
-            f"{len(meta)} clips for the meta loss, it needs at least 2: raise --method.meta-share "
+            f"{len(train)} clips to train on in batches of {recipe.batch}: a contrastive loss needs at least 2 in a "
+            f"batch, and {world_size()} process(es) one each"
+        )
+    if isinstance(recipe.method, MetaPairs) and recipe.method.meta_share and len(meta) < least:
+        raise CorpusError(
+            f"{len(meta)} clips for the meta loss, it needs at least {least}: raise --method.meta-share "
             f"(now {recipe.method.meta_share}), give more groups, or set it to 0 to do without"
         )
 
@@ -115,6 +158,8 @@ def step_batches(recipe: Recipe, cache: Cache) -> tuple[StepBatches, StepBatches
             steps=steps,
             frozen=frozen,
             meta=meta,
+            part=(0, 1) if frozen else (rank(), world_size()),
+            draw=recipe.draw,
         )
 
     validation = dataset(held, meta[:0], -(-len(held) // recipe.batch), True) if len(held) > 1 else None
@@ -137,95 +182,56 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
     folder = run.out or Path("runs") / f"{name}-{recipe.arch}-seed{recipe.seed}"
     cache = open_data(run.data)
     data, validation = step_batches(recipe, cache)
-    engine = Engine(build(recipe, len(cache.classes)), recipe, data, folder, validation)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = views_on(run.views_on, recipe.augment, device)
+    engine = Engine(build(recipe, len(cache.classes)), recipe, data, folder, validation, device, place)
     folder.mkdir(parents=True, exist_ok=True)
-    if engine.checkpoint.exists() and not run.fresh:
-        engine.resume()
-    else:
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-    _write_json(folder / "recipe.json", describe_recipe(recipe, name))
-    _write_json(folder / "corpus.json", describe_corpus(cache, data))
+    begin_or_resume(engine, run.resume)
+    if not rank():
+        write_json(folder / "recipe.json", describe_recipe(recipe, name))
+        write_json(folder / "corpus.json", describe_corpus(cache, data))
+        write_json(folder / "environment.json", environment() | {"views_on": place})
     begun = time.perf_counter()
-    engine.run(run.workers, run.checkpoint_every, progress)
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    _draw_loss(records, folder / "loss.png")
-    _write_json(
-        folder / "summary.json",
-        {
-            "command": command,
-            "steps": engine.step,
-            "batch": min(data.batch, len(data.members)),
-            "views": engine.step * min(data.batch, len(data.members)) * 2,
-            "loss": float(np.mean([record["loss"] for record in records[-50:]])),
-            "seconds_of_last_sitting": round(time.perf_counter() - begun, 1),
-            "environment": environment(),
-        },
-    )
+    engine.run(run.workers, run.checkpoint_every, progress, run.mirror)
+    if not rank():
+        _summarise(engine, command, time.perf_counter() - begun)
     return folder
 
 
-def describe_recipe(recipe: Recipe, name: str) -> dict[str, Any]:
-    """A recipe as plain data, with what release needs to build the backbone again and to cite the method."""
-    method = {"name": recipe.method.name, "paper": recipe.method.paper._asdict(), **asdict(recipe.method)}
-    return {"recipe": name, "model_args": recipe.model_args(), **asdict(recipe), "method": method}
+def begin_or_resume(engine: Engine, resume: Literal["auto", "never"] | Path = "auto") -> None:
+    """Let an engine go on from a checkpoint, see `Run.resume`, or forget what an earlier run left in its folder."""
+    if isinstance(resume, Path):
+        engine.resume(resume)
+        engine.save()  # it is now what "auto" continues from
+    elif resume == "auto" and engine.checkpoints.exist():
+        engine.resume()
+    elif not rank():
+        engine.checkpoints.forget()
+        (engine.folder / "metrics.jsonl").unlink(missing_ok=True)
 
 
-def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
-    """Ids, licences and hashes of what a run sees, meta clips included; no image and no path."""
-    seen = [cache.clips[index] for index in (*data.members, *data.meta)]
-    rows = [clip.row for clip in seen]
-    return {
-        "frames_sha256": cache.sha256,
-        "clips": sorted(row.clip for row in rows),
-        "groups": sorted({row.group for row in rows}),
-        "sources": sorted({row.source for row in rows}),
-        "organs": sorted({row.organ for row in rows} - {""}),
-        "classes": cache.classes,
-        "licences": sorted({row.licence for row in rows}),
-        "frames": int(sum(clip.count for clip in seen)),
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "threads": torch.get_num_threads(),
-        "processors": os.cpu_count(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git": git.stdout.strip() or None,
-    }
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    with atomic_write(file, "w") as stream:
-        json.dump(content, stream, indent=1)
-        stream.write("\n")
-
-
-def _draw_loss(records: list[dict[str, Any]], file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    steps, loss = [r["step"] for r in records], np.array([r["loss"] for r in records])
-    axes.plot(steps, loss, color="#b8cbe0", linewidth=0.6, label="each step")
-    width = max(1, len(loss) // 50)
-    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    axes.plot(steps[width - 1 :], smooth, color="#1f4e8c", label=f"mean of {width} steps")
-    held = [(r["step"], r["validation"]) for r in records if "validation" in r]
-    if held:
-        axes.plot(*zip(*held, strict=True), color="#c8553d", marker=".", label="validation, fixed views")
-    axes.set(xlabel="optimiser step", ylabel="loss")
-    axes.legend(frameon=False)
-    with atomic_write(file) as stream:
-        figure.savefig(stream, format="png", dpi=130)
-    plt.close(figure)
+def _summarise(engine: Engine, command: str, seconds: float) -> None:
+    """Draw the curves and write summary.json."""
+    records = read_journal(engine.folder)
+    draw_loss(records, engine.folder / "loss.png")
+    draw_rankme(records, engine.folder / "rankme.png")
+    batch = engine.data.whole(engine.data.members)
+    last = next(record for record in reversed(records) if "rankme" in record)
+    write_json(
+        engine.folder / "summary.json",
+        {
+            "command": command,
+            "steps": engine.step,
+            "batch": batch,
+            "views": engine.step * batch * 2,
+            "loss": float(np.mean([record["loss"] for record in records[-50:]])),
+            "rankme": last["rankme"],
+            "spread": last["spread"],
+            "best_validation": min((r["validation"] for r in records if "validation" in r), default=None),
+            "seconds_of_last_sitting": round(seconds, 1),
+            "environment": environment(),
+        },
+    )
 
 
 def main() -> None:
@@ -235,20 +241,28 @@ def main() -> None:
             print(f"{name:16s} {about}")  # noqa: T201
         return
     runs = {name: (about, Run(recipe=recipe, data=tyro.MISSING)) for name, (about, recipe) in RECIPES.items()}
+    if not torch.cuda.is_available():
+        keep_pages()
     run: Run = tyro.extras.overridable_config_cli(runs, prog="python -m training.pretrain")
     try:
-        name = sys.argv[1]
-        if run.dry_run:
-            cache = open_data(run.data)
-            train, held, meta = divide(run.recipe, cache)
-            print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201
-            print(f"{len(train)} clips to train on, {len(held)} to validate on, {len(meta)} for a meta loss")  # noqa: T201
-            return
-        command = shlex.join(["python", "-m", "training.pretrain", *sys.argv[1:]])
-        print(f"done: {pretrain(run, name, command)}")  # noqa: T201
+        with joined():
+            _carry_out(run, sys.argv[1])
     except (CorpusError, TrainingError, LookaheadError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        process = f" in process {rank()} of {world_size()}" if world_size() > 1 else ""
+        print(f"error{process}: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
+
+
+def _carry_out(run: Run, name: str) -> None:
+    if run.dry_run:
+        cache = open_data(run.data)
+        train, held, meta = divide(run.recipe, cache)
+        print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201
+        print(f"{len(train)} clips to train on, {len(held)} to validate on, {len(meta)} for a meta loss")  # noqa: T201
+        return
+    folder = pretrain(run, name, shlex.join(["python", "-m", "training.pretrain", *sys.argv[1:]]))
+    if not rank():
+        print(f"done: {folder}")  # noqa: T201
 
 
 if __name__ == "__main__":

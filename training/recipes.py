@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from training.data import augment
 from training.data.augment import Augment
+from training.data.sampling import Draw
 from training.methods.awcl import AWCL
 from training.methods.clip_pair import ClipPair
 from training.methods.hico import HiCo
@@ -23,28 +24,45 @@ class Recipe:
     Attributes:
         method: what is learned, and how a clip becomes views.
         arch: timm's name of the backbone, e.g. resnet18 or vit_tiny_patch16_224.
-        augment: one frame -> one view; its size is the network's input size in pixels.
+        init: the weight at which the backbone begins: one of timm's (resnet18.tv_in1k, hf-hub:OWNER/NAME), of ours
+            (usbackbones/resnet18.uscl_nc2) or of a folder (local-dir:FOLDER), of the same architecture. Empty is
+            random. Its mean and std are not taken over.
+        augment: one frame -> one view; its size is the side of the views in pixels.
+        input_size: side in pixels of the frames that the released network is to be given; 0 is that of the views. A
+            network that saw parts of frames enlarged to a view reads whole frames better when they are larger too.
         mean: gray mean on the 0..1 scale, one number for all channels.
         std: gray standard deviation on the 0..1 scale.
+        draw: how often each clip comes: "even", or "frames", by the square root of its number of frames.
         batch: clips in a batch; each gives one pair of views. Fewer clips in the corpus make a smaller batch.
         steps: optimiser steps.
         optimiser: a name that timm.optim knows, e.g. adamw, sgd, lars. "adam" adds weight decay to the gradient.
         lr: peak learning rate.
-        weight_decay: on all parameters but norms and biases; on those too where decay_all is set.
-        decay_all: see weight_decay; the original codes do.
+        weight_decay: on all parameters but norms and biases.
+        decay_all: on norms and biases too, as in the original codes.
         warmup: share of the steps with a rising (or, if hold, a constant) rate before the cosine.
         hold: keep the peak rate during the warm-up, as the original USCL does.
         clip_gradient: largest norm of the gradient; 0 is off.
         precision: "auto" is bf16 autocast where the hardware computes in it, else fp32.
         validation: share of the groups, stratified by label, kept out to watch the loss on fixed views; 0 is none.
         seed: of weights, sampling and views.
+        layer_decay: factor of the learning rate from one layer of the backbone to the one below it; 1 is off.
+        ema: decay of a moving average of the backbone, which is then what is released; 0 is off.
+        accumulate: pieces in which a batch passes the backbone, to save memory; see `training.accumulate`.
+        checkpoint_blocks: keep only the inputs of the backbone's blocks, and compute the rest again in the backward
+            pass: less memory, a third more time.
+        sync_batchnorm: normalise by the statistics of all processes; see `training.sync_batchnorm`.
+        compile: compile the backbone on a GPU; a CPU gains nothing from it in training, and ignores it.
+        stop_collapsed: end the run when the representation has collapsed, see `training.watch`.
     """
 
     method: Method
     arch: str = "resnet18"
+    init: str = ""
     augment: Augment = field(default_factory=Augment)
+    input_size: int = 0
     mean: float = 0.5
     std: float = 0.25
+    draw: Draw = "even"
     batch: int = 48
     steps: int = 300
     optimiser: str = "adamw"
@@ -57,6 +75,13 @@ class Recipe:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation: float = 0.0
     seed: int = 0
+    layer_decay: float = 1.0
+    ema: float = 0.0
+    accumulate: int = 1
+    checkpoint_blocks: bool = False
+    sync_batchnorm: bool = False
+    compile: bool = False
+    stop_collapsed: bool = True
 
     def model_args(self) -> dict[str, Any]:
         """What timm.create_model needs besides the name for this backbone to be built again."""
@@ -65,19 +90,20 @@ class Recipe:
         return {}
 
 
-_DEFAULT = Recipe(method=USCL())
+_DEFAULT = Recipe(method=USCL(), augment=Augment(area=(0.2, 1.0), brightness=0.4, contrast=0.4), draw="frames")
+"""Small crops and a mild curve, which the study found to matter more than the method; see training/STUDY.md."""
 _RELEASED = {
     "uscl": Recipe(
         method=USCL(lam="shared", classify="projection"),
         augment=augment.USCL,
         batch=32,
-        steps=8100,
+        steps=8100,  # 300 epochs of the 841 clips that US-4 has to train on
         optimiser="adam",
         lr=3e-4,
         weight_decay=1e-4,
         decay_all=True,
         warmup=11 / 300,
-        hold=True,
+        hold=True,  # their cosine then has 289 of its 300 epochs to go and ends at 1e-6, ours at 0
         validation=0.2,
     ),
     "meta_uscl": Recipe(
@@ -95,11 +121,11 @@ _RELEASED = {
         validation=0.2,
     ),
     "awcl": Recipe(
-        method=AWCL(switch="batch", base_temperature=0.07),
+        method=AWCL(switch="batch", base_temperature=0.07, tone_known=True),
         augment=augment.AWCL,
         mean=0.449,  # ImageNet's, averaged over the three channels, since ours are alike
         std=0.226,
-        batch=32,
+        batch=32,  # 10 epochs of a corpus whose size is not known: set steps
         optimiser="adam",
         weight_decay=1e-6,
         decay_all=True,
@@ -109,6 +135,7 @@ _RELEASED = {
 }
 _RELEASED["hico"] = replace(
     _RELEASED["uscl"],
+    init="resnet18.tv_in1k",  # torchvision's ImageNet weight
     method=HiCo(
         lam="shared",
         cross_views="within",
@@ -127,18 +154,18 @@ def _with(method: Method, **changes: Any) -> Recipe:
 
 
 RECIPES: dict[str, tuple[str, Recipe]] = {
-    "uscl": ("interpolated pairs of a clip and its weak label, released faults mended", _DEFAULT),
-    "uscl-released": ("the same as the authors' code has it, 300 epochs of US-4", _RELEASED["uscl"]),
-    "meta_uscl": ("pairs interpolated in the order of time that learn how much they count", _with(MetaUSCL())),
-    "meta_uscl-released": ("the same with the authors' options, at 64 px", _RELEASED["meta_uscl"]),
-    "hico": ("USCL's pairs contrasted at three levels and across them, softened labels", _with(HiCo())),
-    "hico-released": ("the same as the authors' code has it, 273 M of flatten heads", _RELEASED["hico"]),
-    "awcl": ("frames of one anatomy attract, where it is known", _with(AWCL())),
-    "awcl-released": ("the same as the authors' code has it", _RELEASED["awcl"]),
-    "simclr": ("control: two views of one frame", _with(SimCLR())),
+    "uscl": ("USCL: mixed pairs of a clip and its weak label, as the paper's figure has it", _DEFAULT),
+    "uscl-released": ("USCL as the authors' code has it, at 224 px", _RELEASED["uscl"]),
+    "meta_uscl": ("Meta-USCL: pairs interpolated in the order of time learn how much they count", _with(MetaUSCL())),
+    "meta_uscl-released": ("Meta-USCL as the authors' code has it, at 64 px", _RELEASED["meta_uscl"]),
+    "hico": ("HiCo: USCL's pairs contrasted at three levels and across them, softened labels", _with(HiCo())),
+    "hico-released": ("HiCo as the authors' code has it: an ImageNet start, 273 M of heads", _RELEASED["hico"]),
+    "awcl": ("AWCL: two views of a frame; frames of one anatomy attract, where it is known", _with(AWCL())),
+    "awcl-released": ("AWCL as the authors' code has it, at 227 px", _RELEASED["awcl"]),
+    "simclr": ("control, SimCLR: two views of one frame", _with(SimCLR())),
     "clip_pair": ("control: two frames of a clip, not mixed", _with(ClipPair())),
     "ivpp": (
-        "neighbour: two frames close in time, the closer the heavier",
+        "neighbour, IVPP: two frames close in time, the closer the heavier",
         _with(IVPP(), augment=replace(augment.IVPP, size=96)),
     ),
     "uscl-ultrasound": (
@@ -147,6 +174,6 @@ RECIPES: dict[str, tuple[str, Recipe]] = {
     ),
     "smoke": (
         "a minute of USCL at 64 px, to see that it works",
-        replace(_DEFAULT, augment=Augment(size=64), steps=40),
+        replace(_DEFAULT, augment=replace(_DEFAULT.augment, size=64), steps=40),
     ),
 }

@@ -11,13 +11,7 @@ from training.methods.simclr import SimCLR
 
 @dataclass(frozen=True)
 class ClipPair(SimCLR):
-    """SimCLR whose views are of two different frames of the clip, any distance apart.
-
-    Attributes:
-        temperature: of NT-Xent.
-        projection: width of the embedding.
-        forward_views: see `Method`.
-    """
+    """SimCLR whose views are of two different frames of the clip, any distance apart."""
 
     name: ClassVar = "clip_pair"
 

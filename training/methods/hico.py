@@ -23,9 +23,10 @@ from training.data.augment import Augment
 from training.data.sampling import Batch
 from training.distributed import gather, world_size
 from training.heads import flatten_projector, pooled_projector, projector
-from training.losses import nt_xent
+from training.methods.awcl import AWCL, positives_of
 from training.methods.base import Method, Paper
-from training.methods.meta_uscl import MetaUSCL
+from training.methods.contrast import Contrast, Options
+from training.methods.interpolation import Interpolation
 from training.methods.uscl import USCL
 from training.pyramid import Levels, Maps, Pyramid
 
@@ -33,20 +34,20 @@ Soften = Literal["label_smoothing", "hico_batch", "none"]
 
 
 @dataclass(frozen=True)
-class HiCo:
+class HiCo(Options):
     """USCL's pair, contrasted at three levels and across them, and a softened label term.
 
     Where the paper's figure and the released code disagree the default follows the figure, as the paper is what
     readers compare with; the recipe `hico-released` sets every option as the code has it.
 
     Attributes:
-        temperature: of NT-Xent.
-        projection: width of the embeddings.
         pair: the two views of a clip: USCL's mixtures ("mixed", the paper) or those of Meta-USCL ("interpolated").
-        lam: of mixed pairs, see `USCL`.
-        beta: of mixed pairs, see `USCL`.
+        lam: of mixed pairs: "independent" draws a coefficient a view, "shared" (the code) one for both.
+        beta: of mixed pairs: parameter a of the coefficients' Beta(a, a) distribution.
         peer: weight of the contrast within levels.
         cross: weight of the contrast of the global level with the others.
+        attract: which views are positives: the two of a "clip", or, as in AWCL, all of one "anatomy" where the manifest
+            tells it, at every level.
         cross_views: the global embedding of a view meets the lower embeddings of the other view ("across", the
             figure) or its own ("within", the code).
         medium: level of the pyramid that is "medium": p4 (the figure) or p3 (the code). A ladder has its own.
@@ -58,27 +59,27 @@ class HiCo:
         classify: what the classifier reads: the "global" embedding (the figure), or the representation through a
             layer of its own, "gap" (the code).
         label_weight: weight of the label term; 0 makes the method purely self-supervised.
-        soften: see `soft_targets`. The default sums to one whatever the batch.
+        soften: how the label is spread over the classes: evenly, by "label_smoothing"; as the code does it, by
+            "hico_batch", where the sum depends on how many clips of the batch are labelled; or not at all, "none".
         alpha: share of the label that is spread, 0..1.
         heads: "pooled" averages a level over the image; "flatten" (the code) reads every cell of it, which at 224 px
             and width 256 takes 260 million weights and ties the network to one input size.
         flatten_size: that input size, pixels; only for flatten heads.
-        levels: see `Maps`.
+        levels: where local and medium come from: a "pyramid" of the maps of the four coarsest resolutions, a "ladder"
+            of the blocks at one and two thirds of the depth, or whichever fits the backbone, "auto".
         pyramid_width: channels of the pyramid; the code has 256. Nearly all of the pyramid's time goes into the 3x3
             convolution of p2, which grows with the square of it: at 256 it costs as much as a whole ResNet-18.
-        forward_views: see `Method`.
     """
 
     name: ClassVar = "hico"
     paper: ClassVar = Paper("HiCo (Zhang et al., ACCV 2022)", "https://arxiv.org/abs/2210.04477")
 
-    temperature: float = 0.5
-    projection: int = 256
     pair: Literal["mixed", "interpolated"] = "mixed"
     lam: Literal["independent", "shared"] = "independent"
     beta: float = 0.5
     peer: float = 0.5
     cross: float = 0.5
+    attract: Literal["clip", "anatomy"] = "clip"
     cross_views: Literal["across", "within"] = "across"
     medium: Literal["p4", "p3"] = "p4"
     top: Literal["representation", "p5_smooth", "p5"] = "representation"
@@ -90,11 +91,10 @@ class HiCo:
     flatten_size: int = 224
     levels: Levels = "auto"
     pyramid_width: int = 64
-    forward_views: Literal["separate", "concat"] = "separate"
 
     def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
         """float32 [2, S, S] from a clip uint8 [T, H, W]."""
-        pairs = USCL(lam=self.lam, beta=self.beta) if self.pair == "mixed" else MetaUSCL()
+        pairs = USCL(lam=self.lam, beta=self.beta) if self.pair == "mixed" else Interpolation()
         return pairs.views(clip, augment, rng)
 
     def build(self, backbone: nn.Module, classes: int) -> Method:
@@ -134,10 +134,10 @@ def soft_cross_entropy(logits: Tensor, labels: Tensor, alpha: float, soften: Sof
     return -(targets * logs).sum() * world_size() / labelled
 
 
-class HiCoNet(Method):
+class HiCoNet(Contrast):
     """Backbone, pyramid (none for a ladder), a projector a level, classifier."""
 
-    def __init__(self, backbone: nn.Module, spec: HiCo, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, spec: HiCo, classes: int = 0) -> None:
         super().__init__(backbone, spec.forward_views)
         self.spec = spec
         self.maps = Maps(backbone, spec.levels)
@@ -170,7 +170,7 @@ class HiCoNet(Method):
             levels = [*levels, representation]
         return representation, torch.stack([head(level) for head, level in zip(self.projectors, levels, strict=True)])
 
-    def embed_views(self, views: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """[V, N, C, H, W] -> representations [V, N, D], embeddings [3, V, N, E]; one pass of the backbone a view.
 
         Raises:
@@ -187,22 +187,37 @@ class HiCoNet(Method):
         seen = [self.embed(view.contiguous(memory_format=torch.channels_last)) for view in views]
         return torch.stack([r for r, _ in seen]), torch.stack([e for _, e in seen], dim=1)
 
+    def positives(self, batch: Batch) -> Tensor | None:
+        """See `Contrast.positives`."""
+        return positives_of(AWCL().known_anatomy(batch), "anchor") if self.spec.attract == "anatomy" else None
+
+    def contrast(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
+        """See `Contrast.contrast`; the weighted sum of the two below."""
+        return self.spec.peer * self.peer(embeddings, positives) + self.spec.cross * self.cross(embeddings, positives)
+
+    def peer(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
+        """Losses [2N] within the levels, added up."""
+        terms = [self.between(first, second, self.spec.temperature, positives) for first, second in embeddings]
+        return torch.stack(terms).sum(0)
+
+    def cross(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
+        """Losses [2N] between the global level and the others, added up."""
+        local, medium, top = embeddings
+        lower = [level.flip(0) if self.spec.cross_views == "across" else level for level in (medium, local)]
+        pairs = [(top[view], level[view]) for level in lower for view in (0, 1)]
+        return torch.stack([self.between(*pair, self.spec.temperature, positives) for pair in pairs]).sum(0)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.losses`."""
         spec = self.spec
-        representations, (local, medium, top) = self.embed_views(batch.views)
-
-        def contrast_of(first: Tensor, second: Tensor) -> Tensor:
-            return nt_xent(first, second, spec.temperature).mean()
-
-        peer = torch.stack([contrast_of(*level) for level in (local, medium, top)]).sum()
-        lower = [level.flip(0) if spec.cross_views == "across" else level for level in (medium, local)]
-        cross = torch.stack([contrast_of(top[view], level[view]) for level in lower for view in (0, 1)]).sum()
+        representations, embeddings = self(batch.views)
+        positives = self.positives(batch)
+        peer, cross = self.peer(embeddings, positives).mean(), self.cross(embeddings, positives).mean()
         contrast = spec.peer * peer + spec.cross * cross
         logged = {"contrast": contrast.detach(), "peer": peer.detach(), "cross": cross.detach()}
         if self.classifier is None:
             return {"loss": contrast, **logged}
-        seen = top if spec.classify == "global" else representations
+        seen = embeddings[2] if spec.classify == "global" else representations
         terms = [soft_cross_entropy(self.classifier(v), batch.labels, spec.alpha, spec.soften) for v in seen]
         label = torch.stack(terms).sum()
         return {"loss": contrast + spec.label_weight * label, **logged, "label": label.detach()}

@@ -14,8 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from training.data.augment import Augment
-from training.data.sampling import Batch
-from training.losses import nt_xent
+from training.data.sampling import Batch, Known
 from training.methods.base import Method, Paper
 from training.methods.simclr import SimCLR, SimCLRNet
 
@@ -24,14 +23,12 @@ from training.methods.simclr import SimCLR, SimCLRNet
 class IVPP(SimCLR):
     """SimCLR on two frames that lie close in time, weighted by how close.
 
-    The projector is the one of the other methods here; the original's is wider and has a BatchNorm.
+    The temperature is the original's. The projector is that of the other methods here; the original's is 768 wide and
+    has a BatchNorm.
 
     Attributes:
-        temperature: of NT-Xent; the original has 0.1.
-        projection: width of the embedding; the original has 768.
         max_seconds: largest time between the two frames, s. A clip that tells no time gives two views of one frame.
         weighted: weigh the pairs; otherwise all weights are 1.
-        forward_views: see `Method`.
     """
 
     name: ClassVar = "ivpp"
@@ -41,11 +38,12 @@ class IVPP(SimCLR):
     max_seconds: float = 1.5
     weighted: bool = True
 
-    def timed_views(
-        self, clip: np.ndarray, seconds_per_frame: float | None, augment: Augment, rng: np.random.Generator
+    def informed_views(
+        self, clip: np.ndarray, known: Known, augment: Augment, rng: np.random.Generator
     ) -> tuple[np.ndarray, float]:
         """float32 [2, S, S] from a clip uint8 [T, H, W], and the weight of the pair, in (0, 1]."""
-        reach = int(self.max_seconds / seconds_per_frame) if seconds_per_frame else 0
+        # A hair more, since 0.3 s are three frames of 0.1 s and 0.3 / 0.1 is below 3.
+        reach = int(self.max_seconds / known.seconds_per_frame + 1e-6) if known.seconds_per_frame else 0
         first = int(rng.integers(len(clip)))
         second = int(rng.integers(max(0, first - reach), min(len(clip) - 1, first + reach) + 1))
         views = np.stack([augment(clip[first], rng), augment(clip[second], rng)]).astype(np.float32)
@@ -61,6 +59,5 @@ class IVPPNet(SimCLRNet):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.losses`."""
-        first, second = self.projector(self.represent(batch.views))
-        anchors = nt_xent(first, second, self.spec.temperature)
-        return {"loss": (batch.weights.tile(2) * anchors).mean(), "weight": batch.weights.mean()}
+        _, embeddings = self(batch.views)
+        return {"loss": (batch.weights.tile(2) * self.contrast(embeddings)).mean(), "weight": batch.weights.mean()}

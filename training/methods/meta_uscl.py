@@ -11,7 +11,7 @@ most lowers the unweighted loss of clean meta pairs, two augmentations of one fr
     theta <- step(theta, dL/dtheta with the new phi)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,47 +20,43 @@ from torch import Tensor, nn
 
 from training.data.augment import Augment
 from training.data.sampling import Batch
-from training.heads import CMWNet, projector
+from training.heads import CMWNet
 from training.lookahead import Lookahead
-from training.losses import nt_xent, weighted_mean
+from training.losses import weighted_mean
+from training.methods.awcl import AWCL, AWCLNet
 from training.methods.base import Autocast, Method, Paper
+from training.methods.contrast import Contrast, Options
+from training.methods.hico import HiCo, HiCoNet
+from training.methods.interpolation import Interpolation
+from training.methods.simclr import SimCLR, SimCLRNet
 
 
 @dataclass(frozen=True)
-class MetaUSCL:
+class MetaUSCL(Interpolation, Options):
     """Pairs interpolated in the order of time, weighted by CMW-Net.
 
     Attributes:
-        temperature: of NT-Xent.
-        projection: width of the embedding.
-        interpolate: "standard" mixes the middle one of three frames into each of the others; "inner" mixes `frames`
-            frames with weights uniform on the simplex, drawn for each view.
-        frames: number of frames of "inner", at least 3.
-        max_dist: largest distance in frames from the first to another frame of a pair; None is no limit.
-        beta: parameters of the Beta distribution of the middle frame's share; (3, 5) has mean 0.375.
+        contrast: what the weights weigh: the plain "pairs" (the paper), the "levels" of HiCo or the "anatomy" of AWCL,
+            with the defaults of those two and without a label term. The meta loss is that of the clips' own pairs.
         meta_share: share of the groups (of those not kept for validation) whose clips give meta pairs and are never
             trained on. The released code means to do so, but its indices point into another list and four in five of
             its meta clips are trained on. 0 leaves CMW-Net out: interpolation alone.
         meta_frame: the frame of a meta clip: a "random" one, or the "first", which is all that the released code uses.
         meta_every: steps from one update of CMW-Net to the next; an update makes a step more than three times as long.
-        meta_lr: learning rate of CMW-Net's Adam; the authors tuned it with care.
+        meta_lr: learning rate of CMW-Net's Adam, constant; the authors tuned it with care.
         features: whether the virtual step also moves the representations that CMW-Net sees, to make costly pairs count
             less ("attached", the released code), or takes the weights as constants, as the real step does ("detached").
         symmetric: average CMW-Net over both orders of the views. The released code does not, so that it can tell the
             earlier view from the later.
-        derivative: see `Lookahead`.
-        forward_views: see `Method`.
+        derivative: "forward" is exact, in forward mode; "difference" takes a central difference, to about 1e-3, for a
+            backbone with an operator that has no forward mode.
     """
 
     name: ClassVar = "meta_uscl"
     paper: ClassVar = Paper("Meta-USCL (Chen et al., IEEE TMI)", "https://arxiv.org/abs/2212.04097")
 
-    temperature: float = 0.5
     projection: int = 128
-    interpolate: Literal["standard", "inner"] = "standard"
-    frames: int = 3
-    max_dist: int | None = None
-    beta: tuple[float, float] = (3.0, 5.0)
+    contrast: Literal["pairs", "levels", "anatomy"] = "pairs"
     meta_share: float = 0.2
     meta_frame: Literal["random", "first"] = "random"
     meta_every: int = 1
@@ -68,28 +64,6 @@ class MetaUSCL:
     features: Literal["attached", "detached"] = "detached"
     symmetric: bool = True
     derivative: Literal["forward", "difference"] = "forward"
-    forward_views: Literal["separate", "concat"] = "separate"
-
-    def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-        """float32 [2, S, S] from a clip uint8 [T, H, W]: mixed if T >= 3, two frames if T = 2, one twice if T = 1."""
-        frames = clip[self.draw_frames(len(clip), rng)]
-        if len(frames) >= 3:
-            shares = rng.dirichlet(np.ones(len(frames)), 2) if self.interpolate == "inner" else self._shares(rng)
-            frames = np.tensordot(shares, frames, axes=1).astype(np.uint8)  # rounds down, as the released code does
-        return np.stack([augment(frame, rng) for frame in frames[[0, -1]]]).astype(np.float32)
-
-    def draw_frames(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Indices of the frames of a pair in the order of time: a first one and others at different distances."""
-        furthest = count - 1 if self.max_dist is None else min(count - 1, self.max_dist)
-        others = min(self.frames - 1 if self.interpolate == "inner" else 2, furthest)
-        distances = np.sort(1 + rng.choice(furthest, others, replace=False)) if others else np.array([0])
-        first = rng.integers(count - distances[-1])
-        return np.concatenate([[first], first + distances])
-
-    def _shares(self, rng: np.random.Generator) -> np.ndarray:
-        """[2, 3]: the share of each of three frames in each view."""
-        a, b = rng.beta(*self.beta, 2)
-        return np.array([[1 - a, a, 0], [0, b, 1 - b]])
 
     def meta_views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
         """float32 [2, S, S] from a meta clip uint8 [T, H, W]: two augmentations of one frame."""
@@ -98,24 +72,28 @@ class MetaUSCL:
 
     def build(self, backbone: nn.Module, classes: int) -> Method:
         """The network; Meta-USCL has no use for classes."""
-        return MetaUSCLNet(backbone, self)
+        return {"pairs": MetaUSCLNet, "levels": MetaLevelsNet, "anatomy": MetaAnatomyNet}[self.contrast](backbone, self)
 
 
-class MetaUSCLNet(Method):
-    """Backbone -> projector -> NT-Xent, and CMW-Net with an optimiser of its own, whose state is the module's too."""
+class Weighed(Contrast):
+    """CMW-Net on top of any `Contrast`, with an optimiser of its own, whose state is the module's too.
+
+    To be inherited from before that `Contrast`, whose specification is then `contrasted`.
+    """
 
     looks_ahead = True
+    streamed = False  # the streamed loss has no forward mode
 
-    def __init__(self, backbone: nn.Module, spec: MetaUSCL) -> None:
-        super().__init__(backbone, spec.forward_views)
-        self.spec = spec
-        self.projector = projector(self.width, self.width, spec.projection)
-        self.weigher = CMWNet(self.width, spec.symmetric)
-        self.weigher_optimiser = torch.optim.Adam(self.weigher.parameters(), spec.meta_lr)
+    def __init__(self, backbone: nn.Module, weighing: MetaUSCL, contrasted: Any) -> None:
+        options = {field.name: getattr(weighing, field.name) for field in fields(Options)}
+        super().__init__(backbone, replace(contrasted, **options))
+        self.weighing = weighing
+        self.weigher = CMWNet(self.width, weighing.symmetric)
+        self.weigher_optimiser = torch.optim.Adam(self.weigher.parameters(), weighing.meta_lr)
 
     def learner(self) -> nn.Module:
-        """Backbone and projector."""
-        return nn.ModuleDict({"backbone": self.backbone, "projector": self.projector})
+        """All but CMW-Net."""
+        return nn.ModuleDict({name: part for name, part in self.named_children() if part is not self.weigher})
 
     def get_extra_state(self) -> dict[str, Any]:
         """The state of CMW-Net's optimiser; part of `state_dict`."""
@@ -125,48 +103,35 @@ class MetaUSCLNet(Method):
         """Continue CMW-Net's optimiser from a state."""
         self.weigher_optimiser.load_state_dict(state)
 
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """[2, N, C, H, W] -> representations [2, N, D], embeddings [2, N, E]."""
-        representations = self.represent(views)
-        return representations, self.projector(representations)
-
-    def contrast(self, embeddings: Tensor) -> Tensor:
-        """[2, N, E] -> per-anchor losses [2N], in the form that can be differentiated forwards."""
-        first, second = embeddings
-        return nt_xent(first, second, self.spec.temperature, streamed=False)
-
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Method.losses`; unweighted, as the pairs to validate on are."""
-        return {"loss": self.contrast(self(batch.views)[1]).mean()}
-
     def step(self, batch: Batch, autocast: Autocast, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
         """See `Method.step`; a batch with meta clips also moves CMW-Net, before the pairs are weighed."""
-        if not self.spec.meta_share:
+        if not self.weighing.meta_share:
             return super().step(batch, autocast, optimiser)
-        logs = {}
+        logs, positives = {}, self.positives(batch)
         if len(batch.meta):
-            look = Lookahead(self, optimiser, autocast, self.spec.derivative)
+            look = Lookahead(self, optimiser, autocast, self.weighing.derivative)
             representations, embeddings = look.forward(batch.views)
-            logs = self.learn_to_weigh(look, batch.meta, representations)
+            logs = self.learn_to_weigh(look, batch.meta, representations, positives)
         else:
             with autocast():
                 representations, embeddings = self(batch.views)
         with torch.no_grad():
             weights = self.weigher(representations)
-        contrast = self.contrast(embeddings)
+        contrast = self.contrast(embeddings, positives)
         loss = weighted_mean(contrast, weights)
         loss.backward()
         ends = {"lowest_weight": weights.min(), "highest_weight": weights.max()}
         return {"loss": loss, "contrast": contrast.detach().mean(), **ends, **logs}
 
-    def learn_to_weigh(self, look: Lookahead, meta: Tensor, representations: Tensor) -> dict[str, Tensor]:
+    def learn_to_weigh(
+        self, look: Lookahead, meta: Tensor, representations: Tensor, positives: Tensor | None
+    ) -> dict[str, Tensor]:
         """One step of CMW-Net on meta views [2, M, C, H, W]; the meta loss and the size of its gradient."""
-        attached = self.spec.features == "attached"
+        attached = self.weighing.features == "attached"
 
         def inner(seen: Tensor, embeddings: Tensor) -> Tensor:
-            return weighted_mean(
-                self.contrast(embeddings), self.weigher(seen if attached else representations.detach())
-            )
+            weights = self.weigher(seen if attached else representations.detach())
+            return weighted_mean(self.contrast(embeddings, positives), weights)
 
         def outer(_: Tensor, embeddings: Tensor) -> Tensor:
             return self.contrast(embeddings).mean()
@@ -179,3 +144,24 @@ class MetaUSCLNet(Method):
         if torch.isfinite(size):  # else the engine stops the run
             self.weigher_optimiser.step()
         return {"meta": loss, "meta_gradient": size}
+
+
+class MetaUSCLNet(Weighed, SimCLRNet):
+    """Backbone -> projector -> NT-Xent, weighed."""
+
+    def __init__(self, backbone: nn.Module, weighing: MetaUSCL) -> None:
+        super().__init__(backbone, weighing, SimCLR())
+
+
+class MetaLevelsNet(Weighed, HiCoNet):
+    """HiCo's levels, weighed."""
+
+    def __init__(self, backbone: nn.Module, weighing: MetaUSCL) -> None:
+        super().__init__(backbone, weighing, HiCo(label_weight=0))
+
+
+class MetaAnatomyNet(Weighed, AWCLNet):
+    """AWCL's positives, weighed."""
+
+    def __init__(self, backbone: nn.Module, weighing: MetaUSCL) -> None:
+        super().__init__(backbone, weighing, AWCL())

@@ -21,35 +21,30 @@ from training.data.sampling import Batch
 from training.heads import projector
 from training.losses import labelled_cross_entropy, nt_xent
 from training.methods.base import Method, Paper
+from training.methods.contrast import Options
 
 
 @dataclass(frozen=True)
-class USCL:
+class USCL(Options):
     """One interpolated pair a clip, NT-Xent, and a label term.
 
     Attributes:
-        temperature: of NT-Xent.
-        projection: width of the embedding.
         lam: "independent" draws a coefficient a view, as the paper's formula has it; "shared" draws one for both, as
             the released code does. Shared makes one pair in seven nearly identical (lam below 0.05), so it is not
             the default.
-        beta: parameter a of the coefficient's Beta(a, a) distribution.
+        beta: parameter a of the coefficient's Beta(a, a) distribution, above 0; 1 is uniform, less favours one frame.
         label_weight: weight of the label term; 0 makes the method purely self-supervised.
         classify: what the classifier h reads: the "representation" f, as the paper's figure shows, or the
             "projection" g, as the released code does. The representation is what is released, so it is the default.
-        forward_views: see `Method`.
     """
 
     name: ClassVar = "uscl"
     paper: ClassVar = Paper("USCL (Chen et al., MICCAI 2021)", "https://arxiv.org/abs/2011.13066")
 
-    temperature: float = 0.5
-    projection: int = 256
     lam: Literal["independent", "shared"] = "independent"
     beta: float = 0.5
     label_weight: float = 0.2
     classify: Literal["representation", "projection"] = "representation"
-    forward_views: Literal["separate", "concat"] = "separate"
 
     def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
         """float32 [2, S, S] from a clip uint8 [T, H, W]: mixed if T >= 3, two frames if T = 2, one twice if T = 1."""

@@ -8,17 +8,16 @@ them. Memory is what the process holds at its peak above what it held before the
 """
 
 import functools
-import multiprocessing
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
 import tyro
 from torch import Tensor
 
 from training.losses import nt_xent
+from training.speed.timing import Times, cpu_seconds, forget_peak, in_fresh_process, memory, take_turns
 
 WIDTH = 256
 TEMPERATURE = 0.5
@@ -49,51 +48,33 @@ def embeddings(pairs: int) -> tuple[Tensor, Tensor]:
     return first.requires_grad_(), second.requires_grad_()
 
 
-def step(loss: Loss, first: Tensor, second: Tensor) -> tuple[float, float, float]:
-    """One forward and backward: the loss, CPU seconds, wall seconds."""
+def step(loss: Loss, first: Tensor, second: Tensor) -> float:
+    """One forward and backward; the loss."""
     first.grad = second.grad = None
-    cpu, wall = time.process_time(), time.perf_counter()
     value = loss(first, second)
     value.backward()
-    return value.item(), time.process_time() - cpu, time.perf_counter() - wall
+    return value.item()
 
 
-def race(pairs: int, seconds: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Least (CPU, wall) seconds of lightly and of ours, which run in turn for `seconds`, but three times at least."""
+def race(pairs: int, seconds: float) -> dict[str, Times]:
+    """Both sides' times; they run in turn for `seconds`, but three times at least."""
     first, second = embeddings(pairs)
-    losses = lightly, ours
-    runs: list[list[tuple[float, float, float]]] = [[], []]
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(runs[0]) < 3:
-        for loss, done in zip(losses, runs, strict=True):
-            done.append(step(loss, first, second))
-    theirs, mine = (run[0][0] for run in runs)
+    losses = {"lightly": lightly, "ours": ours}
+    theirs, mine = (step(loss, first, second) for loss in losses.values())
     if abs(theirs - mine) > 1e-4 * theirs:
         raise RuntimeError(f"the two losses differ at N = {pairs}: lightly {theirs}, ours {mine}")
-    least = [(min(cpu for _, cpu, _ in run), min(wall for _, _, wall in run)) for run in runs]
-    return least[0], least[1]
+    return take_turns({name: partial(step, loss, first, second) for name, loss in losses.items()}, 3, seconds)
 
 
 def alone(loss: Loss, pairs: int) -> tuple[float, float]:
-    """Peak memory above the base, MB, and CPU seconds of one call in a process of its own (Linux)."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_alone, (loss, pairs))
-
-
-def _alone(loss: Loss, pairs: int) -> tuple[float, float]:
+    """Peak memory above the base, MB, and CPU seconds of one call; to be called in a fresh process (Linux)."""
     torch.set_num_threads(1)
     step(loss, *embeddings(32))  # what is loaded at the first call is not the loss'
     first, second = embeddings(pairs)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    base = _resident("VmRSS")
-    _, cpu, _ = step(loss, first, second)
-    return (_resident("VmHWM") - base) / 1e6, cpu
-
-
-def _resident(field: str) -> int:
-    """Bytes of this process' memory: VmRSS now, VmHWM at the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    forget_peak()
+    base, cpu = memory("VmRSS"), cpu_seconds()
+    step(loss, first, second)
+    return memory("VmHWM") - base, cpu_seconds() - cpu
 
 
 def main(pairs: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048, 4096), seconds: float = 20.0) -> None:
@@ -111,12 +92,17 @@ def main(pairs: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048, 4096), sec
     linux = sys.platform == "linux"
     print("| N | lightly ms | ours ms | ratio | ratio, wall | lightly MB | ours MB |\n" + "|---:" * 7 + "|")  # noqa: T201
     for count in pairs:
-        (their_cpu, their_wall), (our_cpu, our_wall) = race(count, seconds)
-        times = f"{their_cpu * 1e3:.2f} | {our_cpu * 1e3:.2f} | {their_cpu / our_cpu:.2f} | {their_wall / our_wall:.2f}"
-        memory = [f"{alone(loss, count)[0]:.0f}" if linux and count >= 4096 else "" for loss in (lightly, ours)]
-        print(f"| {count} | {times} | {' | '.join(memory)} |", flush=True)  # noqa: T201
+        times = race(count, seconds)
+        theirs, mine = times["lightly"], times["ours"]
+        row = f"{theirs.cpu_least * 1e3:.2f} | {mine.cpu_least * 1e3:.2f} | "
+        row += f"{theirs.cpu_least / mine.cpu_least:.2f} | {theirs.least / mine.least:.2f}"
+        held = [
+            f"{in_fresh_process(alone, loss, count)[0]:.0f}" if linux and count >= 4096 else ""
+            for loss in (lightly, ours)
+        ]
+        print(f"| {count} | {row} | {' | '.join(held)} |", flush=True)  # noqa: T201
     if linux:
-        megabytes, cpu = alone(ours, 16384)
+        megabytes, cpu = in_fresh_process(alone, ours, 16384)
         print(f"| 16384 | | {cpu * 1e3:.0f} | | | | {megabytes:.0f} |")  # noqa: T201
 
 

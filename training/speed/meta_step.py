@@ -11,16 +11,12 @@ network and its optimiser.
 
 import copy
 import gc
-import resource
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import timm
 import torch
@@ -31,8 +27,33 @@ from torch.func import functional_call
 from training.data.sampling import Batch
 from training.losses import nt_xent, weighted_mean
 from training.methods.meta_uscl import MetaUSCL, MetaUSCLNet
+from training.speed.timing import in_fresh_process, memory, take_turns
+from usbackbones.phantom import phantom_clip
 
 SPEC = MetaUSCL(features="attached", symmetric=False)
+
+
+class Phantoms:
+    """Pairs of simulated frames, cropped, turned over and dimmed: on plain noise the gradients soon mean nothing."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.rng = size, np.random.default_rng(0)
+        self.clips = [phantom_clip(patient, frames=4) for patient in range(16)]
+
+    def pairs(self, count: int) -> Tensor:
+        """Views float [2, count, 1, size, size]."""
+        return torch.stack([torch.stack([self._view(clip) for _ in range(2)]) for clip in self._draw(count)], 1)
+
+    def _draw(self, count: int) -> list[np.ndarray]:
+        return [self.clips[number] for number in self.rng.integers(len(self.clips), size=count)]
+
+    def _view(self, clip: np.ndarray) -> Tensor:
+        frame = clip[self.rng.integers(len(clip))]
+        side = self.rng.integers(len(frame) * 2 // 3, len(frame) + 1)
+        top, left = self.rng.integers(len(frame) - side + 1, size=2)
+        view = cv2.resize(frame[top : top + side, left : left + side], (self.size, self.size))
+        view = view[:, :: self.rng.choice((-1, 1))] / 255 * self.rng.uniform(0.6, 1.4)
+        return torch.from_numpy((view[None] - 0.3) / 0.25).float()
 
 
 class Bench:
@@ -42,19 +63,23 @@ class Bench:
         arch: timm's name.
         batch: training clips, and as many meta clips.
         size: of the views, pixels.
+        warm: plain steps before the beginning; the gradients of a fresh network are ill-conditioned.
     """
 
-    def __init__(self, arch: str, batch: int, size: int) -> None:
+    def __init__(self, arch: str, batch: int, size: int, warm: int) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         args: dict[str, Any] = {"img_size": size, "global_pool": "avg"} if arch.startswith("vit") else {}
         backbone = timm.create_model(arch, num_classes=0, in_chans=1, **args)
         self.net = MetaUSCLNet(backbone, SPEC).to(memory_format=torch.channels_last)
-        # SGD as in the paper, with the momentum buffers that every step but the first has.
+        # SGD as in the paper; a small step makes the momentum buffers, which only the first step of a run is without.
         self.optimiser = torch.optim.SGD(self.net.learner().parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
-        views, meta = torch.randn(2, 2, batch, 1, size, size)
-        self.batch = Batch(views, torch.full((batch,), -1), torch.arange(batch), meta=meta)
-        self.plain(replace(self.batch, views=views[:, :2]))
+        phantoms = Phantoms(size)
+        unlabelled, clips = torch.full((batch,), -1), torch.arange(batch)
+        self.batch = Batch(phantoms.pairs(batch), unlabelled, clips, meta=phantoms.pairs(batch))
+        self.plain(replace(self.batch, views=self.batch.views[:, :2]))
+        for _ in range(warm):
+            self.plain(replace(self.batch, views=phantoms.pairs(batch)))
         self.state = copy.deepcopy((self.net.state_dict(), self.optimiser.state_dict()))
 
     def rewind(self) -> None:
@@ -73,7 +98,7 @@ class Bench:
 
     def ours(self, batch: Batch, bf16: bool = False, derivative: Literal["forward", "difference"] = "forward") -> None:
         """The step as the method has it."""
-        self.net.spec = replace(SPEC, derivative=derivative)
+        vars(self.net)["spec"] = replace(SPEC, derivative=derivative)
         self.optimiser.zero_grad()
         self.net.step(batch, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), self.optimiser)
         self.optimiser.step()
@@ -136,22 +161,30 @@ class Bench:
     def gradient(self) -> Tensor:
         """The last gradient of CMW-Net, or an empty one."""
         return torch.cat(
-            [torch.empty(0), *[p.grad.flatten() for p in self.net.weigher.parameters() if p.grad is not None]]
+            [
+                torch.empty(0, dtype=torch.float64),
+                *[p.grad.flatten().double() for p in self.net.weigher.parameters() if p.grad is not None],
+            ]
         )
 
 
 def peak_memory(form: str, arch: str, batch: int, size: int) -> float:
     """Peak of a form over what is there before it, MB; to be called in a fresh process."""
-    bench = Bench(arch, batch, size)
-    step = bench.forms(bf16=True)[form]
+    step = Bench(arch, batch, size, warm=0).forms(bf16=True)[form]
     gc.collect()
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    before = memory("VmRSS")
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+    return memory("VmHWM") - before
 
 
 def main(
-    arch: str = "resnet18", batch: int = 32, size: int = 64, rounds: int = 5, bf16: bool = False, memory: bool = False
+    arch: str = "resnet18",
+    batch: int = 32,
+    size: int = 64,
+    rounds: int = 5,
+    warm: int = 40,
+    bf16: bool = False,
+    memory: bool = False,
 ) -> None:
     """Print the table.
 
@@ -159,28 +192,24 @@ def main(
         arch: timm's name of the backbone.
         batch: training clips, and as many meta clips.
         size: of the views, pixels.
-        rounds: turns of every form after the one that warms up.
+        rounds: turns of every form after one that is not counted.
+        warm: plain steps that bring the network to where the turns begin.
         bf16: also time the steps under autocast.
         memory: also measure each form's peak, in a process of its own (Linux).
     """
-    bench = Bench(arch, batch, size)
+    bench = Bench(arch, batch, size, warm)
     forms = bench.forms(bf16)
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
     gradients = {}
-    for turn in range(rounds + 1):
-        for name, step in forms.items():
-            bench.rewind()
-            begun = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - begun)
-            gradients[name] = bench.gradient()
-            if not turn:
-                seconds[name].clear()  # warming up
+    for name, step in forms.items():
+        bench.rewind()
+        step()
+        gradients[name] = bench.gradient()
+    times = take_turns(forms, rounds, before=bench.rewind)
     peaks: dict[str, float] = {}
     if memory:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-            peaks = {name: pool.submit(peak_memory, name, arch, batch, size).result() for name in forms}
-    median, least = ({n: reduce(s) for n, s in seconds.items()} for reduce in (np.median, min))
+        peaks = {name: in_fresh_process(peak_memory, name, arch, batch, size) for name in forms}
+    median = {name: found.median for name, found in times.items()}
+    least = {name: found.least for name, found in times.items()}
     released, exact = "double backward, as released", gradients["double backward, as released"]
     print(f"{arch}, {batch} + {batch} clips, {size} px, {rounds} rounds, torch {torch.__version__}")  # noqa: T201
     print(f"{'':30s}      ms     x plain  released/this    error   cosine    MB")  # noqa: T201
@@ -189,8 +218,8 @@ def main(
         row += f" {median[name] / median['plain']:5.2f} ({least[name] / least['plain']:4.2f})"
         row += f"  {median[released] / median[name]:5.2f} ({least[released] / least[name]:4.2f})"
         if len(gradients[name]):
-            error = float((gradients[name] - exact).norm() / exact.norm())
-            row += f"  {error:7.1e} {float(torch.cosine_similarity(gradients[name], exact, dim=0)):8.5f}"
+            ours, length = gradients[name], exact.norm()
+            row += f"  {float((ours - exact).norm() / length):7.1e} {float(ours @ exact / ours.norm() / length):8.5f}"
         print(row + (f" {peaks[name]:5.0f}" if peaks else ""))  # noqa: T201
 
 
