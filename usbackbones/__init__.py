@@ -7,24 +7,34 @@
 """
 
 import json
+import sys
 from importlib import import_module, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usbackbones._version import __version__
-from usbackbones.models import ENTRYPOINTS
-from usbackbones.registry import default_cfgs as default_cfgs  # timm looks for it here
-from usbackbones.registry import install, list_weights, register
-
-# Not lazy, so that the name means the function and not the submodule; torchvision is loaded at the first call.
-from usbackbones.transforms import transforms
+from usbackbones.errors import WeightsAccess, WeightsCorrupt, WeightsError, WeightsNotFound, WeightsUnavailable
+from usbackbones.zoo import ZooError
 
 if TYPE_CHECKING:
     from usbackbones.clips import Clip, ClipError, read_clip
     from usbackbones.probe import embed
+    from usbackbones.registry import default_cfgs as default_cfgs
+    from usbackbones.registry import list_weights, register
+    from usbackbones.transforms import transforms
+
+    alias_installed: bool
+    """Whether `timm.create_model("usbackbones/<arch>.<tag>")` works with this timm; a warning has said if not."""
 
 __all__ = [
     "Clip",
     "ClipError",
+    "WeightsAccess",
+    "WeightsCorrupt",
+    "WeightsError",
+    "WeightsNotFound",
+    "WeightsUnavailable",
+    "ZooError",
     "__version__",
     "alias_installed",
     "embed",
@@ -37,16 +47,44 @@ __all__ = [
 # Loaded at first use: PyAV and scikit-learn are slow to import and many users need neither.
 _LAZY = {"Clip": "clips", "ClipError": "clips", "read_clip": "clips", "embed": "probe"}
 
-globals().update(ENTRYPOINTS)
-alias_installed: bool = install(ENTRYPOINTS)
-register(json.loads(resources.files(__name__).joinpath("zoo.json").read_text(encoding="utf-8")))
+_WITH_TIMM = {"alias_installed", "default_cfgs", "list_weights", "register", "transforms"}
+
+
+def _register() -> None:
+    """Import timm, tell it of our models, and put the names that need it here."""
+    from usbackbones.models import ENTRYPOINTS
+    from usbackbones.registry import default_cfgs, install, list_weights, register  # timm looks for default_cfgs here
+
+    # Not lazy, so that the name means the function and not the submodule; torchvision is loaded at the first call.
+    from usbackbones.transforms import transforms
+
+    globals().update(ENTRYPOINTS)
+    globals().update(default_cfgs=default_cfgs, list_weights=list_weights, register=register, transforms=transforms)
+    globals()["alias_installed"] = install(ENTRYPOINTS)
+    register(json.loads(resources.files(__name__).joinpath("zoo.json").read_text(encoding="utf-8")))
+
+
+def _is_the_command() -> bool:
+    """Whether this process is the program `usbackbones`, which understands its words before it loads torch."""
+    if "timm" in sys.modules:
+        return False
+    if sys.argv[0] == "-m":  # Python's own word while it looks for the module to run
+        return any(words == ("-m", __name__) for words in zip(sys.orig_argv, sys.orig_argv[1:], strict=False))
+    return Path(sys.argv[0]).stem in ("usbackbones", "usbackbones-script")
+
+
+if not _is_the_command():
+    _register()
 
 
 def __getattr__(name: str) -> Any:
+    if name in _WITH_TIMM and name not in globals():
+        _register()
+        return globals()[name]
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_WITH_TIMM})

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.models import PretrainedCfg, model_entrypoint, resolve_pretrained_cfg
 from torch import nn
 
 from usbackbones import hub, registry
+from usbackbones.errors import WeightsCorrupt, WeightsNotFound
+from usbackbones.zoo import Weight
 
 # timm's names. One line more here is one architecture more, `us<name>`.
 ARCHITECTURES = (
@@ -29,18 +31,20 @@ ARCHITECTURES = (
 _NOT_LAYERS = {"in_chans", "num_classes", "features_only", "out_indices", "feature_cls", "device", "dtype"}
 
 
-def _entrypoint(arch: str) -> Callable[..., nn.Module]:
-    def entrypoint(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def entrypoint(arch: str) -> Callable[..., nn.Module]:
+    """The function `us<arch>` that timm is told of for one of its own architectures."""
+
+    def ours(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build(arch, pretrained, **kwargs)
 
-    entrypoint.__name__ = entrypoint.__qualname__ = f"us{arch}"
-    entrypoint.__doc__ = f"timm's {arch} for ultrasound; the arguments are timm's, see `usbackbones.models.build`."
+    ours.__name__ = ours.__qualname__ = f"us{arch}"
+    ours.__doc__ = f"timm's {arch} for ultrasound; the arguments are timm's, see `usbackbones.models.build`."
     # timm names the module of a model after the last part of this; "models" would be taken for one of its own.
-    entrypoint.__module__ = "usbackbones"
-    return entrypoint
+    ours.__module__ = "usbackbones"
+    return ours
 
 
-ENTRYPOINTS: dict[str, Callable[..., nn.Module]] = {f"us{arch}": _entrypoint(arch) for arch in ARCHITECTURES}
+ENTRYPOINTS: dict[str, Callable[..., nn.Module]] = {f"us{arch}": entrypoint(arch) for arch in ARCHITECTURES}
 
 
 def build(
@@ -70,7 +74,7 @@ def build(
 
     Raises:
         UnknownModel: no such tag.
-        WeightsError: the file cannot be had, or is not what was released; see `hub`.
+        WeightsError: the file cannot be had, or is not what was released; see `errors`.
         ValueError: the arguments ask for layers that the weight does not have.
     """
     if isinstance(pretrained_cfg, str):
@@ -83,19 +87,12 @@ def build(
     file = None
     if pretrained and not _is_callers_own(cfg, weight):
         if weight is None:
-            raise hub.WeightsNotFound(
+            raise WeightsNotFound(
                 f"No weights are published for {arch}; there are {', '.join(registry.list_weights()) or 'none'}. "
                 "Choose one of them, or pretrained=False for random weights."
             )
-        file = hub.locate(
-            weight.name,
-            sha256=weight.sha256,
-            hub_id=weight.hub_id,
-            revision=weight.revision,
-            folder=weight.folder,
-            cache_dir=cache_dir,
-        )
-        tensors = hub.read(file, weight.name)
+        file = hub.locate(weight, cache_dir)
+        tensors = hub.read(file, weight)
         if not _account(weight, cfg, file, tensors, kwargs):
             kwargs["pretrained_strict"] = False
         # timm adapts the first layer to `in_chans` in the stored type: a sum of fp16 kernels rounded to fp16 would
@@ -107,20 +104,27 @@ def build(
     return model
 
 
-def _is_callers_own(cfg: PretrainedCfg, weight: registry.Weight | None) -> bool:
+class _Kind(NamedTuple):
+    """What a tensor must have in common with the one it is loaded into; the precision may differ."""
+
+    shape: tuple[int, ...]
+    real: bool
+
+
+def _is_callers_own(cfg: PretrainedCfg, weight: Weight | None) -> bool:
     """Whether the cfg points at weights that are not ours."""
     registered = weight.pinned_hub_id if weight else None
     return bool(cfg.file or cfg.url or cfg.state_dict) or cfg.hf_hub_id != registered
 
 
 def _account(
-    weight: registry.Weight,
+    weight: Weight,
     cfg: PretrainedCfg,
     file: Path,
     tensors: Mapping[str, torch.Tensor],
     kwargs: Mapping[str, Any],
 ) -> bool:
-    """Account for every tensor of the file, by name and shape.
+    """Account for every tensor of the file, by name, shape and kind of number.
 
     timm alone would not: as soon as `num_classes` differs from the release it loads non-strictly and says nothing
     of missing layers.
@@ -134,18 +138,24 @@ def _account(
         WeightsCorrupt: the file is not the network that its zoo entry describes.
         ValueError: it is, but `kwargs` ask for other layers.
     """
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = _kinds(tensors)
     # The caller may have overlaid another size; the file has the one it was trained at.
     released = _layers(replace(cfg, input_size=(3, weight.input.size, weight.input.size)), weight.model_args)
     if found != released:
         faults = {
             "missing": released.keys() - found.keys(),
             "unexpected": found.keys() - released.keys(),
-            "of another shape": {key for key in found.keys() & released.keys() if found[key] != released[key]},
         }
-        raise hub.WeightsCorrupt(
-            f"{weight.name}: {file} is not a {weight.arch}: {_counted(faults)}. Its sha256 is the registered one, "
-            "so the release itself is faulty: release it again, or use another weight."
+        both = found.keys() & released.keys()
+        faults["of another shape"] = {key for key in both if found[key].shape != released[key].shape}
+        faults["not of real numbers"] = {key for key in both if found[key].real < released[key].real}
+        faults["not of whole numbers"] = {key for key in both if found[key].real > released[key].real}
+        raise WeightsCorrupt.about(
+            weight,
+            f"{file} is not a {weight.arch}: {_counted(faults)}; its sha256 is the registered one, so the release "
+            "itself is faulty",
+            "Release it again, or use another weight",
+            file,
         )
     asked = {name: value for name, value in kwargs.items() if name not in _NOT_LAYERS}
     if asked == weight.model_args:
@@ -166,11 +176,15 @@ def _account(
     return False
 
 
-def _layers(cfg: PretrainedCfg, model_args: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a headless 3-channel network, found without allocating it."""
+def _layers(cfg: PretrainedCfg, model_args: Mapping[str, Any]) -> dict[str, _Kind]:
+    """Name and kind of every tensor of a headless 3-channel network, found without allocating it."""
     with torch.device("meta"):
         model = model_entrypoint(str(cfg.architecture))(pretrained_cfg=cfg, num_classes=0, in_chans=3, **model_args)
-        return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        return _kinds(model.state_dict())
+
+
+def _kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, _Kind]:
+    return {name: _Kind(tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in tensors.items()}
 
 
 def _counted(faults: Mapping[str, set[str]]) -> str:

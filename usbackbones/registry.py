@@ -5,12 +5,9 @@ name with a slash before any registry is asked, and offers no hook; `install` th
 that parses names. Other owners' names go to timm's own parser and stay refused.
 """
 
-import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
@@ -27,54 +24,13 @@ from timm.models import (
     resolve_pretrained_cfg,
 )
 
+from usbackbones.zoo import FILE, Input, Weight, ZooError, read_zoo
+
 OWNER = "usbackbones/"
-_NAME = re.compile(r"(?P<arch>[a-z0-9_]+)\.(?P<tag>[A-Za-z0-9_-]+)")
-
-
-class ZooError(ValueError):
-    """An entry of a zoo file that cannot be used. The message names the entry and the field."""
 
 
 class UnknownModel(RuntimeError):
     """A name that is not registered. A RuntimeError because that is what timm raises for its own names."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a network was trained on: square gray images, one mean and std for every channel.
-
-    The defaults are those of a network without weights. `size` is in pixels, `mean` and `std` are in the 0..1 range
-    of pixel values, the other fields are timm's.
-    """
-
-    size: int = 224
-    mean: float = 0.5
-    std: float = 0.25
-    interpolation: str = "bilinear"
-    crop_mode: str = "squash"
-    crop_pct: float = 1.0
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One released weight. `entry` is its whole entry in the zoo file, `folder` the folder of that file."""
-
-    name: str
-    arch: str
-    tag: str
-    sha256: str
-    hub_id: str
-    revision: str | None
-    licence: str
-    model_args: Mapping[str, Any]
-    input: Input
-    entry: Mapping[str, Any] = field(repr=False)
-    folder: Path | None = None
-
-    @property
-    def pinned_hub_id(self) -> str:
-        """The Hub repository in timm's notation, `<id>@<commit>` once it is published."""
-        return f"{self.hub_id}@{self.revision}" if self.revision else self.hub_id
 
 
 # timm looks for this dictionary in the module that an entrypoint names as its own: usbackbones/__init__.py imports it.
@@ -97,57 +53,20 @@ def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
         The names of its weights, `<arch>.<tag>`.
 
     Raises:
-        ZooError: if it is no zoo, or an entry is incomplete or names an architecture that this package has no
-            entrypoint for. Then none of it is registered.
+        ZooError: if it is no zoo, or an entry is incomplete or wrong or names an architecture that this package has
+            no entrypoint for. Then none of it is registered.
+        OSError: if there is a path and no readable file at it.
     """
-    folder, content = None, zoo
-    try:
-        if isinstance(content, str | Path):
-            folder = Path(content).resolve().parent
-            content = json.loads(Path(content).read_text(encoding="utf-8"))
-        entries, default = content["weights"], content["default"]
-    except (json.JSONDecodeError, KeyError) as error:
-        raise ZooError(f"{zoo} is not a zoo, which is JSON with 'weights' and 'default': {error}") from error
-    new = {name: _parse(name, entry, folder) for name, entry in entries.items()}
-    if default is not None and default not in new:
-        raise ZooError(f"the default is {default!r}, which is not among the weights: {', '.join(new) or 'none'}")
+    new, default = read_zoo(zoo)
+    for name, read in new.items():
+        if read.arch not in architectures():
+            raise ZooError(f"{name}: no entrypoint for {read.arch!r}; there is one for {', '.join(architectures())}")
     _weights.update(new)
     if default is not None and default not in _defaults:
         _defaults.append(default)
     for arch in sorted({weight.arch for weight in new.values()}):
         _announce(model_entrypoint(f"us{arch}"))
     return list(new)
-
-
-def _parse(name: str, entry: Mapping[str, Any], folder: Path | None) -> Weight:
-    """Check one entry of a zoo file."""
-    matched = _NAME.fullmatch(name)
-    if matched is None:
-        raise ZooError(f"{name!r} is not a name: <arch>.<tag>, the tag in letters, digits, _ and -")
-    try:
-        weight = Weight(
-            name=name,
-            sha256=entry["sha256"],
-            hub_id=entry["hub_id"],
-            revision=entry["revision"],
-            licence=entry["licences"]["weights"],
-            model_args=entry["model_args"],
-            input=Input(**entry["input"]),
-            entry=entry,
-            folder=folder,
-            **matched.groupdict(),
-        )
-    except KeyError as error:
-        raise ZooError(f"{name}: the entry has no {error}") from error
-    except TypeError as error:
-        raise ZooError(f"{name}: input: {error}") from error
-    if weight.arch not in architectures():
-        raise ZooError(f"{name}: no entrypoint for {weight.arch!r}; there is one for {', '.join(architectures())}")
-    if not re.fullmatch(r"[0-9a-f]{64}", weight.sha256):
-        raise ZooError(f"{name}: sha256 is {weight.sha256!r}, not 64 hex digits")
-    if weight.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", weight.revision):
-        raise ZooError(f"{name}: revision is {weight.revision!r}, neither null nor a 40-hex commit")
-    return weight
 
 
 def install(entrypoints: Mapping[str, Callable[..., Any]]) -> bool:
@@ -255,7 +174,7 @@ def _cfg(arch: str, weight: Weight | None) -> PretrainedCfg:
     )
     if weight is not None:
         cfg.hf_hub_id = weight.pinned_hub_id
-        cfg.hf_hub_filename = "model.safetensors"
+        cfg.hf_hub_filename = FILE
         cfg.license = weight.licence
     return cfg
 

@@ -1,7 +1,7 @@
-"""How well predictions agree with the labels, of frames and of clips, and how sure that is.
+"""How well predictions agree with the labels, of frames, clips and patients, and how sure that is.
 
-Frames of one clip are near copies of each other; hence scores are told for frames and for whole clips, and intervals
-resample groups (patients), never frames.
+Frames of one clip are near copies of each other; hence scores are told for frames, for clips and for patients, and
+intervals resample groups (patients), never frames.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,11 @@ import numpy as np
 
 Ids = Sequence[str] | np.ndarray
 """One name a row, of the clip or of the group that the row belongs to."""
-METRICS = ("balanced_accuracy", "macro_f1", "auroc")
+METRICS = ("balanced_accuracy", "macro_f1", "auroc", "ece")
+"""The higher the better, but for the last: the expected calibration error."""
+LEVELS = ("frame", "clip", "patient")
+BINS = 15
+"""Of the calibration error, equally wide."""
 
 
 def by_clip(
@@ -23,24 +27,40 @@ def by_clip(
     return y[first], total / np.bincount(unit)[:, None], np.asarray(groups)[first]
 
 
-def scores(y: np.ndarray, probability: np.ndarray, clips: Ids) -> dict[str, dict[str, float]]:
-    """Balanced accuracy, macro-F1 and macro one-against-the-rest AUROC, of frames and of clips.
+def by_level(
+    y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(label, probability, group) of each frame, each clip and each patient.
+
+    A patient is predicted by the mean over the frames, as a clip is; one with clips of several labels counts once for
+    each of them.
+    """
+    patients = [f"{group}\0{label}" for group, label in zip(groups, y, strict=True)]
+    return {
+        "frame": (y, probability, np.asarray(groups)),
+        "clip": by_clip(y, probability, clips, groups),
+        "patient": by_clip(y, probability, patients, groups),
+    }
+
+
+def scores(y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids) -> dict[str, dict[str, float]]:
+    """Balanced accuracy, macro-F1, macro one-against-the-rest AUROC and calibration error, at every level.
 
     Args:
         y: int [N], the true class of each frame.
         probability: float [N, C]; the prediction is the most probable class.
-        clips: [N]; all frames of a clip have one label. A clip is predicted by its mean probability.
+        clips: [N]; all frames of a clip have one label.
+        groups: [N], the patient.
 
     Returns:
-        {"frame": {metric: value}, "clip": {metric: value}}, the metrics being `METRICS`.
+        {level: {metric: value}}, for `LEVELS` and `METRICS`.
     """
-    levels = {"frame": (y, probability), "clip": by_clip(y, probability, clips, clips)[:2]}
     return {
         level: {
             metric: float(value[0])
             for metric, value in _resampled(truth, p, np.zeros(len(truth), int), np.ones((1, 1))).items()
         }
-        for level, (truth, p) in levels.items()
+        for level, (truth, p, _) in by_level(y, probability, clips, groups).items()
     }
 
 
@@ -85,8 +105,9 @@ def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 def _resampled(y: np.ndarray, probability: np.ndarray, group: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
     """The metrics when group g is taken times[r, g] times, for each r: {metric: [R]}.
 
-    All three are functions of sums over groups: of confusion counts, and for AUROC of the won pairs between the
-    rows of one group and of another. The sums are made once and a resample costs a matrix product.
+    All are functions of sums over groups: of confusion counts, for AUROC of the won pairs between the rows of one
+    group and of another, for the calibration error of hits and confidence in each bin. The sums are made once and a
+    resample costs a matrix product.
     """
     classes, groups = probability.shape[1], times.shape[1]
     predicted = probability.argmax(axis=1)
@@ -107,7 +128,19 @@ def _resampled(y: np.ndarray, probability: np.ndarray, group: np.ndarray, times:
         "balanced_accuracy": _mean_over_classes(right, support, present),
         "macro_f1": _mean_over_classes(2 * right, support + called, present),
         "auroc": _mean_over_classes(wins, support * others, present & (others > 0)),
+        "ece": _calibration_error(y == predicted, probability.max(axis=1), group, times),
     }
+
+
+def _calibration_error(hit: np.ndarray, confidence: np.ndarray, group: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Expected calibration error (Guo et al., ICML 2017) of the predicted class, in each resample [R].
+
+    Sum over bins of their share of the rows times |accuracy - mean confidence|, which is |hits - confidence| / N.
+    """
+    groups = times.shape[1]
+    cell = group * BINS + np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    excess = np.bincount(cell, hit - confidence, groups * BINS).reshape(groups, BINS)
+    return np.abs(times @ excess).sum(1) / (times @ np.bincount(group, minlength=groups))
 
 
 def _mean_over_classes(numerator: np.ndarray, denominator: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The command line and the demo: outputs, exit codes, one-line errors, batch jobs that go on."""
+"""The command line: outputs, exit codes, one-line errors, batch jobs that go on."""
 
 import io
 import json
@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ import timm
 from PIL import Image
 
 from tests.conftest import Published, copy_package, python
-from usbackbones import cli, demo, registry
+from usbackbones import cli, registry
 from usbackbones.clips import read_clip
+from usbackbones.commands.terminal import Progress
 from usbackbones.phantom import phantom_archive
 from usbackbones.probe import embed
 
@@ -107,7 +107,7 @@ def test_embed(run, archive, tmp_path):
     assert told == f"{out}: features [20, 192] of 4 clips by usbackbones/{Published.vit}\n"
     clips = sorted(archive.glob("*.mp4"))
     with np.load(out) as saved:
-        assert set(saved.files) == {"features", "frame", "source", "model"}
+        assert set(saved.files) == {"features", "frame", "seconds", "source", "model"}
         assert saved["features"].dtype == np.float32
         assert str(saved["model"]) == f"usbackbones/{Published.vit}"
         assert saved["source"].tolist() == [str(clip) for clip in clips for _ in range(5)]
@@ -212,26 +212,34 @@ def test_what_the_parser_refuses_exits_with_2(run, command):
     assert "usbackbones" in err
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("info",), ("embed",), ("demo",)])
-def test_help(run, command):
+@pytest.mark.parametrize("command", [(), *((name,) for name in cli.COMMANDS)])
+def test_help_fits_a_screen(run, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(*command, "--help")
+    lines = out.splitlines()
     assert code == 0
-    assert "usage: usbackbones" in out
+    assert "usage: usbackbones" in lines[0]
+    assert len(lines) <= 50 and max(map(len, lines)) <= 80
     if not command:
-        assert all(name in out for name in ("list", "info", "embed", "demo"))
+        assert len(lines) <= 40
+        assert all(f"• {name} " in out for name in cli.COMMANDS)
+        assert all(f"{code} " in out for code in (0, 1, cli.REFUSED, cli.INTERRUPTED))
+    else:
+        assert "--json" in out
 
 
 def test_progress_is_shown_on_a_terminal_only(monkeypatch, archive):
     clips = sorted(archive.glob("*.mp4"))
+    frames = read_clip(clips[0]).frames
     for terminal in (True, False):
         main, side = pty.openpty()
         with os.fdopen(side, "w") if terminal else io.StringIO() as stream:
             monkeypatch.setattr(sys, "stderr", stream)
-            progress = cli._Progress(len(clips))
+            progress = Progress(len(clips))
             progress.start -= 10
             progress.done = 2
             progress.shown -= 10
-            assert len(list(progress.frames(clips[0], stride=1))) == 5
+            assert len(list(progress.frames(((frame, None) for frame in frames), []))) == 5
             progress.clear()
             monkeypatch.undo()
             if not terminal:
@@ -239,49 +247,6 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch, archive):
         if terminal:
             assert "[############            ] 2/4 clips, 1 frames, 0/s, 10 s left" in os.read(main, 1000).decode()
         os.close(main)
-
-
-def test_demo(run, tmp_path):
-    out = tmp_path / "demo.png"
-    code, told, err = run("demo", "-o", out, "--model", Published.vit)
-    assert (code, err) == (0, "")
-    assert f"usbackbones/{Published.vit}: features [144, 192], float32" in told
-    assert told.count("nearest to patient") == 3
-    assert told.count("  cos ") == 15
-    assert told.splitlines()[-1] == f"picture: {out}"
-    with Image.open(out) as picture:
-        assert picture.size == (1530, 740)
-        colours = {colour for _, colour in picture.getcolors(2**20)}
-    assert set(demo._COLOURS) <= colours
-    assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
-
-
-def test_nearest_takes_one_frame_of_each_clip_and_none_of_the_querys_own_moment():
-    """Against the slow form: all frames sorted by the cosine, then taken one by one."""
-    rng = np.random.default_rng(0)
-    where = [(patient, clip, 2 * i) for patient in range(4) for clip in range(2) for i in range(8)]
-    frames = [demo.Frame(np.zeros((2, 2), np.uint8), patient, clip, number, "") for patient, clip, number in where]
-    features = rng.normal(size=(len(frames), 6)) + 5
-    similarity = demo.cosine(features)
-    centred = features - features.mean(0)
-    for query in (0, 11, 63):
-        score = [a @ centred[query] / np.linalg.norm(a) / np.linalg.norm(centred[query]) for a in centred]
-        np.testing.assert_allclose(similarity[query], score, atol=1e-12)
-        expected, clips = [], set()
-        for index in sorted(range(len(frames)), key=lambda i: -score[i]):
-            patient, clip, number = where[index]
-            near = (patient, clip) == where[query][:2] and abs(number - where[query][2]) < demo.TOO_NEAR
-            if not near and (patient, clip) not in clips:
-                expected.append(index)
-                clips.add((patient, clip))
-        assert demo.nearest(query, frames, similarity[query]) == expected[: demo.NEIGHBOURS]
-
-
-def test_the_picture_of_features_that_are_all_equal(tmp_path):
-    """A dead network must not stop the demo with a division by zero."""
-    frames = [demo.Frame(np.zeros((160, 160), np.uint8), patient, 0, 0, "x") for patient in range(6)]
-    with warnings.catch_warnings(action="error"):
-        assert demo.draw("title", frames, np.ones((6, 4)), {0: [1, 2]}).size == (1530, 740)
 
 
 def test_the_program_with_a_weight_from_a_folder(tmp_path, published, archive):
@@ -301,7 +266,7 @@ def test_without_any_weight_and_what_help_loads(tmp_path, archive):
     code = f"""
 import sys, usbackbones.cli
 for args in (["--help"], ["list"], ["demo"], ["embed", {str(archive)!r}, "-o", "a.npz"]):
-    print("run", *args)
+    print("###", *args)
     sys.stderr = sys.stdout
     try:
         usbackbones.cli.main(args)
@@ -309,7 +274,7 @@ for args in (["--help"], ["list"], ["demo"], ["embed", {str(archive)!r}, "-o", "
         print("exit", stop.code)
     print("loaded", *sorted({{"av", "sklearn", "cv2", "matplotlib"}} & set(sys.modules)))
 """
-    told = [part.splitlines() for part in python(code, tmp_path).split("run ")[1:]]
+    told = [part.splitlines() for part in python(code, tmp_path).split("### ")[1:]]
     assert told[0][-2:] == ["exit 0", "loaded"]
     assert told[1][1:] == ["No weights are published in this version of usbackbones.", "loaded"]
     for lines in told[2:]:

@@ -1,16 +1,15 @@
-"""Reading clips: every container, broken files of every kind, folders, colour, timing, memory."""
+"""Reading clips: every container, broken files of every kind, colour, timing, memory."""
 
 import csv
 import random
 import tracemalloc
-import warnings
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from usbackbones.clips import Clip, ClipError, find_clips, iter_frames, read_clip
+from usbackbones.clips import ClipError, find_clips, iter_frames, read_clip
 
 # suffix: codec, pixel format, what the codec may change (mean absolute difference in gray levels)
 CONTAINERS = {
@@ -194,72 +193,6 @@ def test_uneven_frame_times_are_told(tmp_path):
     assert any("uneven frame times" in warning for warning in clip.warnings)
 
 
-def save_stills(folder, names, frames):
-    folder.mkdir(exist_ok=True)
-    for name, frame in zip(names, frames, strict=True):
-        Image.fromarray(frame).save(folder / name)
-
-
-def test_a_folder_of_stills_is_in_natural_order(tmp_path):
-    frames = moving(12)
-    order = [10, 2, 0, 1, 11, 3, 9, 4, 8, 5, 7, 6]
-    save_stills(tmp_path / "clip", [f"Frame{i}.png" for i in order], frames[order])
-    clip = read_clip(tmp_path / "clip")
-    assert np.array_equal(clip.frames, frames)
-    assert clip.warnings == ()
-    assert clip.seconds_per_frame is None
-
-
-def test_natural_order_of_names_that_mix_letters_and_digits(tmp_path):
-    names = ["1.png", "2a.png", "10.png", "a.png", "A1b2.png", "a1b10.png", "a2.png", "b٣.png"]
-    save_stills(tmp_path / "clip", names[::-1], moving(len(names)))
-    assert np.array_equal(read_clip(tmp_path / "clip").frames, moving(len(names))[::-1])
-
-
-def test_stride_in_a_folder_counts_files(tmp_path):
-    frames = moving(7)
-    save_stills(tmp_path / "clip", [f"{i}.png" for i in range(7)], frames)
-    assert np.array_equal(read_clip(tmp_path / "clip", stride=3).frames, frames[::3])
-
-
-def test_a_folder_with_other_things_warns_and_goes_on(tmp_path):
-    frames = moving(4)
-    folder = tmp_path / "clip"
-    save_stills(folder, ["0.png", "1.png", "2.jpg", "3.png"], frames)
-    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:200])
-    (folder / "notes.txt").write_text("a note")
-    (folder / ".hidden").write_text("not looked at")
-    clip = read_clip(folder)
-    assert clip.frames.shape == (3, 96, 112)
-    assert len(clip.warnings) == 2
-    assert "1.png" in clip.warnings[0]
-    assert "notes.txt" in clip.warnings[1]
-
-
-def test_frames_of_different_sizes_are_refused(tmp_path):
-    folder = tmp_path / "clip"
-    save_stills(folder, ["0.png", "1.png"], [np.zeros((20, 30), np.uint8), np.zeros((21, 30), np.uint8)])
-    with pytest.raises(ClipError) as error:
-        read_clip(folder)
-    assert one_line_about(error, folder, "30x20", "30x21", "one by one")
-
-
-@pytest.mark.parametrize("content", ["nothing", "text", "broken image", "video"])
-def test_a_folder_without_images(tmp_path, content):
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    if content == "text":
-        (folder / "notes.txt").write_text("a note")
-    elif content == "broken image":
-        (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    elif content == "video":
-        write_kind(folder, "mp4", moving(3))
-    with pytest.raises(ClipError) as error:
-        read_clip(folder)
-    names = {"nothing": "nothing", "text": "notes.txt", "broken image": "broken", "video": "clip.mp4"}
-    assert one_line_about(error, folder, "without readable images", names[content])
-
-
 BROKEN = {
     "empty.mp4": b"",
     "text.mp4": b"This is a note and no video.\nIt has two lines.\n",
@@ -336,52 +269,6 @@ def test_truncation(tmp_path, suffix):
     assert counts[0] == 0
     if suffix not in ("mp4", "mov"):  # these two keep their index at the end
         assert len(set(counts)) > 4
-
-
-def test_no_mutation_gets_past_the_reader(tmp_path):
-    """Random damage gives a clip of the right kind or a `ClipError`, and nothing else."""
-    frames, draw = moving(8, 48, 48), random.Random(0)
-    sound = [write_kind(tmp_path, suffix, frames).read_bytes() for suffix in CONTAINERS]
-    sound += [write_gif(tmp_path / f"a.{suffix}", frames).read_bytes() for suffix in ("gif", "tif", "png", "webp")]
-    outcomes = {"read": 0, "refused": 0}
-    for turn in range(330):
-        content = bytearray(sound[turn % len(sound)])
-        for _ in range(draw.choice((1, 4, 30))):
-            content[draw.randrange(min(len(content), draw.choice((600, len(content)))))] = draw.randrange(256)
-        path = tmp_path / "mutated"
-        path.write_bytes(content)
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                clip = read_clip(path, max_frames=20)
-        except ClipError as error:
-            assert "\n" not in str(error)
-            outcomes["refused"] += 1
-        else:
-            assert isinstance(clip, Clip)
-            assert clip.frames.ndim == 3
-            assert clip.frames.dtype == np.uint8
-            outcomes["read"] += 1
-    assert min(outcomes.values()) > 40
-
-
-def test_find_clips(tmp_path):
-    frames = moving(3)
-    save_stills(tmp_path / "a10", ["0.png", "1.png"], frames[:2])
-    save_stills(tmp_path / "a9", ["0.png", "1.png"], frames[:2])
-    (tmp_path / "deep" / "deeper").mkdir(parents=True)
-    video = write_kind(tmp_path / "deep" / "deeper", "mp4", frames)
-    gif = write_gif(tmp_path / "deep" / "b.gif", frames)
-    disguised = tmp_path / "video without a suffix"
-    disguised.write_bytes(video.read_bytes())
-    liar = tmp_path / "liar.mp4"
-    liar.write_text("no video")
-    (tmp_path / "groups.csv").write_text("passed,over\n")
-    expected = [tmp_path / "a9", tmp_path / "a10", gif, video, liar, disguised]
-    assert find_clips(tmp_path) == expected
-    assert find_clips(video) == [video]
-    (tmp_path / "void").mkdir()
-    with pytest.raises(ClipError, match="a folder without clips"):
-        find_clips(tmp_path / "void")
 
 
 def real_videos(shared_data):

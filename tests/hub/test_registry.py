@@ -14,10 +14,9 @@ import torch
 
 import usbackbones
 from tests.conftest import REPOSITORY, copy_package, python, write_weight
+from tests.overlay import OLDEST, overlay
 from usbackbones import registry
 from usbackbones.models import ARCHITECTURES
-
-OLDEST_TIMM = "1.0.29"
 
 
 def test_timm_lists_our_models(published):
@@ -125,40 +124,6 @@ def test_a_second_weight_of_an_architecture_joins_the_first(published, tmp_path)
     assert timm.models.get_pretrained_cfg("usresnet18").tag == registry.weight("resnet18").tag
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"sha256": "abc"}, "not 64 hex digits"),
-        ({"revision": "main"}, "neither null nor a 40-hex commit"),
-        ({"input": {"pixels": 64}}, "pixels"),
-        ({"licences": {}}, "no 'weights'"),
-        ({"sha256": ...}, "no 'sha256'"),
-        ({"name": "resnet18.a/../b"}, "is not a name"),
-        ({"name": "resnet18"}, "is not a name"),
-        ({"name": "resnet999.x_open1"}, "no entrypoint for 'resnet999'"),
-        ({"default": "resnet18.other"}, "default is 'resnet18.other'"),
-    ],
-)
-def test_a_faulty_entry_is_refused_and_nothing_is_registered(published, change, complaint):
-    name = change.get("name", "resnet18.faulty_open1")
-    entry = {**published.zoo["weights"][published.resnet], **change}
-    entry = {key: value for key, value in entry.items() if value is not ...}
-    good = published.zoo["weights"][published.resnet]
-    before = usbackbones.list_weights()
-    with pytest.raises(registry.ZooError, match=complaint):
-        usbackbones.register(
-            {"default": change.get("default"), "weights": {"resnet18.good_open1": good, name: entry}},
-        )
-    assert usbackbones.list_weights() == before
-
-
-@pytest.mark.parametrize("content", ["{", "{}", '{"weights": {}}'])
-def test_a_file_that_is_no_zoo_is_refused_by_name(tmp_path, content):
-    (tmp_path / "private.json").write_text(content)
-    with pytest.raises(registry.ZooError, match=r"private\.json is not a zoo"):
-        usbackbones.register(tmp_path / "private.json")
-
-
 def test_reloading_the_package_changes_nothing(published):
     before = timm.list_models("us*", pretrained=True), timm.list_models(module="usbackbones")
     with warnings.catch_warnings():
@@ -242,26 +207,18 @@ print(*[warning.message for warning in caught if "usbackbones" in str(warning.me
     assert "timm.create_model('us<arch>.<tag>')" in printed[1]
 
 
-@pytest.mark.skipif(timm.__version__ == OLDEST_TIMM, reason="this run is on the oldest timm already")
-def test_everything_holds_on_the_oldest_timm():
-    """Runs these tests once more, but for slow ones that do not depend on its version."""
-    target = Path.home() / ".cache" / "usbackbones-tests" / f"timm-{OLDEST_TIMM}"
-    if not (target / "timm").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
-        install = subprocess.run(
-            [*pip, "--target", str(temporary), f"timm=={OLDEST_TIMM}"], capture_output=True, text=True
-        )
-        if install.returncode != 0:
-            pytest.skip(f"timm {OLDEST_TIMM} cannot be installed: {install.stderr.strip().splitlines()[-1]}")
-        temporary.rename(target)
-    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("registry", "weights")]
+@pytest.mark.skipif(f"timm=={timm.__version__}" in OLDEST, reason="this run is on the oldest timm already")
+def test_everything_holds_on_the_oldest_dependencies():
+    """Runs these tests once more, but for slow ones that do not depend on a version."""
+    path = overlay(OLDEST)
+    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("registry", "models", "places")]
     code = f"""
-import sys, pytest, timm
-assert timm.__version__ == "{OLDEST_TIMM}", timm.__file__
-left_out = "not zoo_without and not timm_without and not copied_checkout and not the_hub_gives and not damaged_file"
+import sys, pytest, timm, huggingface_hub
+versions = {{f"timm=={{timm.__version__}}", f"huggingface_hub=={{huggingface_hub.__version__}}"}}
+assert versions <= set({OLDEST!r}), versions
+left_out = "not zoo_without and not timm_without and not copied_checkout"
 sys.exit(pytest.main(["-p", "no:cacheprovider", "-k", left_out, "--rootdir", {str(REPOSITORY)!r}, *{tests!r}]))
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), str(REPOSITORY)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, REPOSITORY]))}
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]

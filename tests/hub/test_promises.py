@@ -1,0 +1,56 @@
+"""What is promised of the package: the size and the content of its wheel, and how soon the embedded weight is there."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.conftest import REPOSITORY, python
+
+pytest.importorskip("setuptools", minversion="77", reason="a wheel is built with setuptools 77 or newer")
+
+
+def test_the_wheel_is_small_and_holds_the_package_alone(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    for name in ("usbackbones", "training", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."]
+    run = subprocess.run(build, cwd=source, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 40_000_000
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = [name for name in names if name.endswith("METADATA")]
+        assert "License-Expression: Apache-2.0" in archive.read(metadata).decode()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"usbackbones"}
+    assert {"usbackbones/py.typed", "usbackbones/zoo.json"} <= set(names)
+    modules = {file.relative_to(source).as_posix() for file in (source / "usbackbones").rglob("*.py")}
+    assert modules <= set(names)
+    weights = [name for name in names if name.endswith(".safetensors")]
+    zoo = json.loads((REPOSITORY / "usbackbones" / "zoo.json").read_text())
+    assert weights == [f"usbackbones/weights/{zoo['default']}.safetensors"]
+
+
+def test_the_embedded_weight_loads_offline_and_soon(tmp_path):
+    """In seconds of the processor, which other work on the machine does not lengthen."""
+    told = python(
+        """
+import time
+import timm, usbackbones
+start = time.process_time()
+model = timm.create_model("usbackbones/resnet18", pretrained=True, in_chans=1)
+print(time.process_time() - start, model.pretrained_cfg["file"])
+""",
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path),
+    ).split()
+    assert "usbackbones/weights/" in told[1]
+    assert float(told[0]) < 1.5

@@ -1,0 +1,31 @@
+"""Torch checkpoints opened as tensors and plain values alone, with one error for all that can be wrong with one."""
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read; one line that names the file."""
+
+
+def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> Any:
+    """The content of a file that `torch.save` wrote; a pickle that would run code is refused.
+
+    Raises:
+        CheckpointError: if the file is damaged, is something else, or holds more than data.
+    """
+    try:
+        # Training scripts put their parsed arguments beside the tensors; a Namespace is data and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} holds more than tensors, or is damaged: it is not opened, since that could run code"
+        ) from error
+    # All that the unpickler raises on damaged files; they have no common base.
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read as a checkpoint ({type(error).__name__})") from error

@@ -1,0 +1,119 @@
+"""What every command shares: where its words go, how it refuses, how it shows that it is still at work."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+AsJson = Annotated[bool, arg(name="json")]
+Out = Annotated[Path, arg(aliases=["-o"])]
+Model = Annotated[str | None, arg(metavar="ARCH.TAG")]
+
+
+class CommandError(Exception):
+    """A command that cannot do what it was asked to; shown as one line."""
+
+
+def say(line: str) -> None:
+    """A result, to stdout."""
+    sys.stdout.write(f"{line}\n")
+
+
+def tell(line: str) -> None:
+    """All else, to stderr."""
+    sys.stderr.write(f"usbackbones: {line}\n")
+
+
+def weight_name(model: str | None) -> str:
+    """The full name of the weight asked for, or of the default one."""
+    from usbackbones import registry
+
+    name = model.removeprefix(registry.OWNER) if model else registry.default_name()
+    if name is None:
+        raise CommandError("this version of usbackbones has no weights to work with; install a newer one")
+    return registry.weight(name).name
+
+
+def model_name(model: str | None) -> str:
+    """What to ask `timm.create_model` for: one of our weights by its short name, a timm name, a local folder."""
+    from usbackbones import registry
+
+    if model and model.startswith("local-dir:"):
+        if not (Path(model.removeprefix("local-dir:")) / "config.json").is_file():
+            raise CommandError(f"{model}: no timm folder there, it lacks a config.json")
+        return model
+    if model is None or model.removeprefix(registry.OWNER) in registry.list_weights():
+        return f"{registry.OWNER}{weight_name(model)}"
+    import timm
+
+    if timm.is_model(model.split(".")[0].removeprefix("timm/")):
+        return model
+    return f"{registry.OWNER}{weight_name(model)}"  # refuses it with what there is
+
+
+def network(name: str) -> "nn.Module":
+    """The headless model of a name that `model_name` returned, on the GPU where there is one."""
+    import timm
+    import torch
+    from safetensors import SafetensorError
+
+    from usbackbones import registry
+
+    # The cfg of ours follows the channels; that of others says 3 whatever is built.
+    channels: dict[str, Any] = {"in_chans": 1} if name.startswith(registry.OWNER) else {}
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=0, **channels)
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        if not name.startswith("local-dir:"):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CommandError(f"{name} cannot be loaded ({reason}); write the folder again") from error
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Progress:
+    """A line on the terminal that says how far a job is, once it has taken a second."""
+
+    def __init__(self, clips: int) -> None:
+        self.clips, self.done, self.seen = clips, 0, 0
+        self.warnings = 0
+        self.start = self.shown = time.monotonic()
+
+    def frames(
+        self, timed: "Iterator[tuple[np.ndarray, float | None]]", seconds: list[float]
+    ) -> Iterator["np.ndarray"]:
+        """The frames of a clip, counted while they pass; their times, nan where unknown, go into `seconds`."""
+        for frame, when in timed:
+            seconds.append(float("nan") if when is None else when)
+            yield frame
+            self.seen += 1
+            now = time.monotonic()
+            if sys.stderr.isatty() and now - self.start > 1 and now - self.shown > 0.2:
+                self.shown = now
+                self.show(now - self.start)
+
+    def show(self, seconds: float) -> None:
+        """Draw the line, `seconds` after the beginning."""
+        filled = 24 * self.done // self.clips
+        left = f", {seconds / self.done * (self.clips - self.done):.0f} s left" if self.done else ""
+        speed = f"{self.seen} frames, {self.seen / seconds:.0f}/s"
+        sys.stderr.write(f"\r[{'#' * filled:24}] {self.done}/{self.clips} clips, {speed}{left}\x1b[K")
+        sys.stderr.flush()
+
+    def warn(self, fault: str) -> None:
+        """Say what is wrong with a clip, on a line of its own."""
+        self.warnings += 1
+        self.clear()
+        tell(f"warning: {fault}")
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")

@@ -1,0 +1,51 @@
+"""Videos: mp4, mov, avi, mpeg, webm, mkv, wmv, through FFmpeg."""
+
+import av
+
+from usbackbones.readers.base import GIVE, ClipError, Frames, Reading, Request
+
+
+def open_video(request: Request, demuxer: str) -> Reading:
+    """Open a video; `demuxer` is the name of its container to FFmpeg."""
+    return Reading(_frames(request, demuxer))
+
+
+def _frames(request: Request, demuxer: str) -> Frames:
+    """Decode. Frames that the decoder knows to be incomplete are dropped and counted."""
+    path = request.path
+    good = bad = missing = 0
+    last: float | None = None
+    reason = ""
+    try:
+        # "file:" keeps a colon in the name from being taken for a protocol.
+        with av.open(f"file:{path}", format=demuxer, metadata_errors="replace") as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None or stream.codec_context is None:
+                raise ClipError(f"{path}: {'unknown codec' if stream else 'no video stream'} in it; {GIVE}")
+            # Threads gain nothing on frames of this size, and cost much where many processes read at once.
+            stream.codec_context.thread_count = 1
+            missing = stream.frames  # what the header promises; 0 where it does not say
+            for packet in container.demux(stream):
+                missing -= packet.size > 0
+                try:
+                    decoded = packet.decode()
+                except av.error.InvalidDataError:
+                    bad += 1
+                    continue
+                for frame in decoded:
+                    if frame.is_corrupt:
+                        bad += 1
+                        continue
+                    if good % request.stride == 0:
+                        yield frame.to_ndarray(format="gray"), frame.time
+                    good, last = good + 1, frame.time
+            # Matroska and webm do not count their frames, but they state how long they last.
+            rate = stream.average_rate if demuxer == "matroska" and len(container.streams) == 1 else None
+            if rate and last is not None and container.duration:
+                missing = round((container.duration / av.time_base - last) * rate) - 1
+    except av.error.FFmpegError as error:
+        reason = f" ({error.strerror})"
+    if not good:
+        raise ClipError(f"{path}: broken {demuxer} video, no frame can be decoded{reason}; copy or export it again")
+    if bad or reason or missing > 0:
+        request.warn(f"{path}: damaged or cut short, {good} frames read, {max(bad, missing)} lost{reason}")

@@ -1,0 +1,65 @@
+"""Sections about a run as a whole: its metrics, its curves, and what the network looked at."""
+
+from collections.abc import Mapping, Sequence
+
+from usbackbones.report.kinds import Heat, Section
+from usbackbones.report.markup import element, table
+from usbackbones.report.pictures import figure, overlay
+from usbackbones.report.plots import Axes, curves
+
+NAMES = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auroc": "AUROC", "ece": "calibration error"}
+
+
+def told(numbers: Mapping[str, float], digits: int = 3) -> str:
+    """A value with its interval, as 0.712 [0.601, 0.803]."""
+    return f"{numbers['value']:.{digits}f} [{numbers['low']:.{digits}f}, {numbers['high']:.{digits}f}]"
+
+
+def metrics_section(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Section:
+    """The metrics of each level with their intervals."""
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    rows = [
+        [level, *(told(values[name]) if name in values else "" for name in names)] for level, values in metrics.items()
+    ]
+    return Section(
+        "Results",
+        table(["by", *(NAMES.get(name, name.replace("_", " ")) for name in names)], rows, "Results"),
+        "In brackets: 95 % intervals, from resampling whole groups. With few groups they are wide, and they say "
+        "nothing about another hospital.",
+    )
+
+
+def history_section(history: Sequence[Mapping[str, object]]) -> Section:
+    """One plot for each number that is told of the epochs."""
+    names = dict.fromkeys(key for record in history for key in record if key != "epoch")
+    plots = []
+    for name in names:
+        points = [
+            (float(epoch), float(record[name]))  # type: ignore[arg-type]
+            for number, record in enumerate(history)
+            if isinstance(epoch := record.get("epoch", number), int | float)
+            and isinstance(record.get(name), int | float)
+        ]
+        if not points:
+            continue
+        across, up = zip(*points, strict=True)
+        low, high = min(*up, 0) if len(up) > 1 else min(up[0], 0), max(up)
+        axes = Axes((min(across), max(max(across), min(across) + 1)), (low, high * 1.05 or 1.0), "epoch", name)
+        label = f"{name} from {up[0]:.3g} at first to {up[-1]:.3g} at the end"
+        plots.append(element("figure", element("h3", name), curves({name: points}, label, axes)))
+    return Section("Learning", element("div", *plots, class_="row"))
+
+
+def heat_section(heat: Sequence[Heat]) -> Section:
+    """Frames beside what the network looked at in them."""
+    pairs = []
+    for one in heat:
+        sides = figure(one.caption, one.frame), figure(one.how, overlay(one.frame, one.heat))
+        pairs.append(element("div", *sides, class_="pair"))
+    return Section(
+        "What the network looked at",
+        element("div", *pairs, class_="pairs"),
+        "The more orange, the more a region mattered. It tells where the network looked, not whether it is right, and "
+        "a map that looks sensible is no evidence that the network reasons so.",
+        shows_patients=True,
+    )
