@@ -3,30 +3,64 @@
 import re
 from typing import Any
 
-from huggingface_hub import ModelCardData
-
-from training.benchmark.lung import markdown
+from training.benchmark.table import compact, markdown
+from training.card_metadata import metadata
+from training.data.ledger import Overlap
+from training.figure import figure, panel_of
 
 
 def render_card(name: str, entry: dict[str, Any]) -> str:
     """README.md of a weight's folder: the Hub's metadata block, then the card."""
-    return f"---\n{_metadata(entry).to_yaml()}\n---\n\n{_body(name, entry)}"
+    return f"---\n{metadata(name, entry).to_yaml()}\n---\n\n{_body(name, entry)}"
 
 
 def render_readme(text: str, zoo: dict[str, Any]) -> str:
     """The project's README with its list of weights and its table made anew between their markers."""
+    entries = zoo["weights"]
     weights = ["| name | method | input | features | weights' licence | MB |", "|---|---|---|---|---|---|"]
-    tables = []
-    for name, entry in zoo["weights"].items():
+    for name, entry in entries.items():
         given = entry["input"]
         weights.append(
             f"| [`{name}`](model_cards/{name}/README.md) | {entry['paper']['title']} | {given['size']} px, mean "
             f"{given['mean']}, std {given['std']} | {entry['num_features']} | {entry['licences']['weights']} "
             f"| {entry['bytes'] / 1e6:.1f} |"
         )
-        tables.append(f"### {name}\n\n{_verdict(entry['metrics'], name)}\n\n{_metrics(entry['metrics'])}")
     text = between(text, "weights", "\n".join(weights))
-    return between(text, "table", "\n\n".join(tables))
+    default = zoo["default"]
+    verdicts = [f"**{default}**: {_verdict(entries[default]['metrics'], default)}"] if default else []
+    return between(text, "table", "\n\n".join([*verdicts, compact(all_reports(zoo))]))
+
+
+def render_results(zoo: dict[str, Any]) -> str:
+    """docs/results.md: the whole table of every task."""
+    tables = [f"## {task}\n\n{markdown(report)}" for task, report in all_reports(zoo).items()]
+    return "\n\n".join(["# All results", "Rendered from usbackbones/zoo.json; never edited by hand.", *tables, ""])
+
+
+def render_figure(zoo: dict[str, Any]) -> str:
+    """docs/results.svg: the same as a picture."""
+    return figure([panel_of(task, report) for task, report in all_reports(zoo).items()])
+
+
+def all_reports(zoo: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The reports of all weights, {task: report}, with every row once: ours first, then those that they share."""
+    merged: dict[str, dict[str, Any]] = {}
+    for entry in zoo["weights"].values():
+        for task, report in (entry["metrics"] or {}).items():
+            whole = merged.setdefault(task, report | {"rows": [], "commands": []})
+            whole["commands"] += [] if report["command"] in whole["commands"] else [report["command"]]
+            known = {row["model"] for row in whole["rows"]}
+            whole["rows"] += [row for row in report["rows"] if row["model"] not in known]
+    for report in merged.values():
+        report["rows"].sort(key=lambda row: not row["model"].startswith("usbackbones/"))
+    return merged
+
+
+def own_rows(name: str, report: dict[str, Any]) -> dict[str, Any]:
+    """The report of a task without the rows of other weights of ours."""
+    mine = f"usbackbones/{name}"
+    rows = [row for row in report["rows"] if row["model"] == mine or not row["model"].startswith("usbackbones/")]
+    return report | {"rows": rows}
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -35,15 +69,6 @@ def between(text: str, marker: str, content: str) -> str:
     if not pattern.search(text):
         raise ValueError(f"the text has lost its marker <!-- {marker}: ... -->; put it back where the {marker} belong")
     return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
-
-
-def _metadata(entry: dict[str, Any]) -> ModelCardData:
-    return ModelCardData(
-        license=entry["licences"]["weights"].lower(),
-        library_name="timm",
-        pipeline_tag="image-feature-extraction",
-        tags=["timm", "ultrasound", "medical", "self-supervised", entry["method"]],
-    )
 
 
 def _body(name: str, entry: dict[str, Any]) -> str:
@@ -76,8 +101,8 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "## Training",
         "",
         f"{training['steps']:,} steps of {training['batch']} clips ({training['views']:,} views) at "
-        f"{given['size']} px, {recipe['optimiser']}, peak learning rate {recipe['lr']:g}, seed {recipe['seed']}, "
-        f"mean loss of the last 50 steps {training['loss']:.3f}. {training['labels']}",
+        f"{recipe['augment']['size']} px, {recipe['optimiser']}, peak learning rate {recipe['lr']:g}, "
+        f"seed {recipe['seed']}, mean loss of the last 50 steps {training['loss']:.3f}. {training['labels']}",
         "",
         training["choice"],
         "",
@@ -90,6 +115,7 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         f"{len(corpus['clips'])} clips ({corpus['frames']:,} frames) of {len(corpus['groups'])} groups from "
         f"{', '.join(corpus['sources'])}; organ: {', '.join(corpus['organs'])}. "
         f"Groups of a locked test part that were trained on: {entry['overlap']['locked_test_groups']}.",
+        *_overlaps(entry["overlap"].get("benchmarks", {})),
         "",
         "## Licences",
         "",
@@ -101,8 +127,9 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        "Trained on a small public collection in which class and clinic are confounded: what it separates may "
-        "partly be scanners. Intervals are wide because there are few groups. Not tested on other organs or devices.",
+        "Trained on small public collections. Where class and clinic are confounded, as in the lung videos, what it "
+        "separates may partly be scanners. Intervals are wide because there are few groups. Not tested beyond the "
+        "tasks above.",
         "",
         "## Source",
         "",
@@ -112,22 +139,43 @@ def _body(name: str, entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _overlaps(benchmarks: dict[str, Any]) -> list[str]:
+    """What was seen of each benchmark; empty for an entry from before there was a ledger."""
+    if not benchmarks:
+        return []
+    lines = ["", "Seen of each benchmark, by patient and by fingerprint of frames:", ""]
+    return lines + [
+        f"- {name}: {Overlap(found['verdict'], found['clips'])}" for name, found in sorted(benchmarks.items())
+    ]
+
+
 def _verdict(metrics: dict[str, Any] | None, name: str) -> str:
     """What the intervals allow to be said: where the weight beats random weights of its architecture, and where not."""
     if metrics is None:
         return "It has not been measured yet."
-    said = []
+    beats: list[str] = []
+    not_beats: list[str] = []
     for report in metrics.values():
         row = next(row for row in report["rows"] if row["model"] == f"usbackbones/{name}")
         for probe, levels in row["results"].items():
-            gains = {level: values["balanced_accuracy"]["difference"] for level, values in levels.items()}
-            beats = [level for level, gain in gains.items() if gain["low"] > 0]
-            said.append(
-                f"{report['task']}, {probe} probe: frozen features "
-                + (f"beat random weights beyond the interval on {' and '.join(beats)}s" if beats else "do **not** beat")
-                + ("." if beats else " random weights of the architecture beyond the interval, on frames or on clips.")
+            shown = {level: levels[level] for level in ("frame", "clip") if level in levels}
+            won = [level for level, values in shown.items() if _beats(values, report)]
+            told = f"{report['task']} ({probe} probe"
+            (beats if won else not_beats).append(
+                f"{told}, {' and '.join(f'{level}s' for level in won)})" if won else f"{told})"
             )
-    return "On the locked test part, " + " ".join(said)
+    said = [
+        f"{verb} random weights of the architecture beyond the interval on {'; '.join(where)}."
+        for verb, where in (("beat", beats), ("do **not** beat", not_beats))
+        if where
+    ]
+    return "On the locked test parts, its frozen features " + " They ".join(said)
+
+
+def _beats(values: dict[str, Any], report: dict[str, Any]) -> bool:
+    if report.get("kind") == "number":
+        return bool(values["mae"]["difference"]["high"] < 0)
+    return bool(values["balanced_accuracy"]["difference"]["low"] > 0)
 
 
 def _metrics(metrics: dict[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data.corpus import CorpusError
+from usbackbones.timm_folder import timm_config
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -34,9 +35,15 @@ def backbone_of_run(run: Path) -> tuple[nn.Module, dict[str, Any]]:
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     backbone = timm.create_model(recipe["arch"], num_classes=0, in_chans=1, **recipe["model_args"])
     prefix = "backbone."
-    own = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
+    trained = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
+    own = state.get("average") or trained  # a run with a moving average is judged and released by it
     backbone.load_state_dict(own)
     return backbone.eval(), recipe
+
+
+def input_side(recipe: dict[str, Any]) -> int:
+    """Side in pixels of the frames that the network of a recipe is to be given."""
+    return recipe.get("input_size") or recipe["augment"]["size"]
 
 
 def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:
@@ -65,32 +72,21 @@ def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def timm_config(name: str, entry: dict[str, Any], backbone: nn.Module) -> dict[str, Any]:
-    """config.json, so that timm alone loads the folder; every field of provenance is ours and none is timm's."""
-    given, channels = entry["input"], 3
-    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
-    return {
-        "architecture": entry["arch"],
-        "num_classes": 0,
-        "num_features": entry["num_features"],
-        "model_args": entry["model_args"],
-        "pretrained_cfg": {
-            "tag": entry["tag"],
-            "custom_load": False,
-            "input_size": [channels, given["size"], given["size"]],
-            "fixed_input_size": config.get("fixed_input_size", False),
-            "interpolation": given["interpolation"],
-            "crop_pct": given["crop_pct"],
-            "crop_mode": given["crop_mode"],
-            "mean": [given["mean"]] * channels,
-            "std": [given["std"]] * channels,
-            "num_classes": 0,
-            "pool_size": None,
-            "first_conv": config["first_conv"],
-            "classifier": config["classifier"],
-            "license": entry["licences"]["weights"],
-            "origin_url": entry["paper"]["url"],
-            "description": f"{name}: {entry['paper']['title']}, retrained by usbackbones",
-            "hf_hub_filename": "model.safetensors",
-        },
-    }
+def published_config(name: str, entry: dict[str, Any], backbone: nn.Module) -> dict[str, Any]:
+    """config.json of a weight of ours; mean and std are the same number for all three channels."""
+    given = entry["input"]
+    return timm_config(
+        backbone,
+        arch=entry["arch"],
+        model_args=entry["model_args"],
+        tag=entry["tag"],
+        size=given["size"],
+        mean=[given["mean"]] * 3,
+        std=[given["std"]] * 3,
+        interpolation=given["interpolation"],
+        crop_pct=given["crop_pct"],
+        crop_mode=given["crop_mode"],
+        licence=entry["licences"]["weights"],
+        origin_url=entry["paper"]["url"],
+        description=f"{name}: {entry['paper']['title']}, retrained by usbackbones",
+    )

@@ -1,12 +1,14 @@
 """Turn a run into a published weight, and keep the cards in step with zoo.json.
 
-    python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_nc1    a folder in model_cards/, a zoo entry
-    python -m training.release metrics resnet18.uscl_nc1 results.json         the probe table into the entry
-    python -m training.release embed resnet18.uscl_nc1                        make it the weight inside the package
+    python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_nc2    a folder in model_cards/, a zoo entry
+    python -m training.release metrics resnet18.uscl_nc2 results.json         the probe table into the entry
+    python -m training.release overlap resnet18.uscl_nc2 --root FOLDER        what it has seen of each benchmark, anew
+    python -m training.release embed resnet18.uscl_nc2                        make it the weight inside the package
     python -m training.release render                                         cards and README lists anew from the zoo
+    python -m training.release page                                           model_cards/index.html anew from the zoo
 
-`add` refuses a weight that is not finite, that has seen a locked test group, whose data have no licence for it, or
-that does not give the run's features after it went through the file.
+`add` refuses a weight that is not finite, that has seen a patient or a frame of a locked test part, whose data have no
+licence for it, or that does not give the run's features after it went through the file.
 """
 
 import hashlib
@@ -16,36 +18,36 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import timm
-import torch
 import tyro
 from safetensors.torch import save
-from torch import nn
 
-from training.benchmark.lock import SPLITS, locked_split
-from training.card import between, render_card, render_readme
+from training.card import own_rows
 from training.data.corpus import WEIGHTS_LICENCE, CorpusError, tier_of_all
-from training.published import backbone_of_run, published_tensors, read_json, timm_config
-from training.study import LOG, table
+from training.data.ledger import FILE as LEDGER
+from training.data.ledger import Overlap
+from training.data.overlap import overlaps_with_all
+from training.journal import read_journal
+from training.published import backbone_of_run, input_side, published_config, published_tensors, read_json
+from training.push import push
+from training.releasable import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames
+from training.rendering import CARDS, ROOT, ZOO, page, render
 from usbackbones.files import atomic_write
-from usbackbones.phantom import phantom_clip
+from usbackbones.finetune import FineTune
 
-ROOT = Path(__file__).parent.parent
-ZOO = ROOT / "usbackbones" / "zoo.json"
-CARDS = ROOT / "model_cards"
-README = ROOT / "README.md"
-STUDY = ROOT / "training" / "STUDY.md"
+TRAJECTORY = 12
+"""Steps of which the losses are kept, for training.reproduce to compare with."""
+KNOWN = "So a few-shot column of a dataset that it was trained on knows more labels than it says."
+"""What a reader must know of a weight that was given labels."""
+RECOMMENDED = ("epochs", "head_epochs", "batch", "lr", "layer_decay", "weight_decay", "freeze_norm", "ema")
+"""Settings of fine-tuning that an entry records; the general ones, until somebody tunes them on inner groups."""
 EMBEDDED = ROOT / "usbackbones" / "weights"
-
-
-class ReleaseError(ValueError):
-    """A weight that must not be released."""
 
 
 def add(
     run: Annotated[Path, tyro.conf.Positional],
     tag: str,
     choice: str = "",
+    root: Path | None = None,
     zoo: Path = ZOO,
     cards: Path = CARDS,
 ) -> None:
@@ -53,8 +55,9 @@ def add(
 
     Args:
         run: folder of a finished training.pretrain.
-        tag: <method>_<tier><corpus version>, as uscl_nc1.
+        tag: <method>_<tier><corpus version>, as uscl_nc2.
         choice: a sentence for the card on how length, resolution and the like were chosen.
+        root: the folder of the benchmarks' folders; what the run saw of those that are there is found by frame.
         zoo: the zoo to write to.
         cards: the folder of model folders.
     """
@@ -62,12 +65,13 @@ def add(
     corpus, summary = read_json(run / "corpus.json"), read_json(run / "summary.json")
     name = f"{recipe['arch']}.{tag}"
     refuse_overlap(corpus)
+    overlaps = overlaps_with_all(run / LEDGER, corpus, root)
+    refuse_seen_frames(overlaps)
     tier = tier_of_all(corpus["licences"])
     method = recipe["method"]
     if not tag.startswith(f"{method['name']}_{tier}"):
         raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
-    content = save(published_tensors(backbone), metadata={"format": "pt", "name": name})
-    label_weight = method.get("label_weight", 0)
+    content = save(published_tensors(backbone), metadata={"format": "pt"})
     entry = {
         "arch": recipe["arch"],
         "tag": tag,
@@ -80,13 +84,14 @@ def add(
         "num_features": backbone.num_features,
         "model_args": recipe["model_args"],
         "input": {
-            "size": recipe["augment"]["size"],
+            "size": input_side(recipe),
             "mean": recipe["mean"],
             "std": recipe["std"],
             "interpolation": "bilinear",
             "crop_mode": "squash",
             "crop_pct": 1.0,
         },
+        "finetune": {key: getattr(FineTune(), key) for key in RECOMMENDED},
         "licences": {"code": "Apache-2.0", "weights": WEIGHTS_LICENCE[tier], "data": corpus["licences"]},
         "corpus": corpus,
         "training": {
@@ -95,14 +100,13 @@ def add(
             "steps": summary["steps"],
             "views": summary["views"],
             "loss": summary["loss"],
-            "labels": f"Weak clip labels entered the loss with weight {label_weight:g}."
-            if label_weight
-            else "No label was used.",
+            "trajectory": [record["loss"] for record in read_journal(run)[:TRAJECTORY]],
+            "labels": labels_told(method),
             "choice": choice,
             "command": summary["command"],
             "environment": summary["environment"],
         },
-        "overlap": {"locked_test_groups": 0},
+        "overlap": {"locked_test_groups": 0, "benchmarks": _overlap_entry(overlaps)},
         "paper": method["paper"],
         "metrics": None,
     }
@@ -110,7 +114,9 @@ def add(
     with tempfile.TemporaryDirectory(dir=cards, prefix=f".{name}.") as temporary:
         staged = Path(temporary)
         (staged / "model.safetensors").write_bytes(content)
-        (staged / "config.json").write_text(json.dumps(timm_config(name, entry, backbone), indent=1) + "\n")
+        (staged / "config.json").write_text(json.dumps(published_config(name, entry, backbone), indent=1) + "\n")
+        if (run / LEDGER).is_file():
+            (staged / LEDGER).write_bytes((run / LEDGER).read_bytes())
         check_parity(staged, backbone, recipe)
         (cards / name).mkdir(exist_ok=True)
         for file in staged.iterdir():
@@ -122,37 +128,40 @@ def add(
     print(f"{cards / name}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
 
 
-def refuse_overlap(corpus: dict[str, Any]) -> None:
-    """Refuse a corpus that holds a group of a locked test part.
+def labels_told(method: dict[str, Any]) -> str:
+    """What a method's settings say of the labels that it was given."""
+    if method.get("label_weight"):
+        weight = f"Weak clip labels entered the loss with weight {method['label_weight']:g}."
+        return f"{weight} {KNOWN}"
+    if method.get("granularity") and method["anatomy_ratio"]:
+        share = f"of {method['anatomy_ratio']:.0%} of the clips " if method["anatomy_ratio"] < 1 else ""
+        return f"Anatomy labels ({method['granularity']}) {share}chose which frames attract one another. {KNOWN}"
+    return "No label was used."
 
-    Raises:
-        ReleaseError: naming the groups.
+
+def overlap(
+    name: Annotated[str, tyro.conf.Positional],
+    root: Path,
+    zoo: Path = ZOO,
+    cards: Path = CARDS,
+) -> None:
+    """Compare a published weight's ledger with the benchmarks anew, and render the cards.
+
+    Args:
+        name: <arch>.<tag>.
+        root: the folder of the benchmarks' folders.
+        zoo: the zoo that the weight is in.
+        cards: the folder of model folders.
     """
-    for source in corpus["sources"]:
-        if not (SPLITS / f"{source}.json").is_file():
-            continue
-        shared = sorted(set(corpus["groups"]) & set(locked_split(source)["test"]))
-        if shared:
-            raise ReleaseError(f"the run saw locked test groups of {source}: {', '.join(shared)}. It is not released.")
+    content = read_json(zoo)
+    entry = _entry(content, name)
+    entry["overlap"]["benchmarks"] = _overlap_entry(overlaps_with_all(cards / name / LEDGER, entry["corpus"], root))
+    _write_zoo(content, zoo)
+    render(zoo, cards)
 
 
-@torch.inference_mode()
-def check_parity(folder: Path, backbone: nn.Module, recipe: dict[str, Any]) -> None:
-    """Load the folder with plain timm, with one channel and with three, and compare its features with the run's.
-
-    Raises:
-        ReleaseError: if they differ by more than fp16 storage explains, 1 % of the largest feature.
-    """
-    size = recipe["augment"]["size"]
-    frames = torch.from_numpy(phantom_clip(0, frames=4, size=size)).float().unsqueeze(1) / 255
-    frames = (frames - recipe["mean"]) / recipe["std"]
-    expected = backbone(frames)
-    for channels in (1, 3):
-        loaded = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, in_chans=channels).eval()
-        got = loaded(frames.expand(-1, channels, -1, -1))
-        difference = float((got - expected).abs().max() / expected.abs().max())
-        if not difference < 0.01:
-            raise ReleaseError(f"{folder} with {channels} channels is off by {difference:.2%} from the run's features")
+def _overlap_entry(overlaps: dict[str, Overlap]) -> dict[str, Any]:
+    return {name: {"verdict": found.verdict, "clips": found.clips} for name, found in overlaps.items()}
 
 
 def metrics(
@@ -161,12 +170,21 @@ def metrics(
     zoo: Path = ZOO,
     cards: Path = CARDS,
 ) -> None:
-    """Put the JSON of training.benchmark.lung into an entry and render the cards."""
-    content, report = read_json(zoo), read_json(results)
-    models = [row["model"] for row in report["rows"]]
-    if f"usbackbones/{name}" not in models:
-        raise ReleaseError(f"{results} has no row usbackbones/{name}, only {', '.join(models)}: measure that weight")
-    _entry(content, name)["metrics"] = {report["task"]: report}
+    """Put the numbers of training.benchmark.leaderboard into an entry and render the cards.
+
+    Args:
+        name: <arch>.<tag>.
+        results: what the leaderboard wrote with --json. Tasks that were measured before and are not in it stay.
+        zoo: the zoo to write to.
+        cards: the folder of model folders.
+    """
+    content, reports = read_json(zoo), read_json(results)["tasks"]
+    entry = _entry(content, name)
+    for task, report in reports.items():
+        models = [row["model"] for row in report["rows"]]
+        if f"usbackbones/{name}" not in models:
+            raise ReleaseError(f"{results}: {task} has no row usbackbones/{name}, only {', '.join(models)}")
+        entry["metrics"] = (entry["metrics"] or {}) | {task: own_rows(name, report)}
     _write_zoo(content, zoo)
     render(zoo, cards)
 
@@ -189,21 +207,6 @@ def embed(
     _write_zoo(content, zoo)
 
 
-def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
-    """Write every card anew from the zoo, and for the project's own zoo the lists in its README."""
-    content = read_json(zoo)
-    if zoo == ZOO:
-        text = render_readme(README.read_text(encoding="utf-8"), content)
-        with atomic_write(README, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        study = between(STUDY.read_text(encoding="utf-8"), "study", table(LOG))
-        with atomic_write(STUDY, "w", encoding="utf-8") as stream:
-            stream.write(study)
-    for name, entry in content["weights"].items():
-        with atomic_write(cards / name / "README.md", "w", encoding="utf-8") as stream:
-            stream.write(render_card(name, entry))
-
-
 def _entry(content: dict[str, Any], name: str) -> dict[str, Any]:
     if name not in content["weights"]:
         raise ReleaseError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
@@ -219,7 +222,17 @@ def _write_zoo(content: dict[str, Any], zoo: Path) -> None:
 def main() -> None:
     """The command line; a refusal is a line and exit code 2."""
     try:
-        tyro.extras.subcommand_cli_from_dict({"add": add, "metrics": metrics, "embed": embed, "render": render})
+        tyro.extras.subcommand_cli_from_dict(
+            {
+                "add": add,
+                "metrics": metrics,
+                "overlap": overlap,
+                "embed": embed,
+                "render": render,
+                "page": page,
+                "push": push,
+            }
+        )
     except (ReleaseError, CorpusError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error

@@ -1,151 +1,128 @@
 """Compare recipes before anything is released: python -m training.study CACHE --data FOLDER --variant NAME ...
 
-Each variant is trained without a third of the groups of the lung corpus' pretraining part and judged on that third, by
-the protocol of the locked table, at several lengths. The locked test part stays shut, so every choice made from this
-table (length, resolution, label term, crops, temperature) is made without it. One line of JSON a measurement is
-appended to the log, and a finished measurement is not repeated.
+Each variant is trained without a third of the groups of every dataset and judged on that third, by the protocol of the
+locked tables and on several tasks, for several seeds and thirds. The locked test parts stay shut, so every choice made
+from this table is made without them. One line of JSON a measurement is appended to the log, and a finished measurement
+is not repeated: give the same command again to go on.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 import tyro
 from torch import nn
 
-from training.benchmark.lung import PLAIN_INPUT, with_input
-from training.benchmark.protocol import evaluate_backbone
-from training.benchmark.tasks import Task, lung_task
-from training.data.prepare import Cache, open_cache
-from training.data.sampling import StepBatches, batches
-from training.engine import Engine
-from training.methods.uscl import USCL
-from training.pretrain import build
-from training.recipes import RECIPES, Recipe
+from training.benchmark.networks import PLAIN_INPUT, random_networks, with_input
+from training.benchmark.protocol import PROBES, evaluate_backbone
+from training.benchmark.task import Task
+from training.benchmark.tasks import TASKS, load_task
+from training.data.cache import Cache, open_cache
+from training.recipes import Recipe
+from training.rehearsal import trained
+from training.study_table import LOG, VARIANTS, Record, read_log, study_table
 from usbackbones.splits import grouped_folds
 
-_BASE = RECIPES["uscl"][1]
-_UNLABELLED = replace(_BASE, method=USCL(label_weight=0.0))
-_SHARP = USCL(label_weight=0.0, temperature=0.1)
-_WIDE = replace(_BASE.augment, area=(0.3, 1.0))
-
-LOG = Path(__file__).parent / "studies" / "lung.jsonl"
-
-VARIANTS: dict[str, Recipe] = {
-    "uscl": _BASE,
-    "unlabelled": _UNLABELLED,
-    "unlabelled-128px": replace(_UNLABELLED, augment=replace(_BASE.augment, size=128)),
-    "unlabelled-wide": replace(_UNLABELLED, augment=_WIDE),
-    "unlabelled-sharp": replace(_UNLABELLED, method=_SHARP),
-    "unlabelled-wide-sharp": replace(_UNLABELLED, augment=_WIDE, method=_SHARP),
-    "simclr": RECIPES["simclr"][1],
-}
+FOLDS = 3
 
 
-def judge(backbone: nn.Module, recipe: Recipe, task: Task) -> dict[str, float]:
-    """Balanced accuracy of the linear and the kNN probe on the held-out groups, for frames and for clips."""
-    size = recipe.augment.size
-    network = with_input(
-        backbone, **PLAIN_INPUT | {"input_size": (1, size, size), "mean": (recipe.mean,), "std": (recipe.std,)}
-    )
-    row = evaluate_backbone(network, task, part="test", bf16=True, resamples=10)
-    return {
-        f"{probe} {level}": round(row[probe][level]["balanced_accuracy"]["value"], 4)
-        for probe in ("linear", "knn")
-        for level in ("frame", "clip")
-    }
+def held_out(names: tuple[str, ...], data: Path, fold: int) -> dict[str, Task]:
+    """Each task with a third of the groups of its pretraining part in place of the locked ones."""
+    tasks = {}
+    for name in names:
+        whole = load_task(name, data)
+        groups = [row.group for row in whole.rows]
+        labels = [row.label if whole.kind == "classes" else "" for row in whole.rows]
+        _, held = grouped_folds(groups, labels, FOLDS, 0)[fold]
+        tasks[name] = whole.holding_out({groups[index] for index in held})
+    return tasks
 
 
-def run(name: str, recipe: Recipe, cache: Cache, whole: Task, fold: int, at: tuple[int, ...], log: Path) -> None:
-    """Train one variant on one fold and append a line at each of the lengths, and one before the first step."""
-    groups = [row.group for row in whole.rows]
-    _, held = grouped_folds(groups, [row.label for row in whole.rows], 3, 0)[fold]
-    out = {groups[index] for index in held}
-    task = whole.holding_out(out)
-    fit = np.array([index for index, clip in enumerate(cache.clips) if clip.row.group not in out])
-    method = build(recipe, len(cache.classes))
-    data = StepBatches(
-        cache,
-        fit,
-        recipe.method,
-        recipe.augment,
-        batch=recipe.batch,
-        seed=recipe.seed,
-        mean=recipe.mean,
-        std=recipe.std,
-        steps=recipe.steps,
-    )
-    engine = Engine(method, recipe, data, log.parent)
-    method.train()
-    for step, batch in enumerate(batches(data, 0, 0)):
-        if step == 0:
-            _write(log, name, fold, recipe.steps, 0, judge(method.backbone, recipe, task))
-        engine.train_step(batch)
-        engine.step = step + 1
-        engine.schedule.step_update(engine.step)
-        if engine.step in at:
-            _write(log, name, fold, recipe.steps, engine.step, judge(method.backbone, recipe, task))
-        if engine.step == max(at):
-            return
+def members_without(cache: Cache, tasks: Mapping[str, Task], sources: tuple[str, ...]) -> np.ndarray:
+    """Indices of the clips of these sources whose group no task judges on."""
+    judged = [row for task in tasks.values() for row in task.test_rows]
+    clips, groups = {(row.source, row.clip) for row in judged}, {(row.source, row.group) for row in judged}
+    rows = [clip.row for clip in cache.clips]
+    # A task may call a group by another name than the corpus does: then its clips tell which group it is.
+    groups |= {(row.source, row.group) for row in rows if (row.source, row.clip) in clips}
+    kept = [i for i, row in enumerate(rows) if row.source in sources and (row.source, row.group) not in groups]
+    return np.array(kept, np.int64)
 
 
-def _write(log: Path, name: str, fold: int, steps: int, step: int, found: dict[str, float]) -> None:
-    with log.open("a") as stream:
-        stream.write(json.dumps({"variant": name, "fold": fold, "steps": steps, "step": step, **found}) + "\n")
+def judge(backbone: nn.Module, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """{task: {probe: {level: value}}}: balanced accuracy of the groups held out, or the mean absolute error in mm."""
+    found: dict[str, Any] = {}
+    for name, task in tasks.items():
+        row = evaluate_backbone(backbone, task, part="test", bf16=True, resamples=2)
+        metric = "balanced_accuracy" if task.kind == "classes" else "mae"
+        found[name] = {
+            probe: {level: round(values[metric]["value"], 4) for level, values in row[probe].items()}
+            for probe in PROBES[task.kind]
+        }
+    return found
 
 
-def table(log: Path) -> str:
-    """The log as Markdown: balanced accuracy in each fold, at each length."""
-    found: dict[tuple[str, int, int], dict[int, str]] = {}
-    for record in map(json.loads, log.read_text().splitlines()):
-        row = found.setdefault((record["variant"], record["steps"], record["step"]), {})
-        linear, knn = (f"{record[f'{probe} frame']:.2f} / {record[f'{probe} clip']:.2f}" for probe in ("linear", "knn"))
-        row[record["fold"]] = f"{linear}; {knn}"
-    folds = sorted({fold for row in found.values() for fold in row})
-    lines = [
-        f"| variant | steps of | {' | '.join(f'fold {fold}' for fold in folds)} |",
-        "|---|---|" + "---|" * len(folds),
-    ]
-    for (name, steps, step), row in sorted(found.items()):
-        lines.append(f"| {name} | {step} of {steps} | {' | '.join(row.get(fold, 'not run') for fold in folds)} |")
-    return "\n".join(lines)
+def input_of(recipe: Recipe, channels: int, size: int) -> dict[str, Any]:
+    """Mean and std of a recipe's frames at a size, as fields of a timm pretrained_cfg."""
+    given = {"mean": (recipe.mean,) * channels, "std": (recipe.std,) * channels}
+    return PLAIN_INPUT | given | {"input_size": (channels, size, size)}
 
 
 def main(
     cache: Annotated[Path, tyro.conf.Positional],
     data: Path,
-    variant: tuple[str, ...] = ("unlabelled",),
-    fold: tuple[int, ...] = (0, 1),
-    at: tuple[int, ...] = (250, 500),
-    steps: int = 1000,
+    variant: tuple[str, ...] = ("simclr", "uscl"),
+    fold: tuple[int, ...] = (0, 1, 2),
+    seed: tuple[int, ...] = (0, 1, 2),
+    steps: int = 300,
+    sources: tuple[str, ...] = ("pocus_lung",),
+    tasks: tuple[str, ...] = ("lung", "busi", "gallbladder", "hc18"),
+    px: tuple[int, ...] = (),
     log: Path = LOG,
 ) -> None:
-    """Train variants on inner folds and print the table of all that the log holds.
+    """Train variants without a third of the groups, judge them on it, and print the table of all that the log holds.
 
     Args:
-        cache: folder made by training.data.prepare.
-        data: folder that holds pocus_lung/, for the probe's frames.
-        variant: names from VARIANTS.
+        cache: folder made by training.data.prepare, without locked groups.
+        data: folder that holds a folder for each dataset, for the probes' frames.
+        variant: names from training.study_table.VARIANTS; "random" is an untrained network.
         fold: of three, which to hold out in turn.
-        at: numbers of steps at which to judge.
-        steps: length of the schedule; training stops at the last of `at`.
+        seed: of weights, sampling and views.
+        steps: of each run; the rate falls to zero over them.
+        sources: which datasets of the cache are trained on.
+        tasks: what is judged; any of the names of training.benchmark.tasks.
+        px: side of the frames that it is judged on, each in turn; by default that of its training.
         log: where measurements are kept.
     """
+    for name, known in [(n, VARIANTS) for n in variant] + [(n, TASKS) for n in tasks]:
+        if name not in known:
+            raise SystemExit(f"error: no {name!r}; there are {', '.join(known)}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    opened, whole = open_cache(cache), lung_task(data)
-    torch.manual_seed(0)
-    for name in variant:
-        if name not in VARIANTS:
-            raise SystemExit(f"error: no variant {name!r}; there are {', '.join(VARIANTS)}")
-        for number in fold:
-            lines = log.read_text().splitlines() if log.exists() else []
-            done = {(r["variant"], r["fold"], r["steps"], r["step"]) for r in map(json.loads, lines)}
-            if not {(name, number, steps, step) for step in at} <= done:
-                run(name, replace(VARIANTS[name], steps=steps), opened, whole, number, at, log)
-    print(table(log))  # noqa: T201
+    opened, done = open_cache(cache), {record.key for record in read_log(log)}
+    for number in fold:
+        held: dict[str, Task] = {}
+        for one, name in product(seed, variant):
+            random = name == "random"
+            recipe = replace(VARIANTS[name], seed=one, steps=steps)
+            about = name, () if random else sources, 0 if random else steps, one, number
+            records = [Record(*about, size) for size in px or (recipe.augment.size,)]
+            if all(record.key in done for record in records):
+                continue
+            held = held or held_out(tasks, data, number)
+            if random:
+                backbone: nn.Module = random_networks(recipe.arch, one + 1)[one]
+            else:
+                members = members_without(opened, held, sources)
+                backbone = trained(recipe, opened, members, f"{name}, fold {number}, seed {one}")
+            for record in records:
+                found = judge(with_input(backbone, **input_of(recipe, 3 if random else 1, record.px)), held)
+                with log.open("a") as stream:
+                    stream.write(json.dumps(record.told(found)) + "\n")
+    print(study_table(log))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
-"""How a backbone is judged on a task: frozen features, kNN and linear probe, frames and clips, intervals over groups.
+"""How a backbone is judged on a task: probes on frozen features, intervals over groups.
 
 The guard is `predict`: of the locked part it is handed the frames alone, so no label of that part can reach a fit or a
 choice. `judge` reads the labels afterwards.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
-from training.benchmark.tasks import Part, Task
-from usbackbones.probe import embed, knn_predict, linear_predict
-from usbackbones.scores import METRICS, bootstrap, by_clip, interval, scores
+from training.benchmark.features import features
+from training.benchmark.measure import LEVELS_OF, METRICS_OF, measured
+from training.benchmark.task import Kind, Part, Task
+from usbackbones.fewshot import few_shot_predict
+from usbackbones.probe import knn_predict, linear_predict, ridge_predict
+from usbackbones.scores import interval, scores
 from usbackbones.splits import grouped_folds
 
-PROBES = ("knn", "linear")
-LEVELS = ("frame", "clip")
+PROBES: dict[Kind, tuple[str, ...]] = {"classes": ("knn", "linear"), "number": ("ridge",)}
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,10 @@ class Protocol:
         folds: of the inner part.
         repeats: how often the inner part is divided anew.
         resamples: of the bootstrap over groups.
-        seed: of folds and bootstrap.
+        seed: of folds, draws and bootstrap.
         bf16: compute features in bfloat16.
+        shots: numbers of labelled groups of each class for the few-shot probes; the inner part is divided once.
+        draws: of the labelled groups, for each number.
     """
 
     part: Literal["inner", "test"] = "inner"
@@ -41,6 +46,8 @@ class Protocol:
     resamples: int = 2000
     seed: int = 0
     bf16: bool = False
+    shots: tuple[str, ...] = ()
+    draws: int = 5
 
 
 @dataclass(frozen=True)
@@ -48,37 +55,93 @@ class Predictions:
     """What the probes say about the judged frames, made before anybody looks at the labels of those frames.
 
     Attributes:
-        probability: for each probe one float [N, C] for each network and, on the inner part, each repeat.
-        penalties: the C that each fitted linear probe chose.
+        probe: for each probe one prediction for each network and, on the inner part, each repeat: probabilities
+            float [N, C], or measured quantities float [N].
+        penalties: what each probe that has a penalty chose.
+        few: the same for each number of shots, one for each network and draw.
     """
 
-    probability: dict[str, list[np.ndarray]]
-    penalties: list[float]
+    probe: dict[str, list[np.ndarray]]
+    penalties: list[float] = field(default_factory=list)
+    few: dict[str, dict[str, list[np.ndarray]]] = field(default_factory=dict)
 
 
-def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol) -> Predictions:
+def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: Path | None = None) -> Predictions:
     """Fit the probes on the frozen features of each network and predict the judged part.
 
     Here is the guard: of the locked part nothing but the frames is read, and each is only ever predicted.
+
+    Args:
+        models: whose results count as one row.
+        task: what to judge on.
+        protocol: how.
+        cache: folder that keeps features.
     """
-    out = Predictions({probe: [] for probe in PROBES}, [])
+    probes = PROBES[task.kind]
+    out = Predictions({probe: [] for probe in probes}, [], {shot: {p: [] for p in probes} for shot in protocol.shots})
     known = task.pretrain
     locked = task.test.frames if protocol.part == "test" else None
     for model in models:
-        features = embed(model, known.frames, bf16=protocol.bf16)
-        judged = features if locked is None else embed(model, locked, bf16=protocol.bf16)
-        for folds in _divisions(task, protocol, len(judged)):
-            whole = {probe: np.empty((len(judged), len(task.classes))) for probe in PROBES}
-            for fit, held in folds:
-                x, y, classes = features[fit], known.label[fit], len(task.classes)
-                whole["knn"][held] = knn_predict(x, y, judged[held], classes=classes)
-                whole["linear"][held], penalty = linear_predict(
-                    x, y, known.group[fit], judged[held], known.clip[fit], classes=classes
-                )
-                out.penalties.append(penalty)
-            for probe in PROBES:
-                out.probability[probe].append(whole[probe])
+        x = features(model, known.frames, cache, protocol.bf16)
+        judged = x if locked is None else features(model, locked, cache, protocol.bf16)
+        divisions = _divisions(task, protocol, len(judged))
+        for folds in divisions:
+            _fit(task, x, judged, folds, out)
+        _fit_few(task, protocol, x, judged, divisions[0], out)
     return out
+
+
+def _fit(
+    task: Task, x: np.ndarray, judged: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], out: Predictions
+) -> None:
+    """Append each probe's predictions for one division of the frames."""
+    known, shape = task.pretrain, (len(judged), *([len(task.classes)] if task.classes else []))
+    whole = {probe: np.empty(shape) for probe in out.probe}
+    for fit, held in folds:
+        y, groups, clips, new = known.label[fit], known.group[fit], known.clip[fit], judged[held]
+        if task.kind == "number":
+            whole["ridge"][held], penalty = ridge_predict(x[fit], y, groups, new, clips)
+        else:
+            classes = len(task.classes)
+            whole["knn"][held] = knn_predict(x[fit], y, new, classes=classes)
+            whole["linear"][held], penalty = linear_predict(x[fit], y, groups, new, clips, classes=classes)
+        out.penalties.append(penalty)
+    for probe, values in whole.items():
+        out.probe[probe].append(values)
+
+
+def _fit_few(
+    task: Task,
+    protocol: Protocol,
+    x: np.ndarray,
+    judged: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    out: Predictions,
+) -> None:
+    """Append the few-shot predictions, one for each draw."""
+    if not protocol.shots or task.kind != "classes":
+        return
+    known, shape = task.pretrain, (len(judged), len(task.classes))
+    members = {
+        (shot, draw, probe): np.empty(shape)
+        for shot, draw, probe in product(protocol.shots, range(protocol.draws), PROBES["classes"])
+    }
+    for fit, held in folds:
+        found = few_shot_predict(
+            x[fit],
+            known.label[fit],
+            known.group[fit],
+            judged[held],
+            known.clip[fit],
+            protocol.shots,
+            protocol.draws,
+            len(task.classes),
+            protocol.seed,
+        )
+        for shot, draw, near, line in found:
+            members[shot, draw, "knn"][held], members[shot, draw, "linear"][held] = near, line
+    for (shot, _, probe), values in members.items():
+        out.few[shot][probe].append(values)
 
 
 def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
@@ -86,7 +149,7 @@ def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[tuple[n
     known = task.pretrain
     if protocol.part == "test":
         return [[(np.arange(len(known.label)), np.arange(judged))]]
-    names = [task.classes[label] for label in known.label]
+    names = [task.classes[label] for label in known.label] if task.classes else [""] * len(known.label)
     return [
         grouped_folds(known.group.tolist(), names, protocol.folds, protocol.seed + repeat)
         for repeat in range(protocol.repeats)
@@ -101,13 +164,13 @@ def judge(
     "value" is the mean over the members (networks, repeats), "members" their own values, "low" and "high" the 95 %
     interval over groups. With a reference, "difference" holds the first three for the paired difference to it.
     """
-    part = task.test if protocol.part == "test" else task.pretrain
+    part, settings = judged_part(task, protocol), (task.kind, protocol.resamples, protocol.seed)
     row: dict[str, Any] = {}
-    for probe in PROBES:
-        mine = _measured(predictions.probability[probe], part, protocol)
-        other = _measured(reference.probability[probe], part, protocol) if reference else None
-        row[probe] = {level: {} for level in LEVELS}
-        for level, metric in product(LEVELS, METRICS):
+    for probe in PROBES[task.kind]:
+        mine = measured(predictions.probe[probe], part, *settings)
+        other = measured(reference.probe[probe], part, *settings) if reference else None
+        row[probe] = {level: {} for level in LEVELS_OF[task.kind]}
+        for level, metric in product(row[probe], METRICS_OF[task.kind]):
             members, samples = mine[level, metric]
             entry: dict[str, Any] = _numbers(members, samples) | {"members": members}
             if other:
@@ -117,22 +180,24 @@ def judge(
     return row
 
 
-def _measured(
-    members: list[np.ndarray], part: Part, protocol: Protocol
-) -> dict[tuple[str, str], tuple[list[float], np.ndarray]]:
-    """For each (level, metric) the value of each member and the bootstrap samples of their mean."""
-    values = [scores(part.label, probability, part.clip) for probability in members]
-    pooled = [by_clip(part.label, probability, part.clip, part.group) for probability in members]
-    draws = {
-        "frame": bootstrap(part.label, members, part.group, protocol.resamples, protocol.seed),
-        "clip": bootstrap(
-            pooled[0][0], [clips[1] for clips in pooled], pooled[0][2], protocol.resamples, protocol.seed
-        ),
-    }
-    return {
-        (level, metric): ([value[level][metric] for value in values], draws[level][metric])
-        for level, metric in product(LEVELS, METRICS)
-    }
+def judge_few(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, Any]:
+    """Few-shot balanced accuracy of clips: {probe: {shots: {"value", "sd", "members"}}}, over networks and draws."""
+    part = judged_part(task, protocol)
+    row: dict[str, Any] = {}
+    for shot, probes in predictions.few.items():
+        for probe, members in probes.items():
+            values = [
+                scores(part.label, probability, part.clip, part.group)["clip"]["balanced_accuracy"]
+                for probability in members
+            ]
+            told = {"value": float(np.mean(values)), "sd": float(np.std(values)), "members": values}
+            row.setdefault(probe, {})[shot] = told
+    return row
+
+
+def judged_part(task: Task, protocol: Protocol) -> Part:
+    """The part whose labels predictions are compared with."""
+    return task.test if protocol.part == "test" else task.pretrain
 
 
 def _numbers(members: list[float], samples: np.ndarray) -> dict[str, float]:
@@ -151,7 +216,7 @@ def evaluate_backbone(
 
     Args:
         models: a network, or several that count as one row (seeds).
-        task: as from `training.benchmark.tasks.lung_task`; for a backbone whose pretraining left some groups out,
+        task: as from `training.benchmark.tasks.load_task`; for a backbone whose pretraining left some groups out,
             `task.holding_out(groups)` with part="test".
         part: "inner" for every choice; "test" of the whole task once, at the end.
         reference: what `predict` returns for the networks to take the paired difference to, as `random_networks`.

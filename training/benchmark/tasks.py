@@ -1,160 +1,166 @@
-"""What a backbone is judged on: labelled clips in a part that choices may use and a part that is locked.
+"""The tasks by name, each built from a folder of datasets; what a task can show stands beside its definition.
 
-A `Task` decodes each part on its own and only when it is asked for, so a study that never asks for `test` never opens
-a test clip.
+The locked part of a task is that of its dataset: the committed split, or the rule of `training.benchmark.lock` for
+datasets that are not at hand. Those are read by their published layout.
 """
 
 import hashlib
-import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from tqdm import tqdm
-
-from training.benchmark.lock import locked_split
-from training.data.corpus import Row, pocus_lung
-from usbackbones.clips import read_clip
-from usbackbones.files import atomic_write
-from usbackbones.splits import assert_disjoint
+from training.benchmark.lock import joined, locked_groups
+from training.benchmark.task import Measure, Task
+from training.data.corpora import CORPORA
+from training.data.corpora.record import read_csv
+from training.data.errors import CorpusError
+from training.data.manifest import Row
 
 LUNG_CLASSES = {"covid": "covid", "bacterial_pneumonia": "pneumonia", "regular": "regular"}
 """The dataset's label -> the task's class. Clips with another label, as viral pneumonia, are not in the task."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The frames of one side of a split, clip after clip.
-
-    Attributes:
-        frames: uint8 [N, S, S], gray.
-        label: int [N], index into the task's classes; one for all frames of a clip.
-        clip: str [N], which clip the frame is from.
-        group: str [N], which patient or source the clip is from.
-    """
-
-    frames: np.ndarray
-    label: np.ndarray
-    clip: np.ndarray
-    group: np.ndarray
-
-    def counts(self) -> dict[str, int]:
-        """How many groups, clips and frames there are."""
-        return {"groups": len(set(self.group)), "clips": len(set(self.clip)), "frames": len(self.frames)}
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A classification task with a locked test part.
-
-    Attributes:
-        name: the dataset; its split is training/benchmark/splits/NAME.json.
-        classes: names of the classes; a label is an index into them.
-        rows: the clips of the part that may be used for training and for every choice.
-        test_rows: the clips of the locked part.
-        cache: folder for decoded frames.
-        size: frames are squashed to size x size pixels, then each model's own transform takes over.
-        per_second: frames taken of a second of video, evenly.
-        at_most: most frames taken of a clip.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    rows: tuple[Row, ...]
-    test_rows: tuple[Row, ...]
-    cache: Path
-    size: int = 224
-    per_second: float = 3.0
-    at_most: int = 30
-
-    def __post_init__(self) -> None:
-        assert_disjoint((row.group for row in self.rows), (row.group for row in self.test_rows))
-        for side, rows in (("pretraining", self.rows), ("test", self.test_rows)):
-            missing = set(self.classes) - {row.label for row in rows}
-            if missing:
-                raise ValueError(f"the {side} part of {self.name} has no clip of {', '.join(sorted(missing))}")
-
-    @cached_property
-    def pretrain(self) -> Part:
-        """The part that choices are made on; decoded at first use, then kept."""
-        return self._load(self.rows)
-
-    @cached_property
-    def test(self) -> Part:
-        """The locked part; decoded at first use, then kept."""
-        return self._load(self.test_rows)
-
-    def holding_out(self, groups: Collection[str]) -> "Task":
-        """A task inside the pretraining part, in which these of its groups stand in for the locked ones.
-
-        For choices about pretraining: a backbone whose pretraining left these groups out is judged on clips that it
-        never saw, by the protocol of the locked part, while the locked part stays shut.
-
-        Raises:
-            ValueError: if a group is not in the pretraining part, or a class is missing from either side.
-        """
-        strangers = set(groups) - {row.group for row in self.rows}
-        if strangers:
-            raise ValueError(f"not in the pretraining part of {self.name}: {', '.join(sorted(strangers))}")
-        kept = tuple(row for row in self.rows if row.group not in groups)
-        return replace(self, rows=kept, test_rows=tuple(row for row in self.rows if row.group in groups))
-
-    def _load(self, rows: tuple[Row, ...]) -> Part:
-        """Decode the clips, or take them from the cache file whose name is the hash of all that decides them."""
-        description = {
-            "clips": [asdict(row) | {"path": "", "bytes": Path(row.path).stat().st_size} for row in rows],
-            **{name: getattr(self, name) for name in ("classes", "size", "per_second", "at_most")},
-        }
-        key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-        file = self.cache / f"{self.name}-{key}.npz"
-        if not file.is_file():
-            part = self._decode(rows)
-            with atomic_write(file) as stream:
-                np.savez(stream, **vars(part))
-        with np.load(file) as arrays:
-            return Part(**arrays)
-
-    def _decode(self, rows: tuple[Row, ...]) -> Part:
-        """Read every clip; a broken one is an error, for a table without it would be another benchmark's."""
-        clips = [self._frames(row.path) for row in tqdm(rows, desc=f"decoding {self.name}", unit="clip")]
-        counts = [len(frames) for frames in clips]
-        return Part(
-            np.concatenate(clips),
-            np.repeat([self.classes.index(row.label) for row in rows], counts),
-            np.repeat([row.clip for row in rows], counts),
-            np.repeat([row.group for row in rows], counts),
-        )
-
-    def _frames(self, path: str) -> np.ndarray:
-        """Evenly spaced frames of a clip, uint8 [T, size, size]; of one without a clock as many as are allowed."""
-        clip = read_clip(path)
-        total, seconds = len(clip.frames), clip.seconds_per_frame
-        wanted = self.at_most if seconds is None else round(total * seconds * self.per_second)
-        keep = np.linspace(0, total - 1, min(max(wanted, 1), self.at_most, total)).round().astype(int)
-        side = (self.size, self.size)
-        return np.stack([cv2.resize(clip.frames[i], side, interpolation=cv2.INTER_AREA) for i in keep])
+ORGANS = {
+    "pocus_lung": "lung",
+    "timtrack_muscle": "muscle",
+    "hc18": "fetal head",
+    "busi": "breast",
+    "gallbladder_ba": "gallbladder",
+}
+GROUPS_AN_ORGAN = 200
+"""Most groups of an organ, so that the largest dataset does not decide what the task costs and measures."""
 
 
 def lung_task(data: Path, cache: Path = Path("cache")) -> Task:
-    """Covid, (bacterial) pneumonia or regular, from the videos of the POCUS lung collection.
+    """Covid, (bacterial) pneumonia or regular, from the videos of the POCUS lung collection."""
+    rows = [
+        replace(row, label=LUNG_CLASSES[row.label]) for row in rows_of("pocus_lung", data) if row.label in LUNG_CLASSES
+    ]
+    about = "Class and clinic are confounded: a part of what separates the classes may be scanners."
+    return _task("pocus_lung", rows, cache, tuple(LUNG_CLASSES.values()), about=about)
+
+
+def busi_task(data: Path, cache: Path = Path("cache")) -> Task:
+    """Benign, malignant or normal breast stills; stills that are near-duplicates are one group."""
+    about = "Patients are not known: a group is a set of near-duplicates. Calipers and text stand on some stills."
+    return _task("busi", rows_of("busi", data), cache, ("benign", "malignant", "normal"), about=about)
+
+
+def gallbladder_task(data: Path, cache: Path = Path("cache")) -> Task:
+    """Biliary atresia or not; the locked part is the authors' own test part, from other hospitals."""
+    about = "The locked part comes from other hospitals than the part that is fitted on. Crops of 60 x 60 pixels."
+    classes = ("biliary_atresia", "not_biliary_atresia")
+    return _task("gallbladder_ba", rows_of("gallbladder_ba", data), cache, classes, size=64, about=about)
+
+
+def organ_task(data: Path, cache: Path = Path("cache")) -> Task:
+    """Lung, muscle, fetal head, breast or gallbladder: one clip a group, at most `GROUPS_AN_ORGAN` groups each."""
+    rows, test = [], set()
+    for name, organ in ORGANS.items():
+        kept = _one_a_group(rows_of(name, data))
+        test |= {f"{name}/{group}" for group in locked_groups(name, {row.group for row in kept})}
+        rows += [replace(row, label=organ, group=f"{name}/{row.group}") for row in kept]
+    about = (
+        "Each organ is a dataset, and each dataset has its own scanners, cropping and compression: a high score shows "
+        "that features tell the datasets apart, not that they know anatomy; only a low one says much. All frames are "
+        "brought to 60 x 60 pixels, the size of the smallest, so that sharpness does not give the dataset away."
+    )
+    return _split("organ", rows, test, cache, tuple(ORGANS.values()), size=60, at_most=3, about=about)
+
+
+def head_task(data: Path, cache: Path = Path("cache")) -> Task:
+    """The circumference of the fetal heads of HC18, predicted in pixels of the original and told in mm."""
+    measures = head_measures(data)
+    about = "What is measured is the size in the picture: the scanner's pixel size is given, as it is to a clinician."
+    return _task("hc18", rows_of("hc18", data), cache, (), kind="number", measures=measures, about=about)
+
+
+def head_measures(data: Path) -> dict[str, Measure]:
+    """The circumference of every head of HC18 in pixels of the original, and the mm of such a pixel."""
+    columns = ("filename", "pixel size(mm)", "head circumference (mm)")
+    measures = {}
+    for record in read_csv(data / "hc18" / "training_set_pixel_size_and_HC.csv", columns):
+        name, pixel, millimetres = (record[column] for column in columns)
+        measures[f"hc18/{Path(name).stem}"] = Measure(float(millimetres) / float(pixel), float(pixel))
+    return measures
+
+
+def public_task(name: str, classes: tuple[str, ...], label: str = "label") -> Callable[[Path, Path], Task]:
+    """A dataset whose layout is known and which is not here; clips of other classes, or of none, are left out.
 
     Args:
-        data: folder that holds pocus_lung/.
-        cache: folder for decoded frames, made when missing.
+        name: the dataset.
+        classes: what to tell apart.
+        label: the field of `Row` that holds the class.
     """
-    split = locked_split("pocus_lung")
-    side = {group: name for name in ("pretrain", "test") for group in split[name]}
-    rows: dict[str, list[Row]] = {"pretrain": [], "test": []}
-    for row in pocus_lung(data / "pocus_lung"):
-        if row.label not in LUNG_CLASSES:
-            continue
-        if row.group not in side:
-            raise ValueError(
-                f"{row.clip}: its group {row.group!r} is on neither side of the locked split of pocus_lung"
-            )
-        rows[side[row.group]].append(replace(row, label=LUNG_CLASSES[row.label]))
-    classes = tuple(LUNG_CLASSES.values())
-    return Task("pocus_lung", classes, tuple(rows["pretrain"]), tuple(rows["test"]), cache)
+
+    def build(data: Path, cache: Path = Path("cache")) -> Task:
+        rows = [
+            replace(row, label=getattr(row, label)) for row in rows_of(name, data) if getattr(row, label) in classes
+        ]
+        about = "Its locked part follows the rule of training.benchmark.lock, not a split of its authors."
+        return _task(name, rows, cache, classes, about=about)
+
+    build.__doc__ = f"{', '.join(classes)}, from {name}."
+    return build
+
+
+TASKS: Mapping[str, Callable[[Path, Path], Task]] = {
+    "lung": lung_task,
+    "busi": busi_task,
+    "gallbladder": gallbladder_task,
+    "organ": organ_task,
+    "hc18": head_task,
+    "fetal_planes": public_task(
+        "fetal_planes_db",
+        ("Fetal abdomen", "Fetal brain", "Fetal femur", "Fetal thorax", "Maternal cervix", "Other"),
+    ),
+    "bus_bra": public_task("bus_bra", ("benign", "malignant")),
+    "udiat_b": public_task("udiat_b", ("benign", "malignant")),
+    "tn3k": public_task("tn3k", ("benign", "malignant")),
+    "camus": public_task("camus", ("apical 2-chamber", "apical 4-chamber"), "anatomy"),
+}
+
+
+def load_task(name: str, data: Path, cache: Path = Path("cache")) -> Task:
+    """The task of this name.
+
+    Args:
+        name: of `TASKS`.
+        data: folder that holds a folder for each dataset.
+        cache: folder for decoded frames, made when missing.
+
+    Raises:
+        CorpusError: if there is no such task, or its data are not there or laid out differently.
+        OSError: if the locked part of a dataset has not been drawn.
+        ValueError: if a group is on neither side of a locked split, or on both.
+    """
+    if name not in TASKS:
+        raise CorpusError(f"no task named {name!r}; there is: {', '.join(TASKS)}")
+    return TASKS[name](data, cache)
+
+
+def rows_of(name: str, data: Path) -> list[Row]:
+    """The clips of a dataset; groups that near-duplicates tie together go by one name."""
+    leaders = joined(name)
+    return [replace(row, group=leaders.get(row.group, row.group)) for row in CORPORA[name].rows(data / name)]
+
+
+def _task(name: str, rows: list[Row], cache: Path, classes: tuple[str, ...], **fields: Any) -> Task:
+    """A task of one dataset."""
+    if not rows:
+        raise CorpusError(f"{name}: no clip has one of the labels {', '.join(classes)}")
+    return _split(name, rows, locked_groups(name, {row.group for row in rows}), cache, classes, **fields)
+
+
+def _split(name: str, rows: list[Row], test: set[str], cache: Path, classes: tuple[str, ...], **fields: Any) -> Task:
+    sides = {side: tuple(row for row in rows if (row.group in test) == side) for side in (False, True)}
+    return Task(name, classes, sides[False], sides[True], cache, **fields)
+
+
+def _one_a_group(rows: Iterable[Row]) -> list[Row]:
+    """The first clip of each group, of the groups that a hash of their name puts first."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.group, row)
+    order = sorted(first, key=lambda group: hashlib.sha256(group.encode()).digest())
+    return [first[group] for group in order[:GROUPS_AN_ORGAN]]

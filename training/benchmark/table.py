@@ -1,0 +1,148 @@
+"""The tables of the benchmark as Markdown, rendered from the numbers alone."""
+
+from collections.abc import Mapping
+from textwrap import shorten
+from typing import Any
+
+COLUMNS = ("frame", "clip")
+_CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
+_DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report of one task as a Markdown table with lines about what it stands on."""
+    header, rows = _measured_rows(report) if report.get("kind") == "number" else _class_rows(report)
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for row in rows:
+        lines.append(f"| {' | '.join(row)} |" + " |" * (len(header) - len(row)))
+    return "\n".join([*lines, "", *_foot(report)])
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """All tasks of a leaderboard, one table each."""
+    return "\n\n".join(f"### {task}\n\n{markdown(content)}" for task, content in report["tasks"].items())
+
+
+def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """One table of all tasks: the linear probe on clips, or the error of the ridge probe, of every row.
+
+    In bold what beats random weights of the same architecture beyond the interval of the paired difference.
+    """
+    heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
+    models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
+    lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    for model in models:
+        found = [next((row for row in report["rows"] if row["model"] == model), None) for report in reports.values()]
+        cells = [_compact_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    commands = dict.fromkeys(command for report in reports.values() for command in _commands(report))
+    return "\n".join([*lines, "", "\n\n".join(f"`{command}`" for command in commands)])
+
+
+def _commands(report: Mapping[str, Any]) -> list[str]:
+    """The command that made a report, or those that made the rows of a merged one."""
+    return report.get("commands", [report["command"]])
+
+
+def _compact_cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
+    if row is None or "not_run" in row:
+        return "not run"
+    number = report.get("kind") == "number"
+    probe, level, metric = ("ridge", "frame", "mae") if number else ("linear", "clip", "balanced_accuracy")
+    told = row["results"][probe][level][metric]
+    text = interval_cell(told, 1 if number else 2)
+    apart = told.get("difference")
+    better = apart and (apart["high"] < 0 if number else apart["low"] > 0)
+    return f"**{text}**" if better else text
+
+
+def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    shots = list(report["protocol"].get("shots", ()))
+    overlaps = any("overlap" in row for row in report["rows"])
+    legacy = any("legacy" in row for row in report["rows"])
+    header = ["model", *["overlap"] * overlaps, "probe", *_CLASSES, *_DIFFERENCES]
+    header += [f"{shot} a class" for shot in shots] + ["legacy; honest"] * legacy
+    rows = []
+    for row in report["rows"]:
+        if "not_run" in row:
+            rows.append(not_run_cells(row, overlaps))
+            continue
+        for probe, levels in row["results"].items():
+            cells = [interval_cell(levels[level][m]) for level in COLUMNS for m in ("balanced_accuracy", "macro_f1")]
+            cells += [_difference(row, probe, level, "balanced_accuracy") for level in COLUMNS]
+            few = row.get("few_shot", {}).get(probe, {})
+            cells += [f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "" for shot in shots]
+            cells += [_legacy(row) if probe == "linear" else ""] * legacy
+            rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
+    return header, rows
+
+
+def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    overlaps = any("overlap" in row for row in report["rows"])
+    header = ["model", *["overlap"] * overlaps, "probe", "mean abs. error, mm", "R²", "mean abs. error − random, mm"]
+    rows = []
+    for row in report["rows"]:
+        if "not_run" in row:
+            rows.append(not_run_cells(row, overlaps))
+            continue
+        for probe, levels in row["results"].items():
+            cells = [interval_cell(levels["frame"]["mae"], 1), interval_cell(levels["frame"]["r2"])]
+            cells.append(_difference(row, probe, "frame", "mae", 1))
+            rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
+    return header, rows
+
+
+def not_run_cells(row: Mapping[str, Any], overlaps: bool) -> list[str]:
+    """The cells of a row whose weights could not be had: why, and the command that gets them."""
+    why = shorten(row["not_run"], 100, placeholder=" ...")
+    return [row["model"], *[row.get("overlap", "")] * overlaps, f"not run ({why}): `{row['command']}`"]
+
+
+def _difference(row: Mapping[str, Any], probe: str, level: str, metric: str, digits: int = 3) -> str:
+    """The paired difference to random networks; in italics where random networks differ as much among themselves."""
+    told = row["results"][probe][level][metric].get("difference")
+    cell = interval_cell(told, digits)
+    floor = row.get("noise", {}).get(probe, {}).get(level, {}).get(metric, 0.0)
+    return f"*{cell}*" if told and abs(told["value"]) <= floor else cell
+
+
+def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:
+    """A value with its interval, as 0.712 [0.601, 0.803]; empty where there is none."""
+    if numbers is None:
+        return ""
+    value, low, high = (f"{numbers[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _legacy(row: Mapping[str, Any]) -> str:
+    told = row.get("legacy")
+    return f"{told['legacy']:.3f}; {told['honest']:.3f}" if told else ""
+
+
+def _foot(report: Mapping[str, Any]) -> list[str]:
+    counts = {
+        side: f"{n['clips']} clips of {n['groups']} groups ({n['frames']} frames)"
+        for side, n in report["counts"].items()
+    }
+    on = (
+        f"fitted on {counts['pretrain']}, judged on the locked {counts['test']}"
+        if "test" in counts
+        else (f"cross-validated on {counts['pretrain']}, no test clip opened")
+    )
+    lines = [f"{report['task']}: {on}. Brackets: 95 % bootstrap over groups."]
+    if any("noise" in row for row in report["rows"]):
+        lines.append("In italics: a difference no larger than that between the best and the worst random network.")
+    if report["protocol"].get("shots") and any("few_shot" in row for row in report["rows"]):
+        lines.append(
+            "A class: clip balanced accuracy with so many labelled groups of each class, mean ± deviation over "
+            f"{report['protocol']['draws']} draws."
+        )
+    if any("legacy" in row for row in report["rows"]):
+        lines.append(
+            "Legacy: frame accuracy of a linear head on frozen features as the first papers report it, frames pooled "
+            "over patients and the best test epoch; honest: folds that divide no group, and an epoch that is chosen "
+            "inside the training part. Both inside the pretraining part."
+        )
+    if report.get("about"):
+        lines.append(report["about"])
+    return [*lines, "", "\n\n".join(f"`{command}`" for command in _commands(report))]

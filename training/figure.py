@@ -1,0 +1,105 @@
+"""The table of the README as a picture: for each task the rows as dots with their intervals, drawn as plain SVG."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+LEFT, ROW, PANEL, GAP = 210, 22, 180, 34
+TOP, FOOT = 46, 34
+INK, FAINT, OURS, NULL = "#1b1f24", "#8a929b", "#0b6bcb", "#c4c9cf"
+
+
+class Dot(NamedTuple):
+    """A value with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Panel(NamedTuple):
+    """One task of the picture: its name, what is shown, and a dot for each row that was run."""
+
+    task: str
+    about: str
+    dots: Mapping[str, Dot]
+
+
+def panel_of(task: str, report: Mapping[str, Any]) -> Panel:
+    """The clip balanced accuracy of the linear probe, or the mean absolute error, of every row that was run."""
+    number = report.get("kind") == "number"
+    probe, level, metric = ("ridge", "frame", "mae") if number else ("linear", "clip", "balanced_accuracy")
+    dots = {}
+    for row in report["rows"]:
+        if "results" in row:
+            told = row["results"][probe][level][metric]
+            dots[row["model"]] = Dot(told["value"], told["low"], told["high"])
+    return Panel(task, "mean absolute error, mm" if number else "balanced accuracy of clips", dots)
+
+
+def figure(panels: Sequence[Panel]) -> str:
+    """The picture as the text of an SVG file; rows in the order of their first appearance, random ones last.
+
+    A dashed line runs through the random row, so that one sees what beats it.
+    """
+    models = list(dict.fromkeys(model for panel in panels for model in panel.dots))
+    models.sort(key=lambda model: model.startswith("random:"))
+    width = LEFT + len(panels) * (PANEL + GAP)
+    height = TOP + len(models) * ROW + FOOT
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="system-ui, sans-serif" font-size="12" role="img">',
+        f"<title>{escape(', '.join(panel.task for panel in panels))}: every row with its 95 % interval</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for place, model in enumerate(models):
+        y = TOP + place * ROW + ROW / 2
+        name = model.removeprefix("usbackbones/")
+        weight = ' font-weight="600"' if name != model else ""
+        parts.append(_text(LEFT - 12, y + 4, name, "end", OURS if name != model else INK, weight))
+    for place, panel in enumerate(panels):
+        parts += _panel(panel, models, LEFT + place * (PANEL + GAP))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(panel: Panel, models: Sequence[str], left: float) -> list[str]:
+    low, high = _range(panel)
+    bottom = TOP + len(models) * ROW
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * PANEL
+
+    parts = [
+        _text(left, 18, panel.task, "start", INK, ' font-weight="600"'),
+        _text(left, 34, panel.about, "start", FAINT),
+        f'<line x1="{left}" y1="{bottom}" x2="{left + PANEL}" y2="{bottom}" stroke="{NULL}"/>',
+    ]
+    for tick, anchor in ((low, "start"), ((low + high) / 2, "middle"), (high, "end")):
+        parts.append(_text(x(tick), bottom + 16, f"{tick:.2f}" if high <= 1 else f"{tick:.0f}", anchor, FAINT))
+    for place, model in enumerate(models):
+        if model not in panel.dots:
+            continue
+        dot, y = panel.dots[model], TOP + place * ROW + ROW / 2
+        ink = OURS if model.startswith("usbackbones/") else FAINT
+        if model.startswith("random:"):
+            parts.append(
+                f'<line x1="{x(dot.value):.1f}" y1="{TOP}" x2="{x(dot.value):.1f}" y2="{bottom}" stroke="{FAINT}" '
+                'stroke-dasharray="3 3"/>'
+            )
+        parts += [
+            f'<line x1="{x(dot.low):.1f}" y1="{y}" x2="{x(dot.high):.1f}" y2="{y}" stroke="{ink}" stroke-width="2"/>',
+            f'<circle cx="{x(dot.value):.1f}" cy="{y}" r="4" fill="{ink}"/>',
+        ]
+    return parts
+
+
+def _range(panel: Panel) -> tuple[float, float]:
+    """Ends of the axis: all intervals fit, at tenths for shares and at fives for millimetres."""
+    step = 0.1 if panel.about.startswith("balanced") else 5.0
+    low = min((dot.low for dot in panel.dots.values()), default=0.0)
+    high = max((dot.high for dot in panel.dots.values()), default=step)
+    return low // step * step, (-(-high // step)) * step or step
+
+
+def _text(x: float, y: float, text: str, anchor: str, ink: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}"{more}>{escape(text)}</text>'

@@ -1,0 +1,203 @@
+"""Make a released weight again from what zoo.json records of it, and say how near it comes.
+
+    python -m training.reproduce resnet18.uscl_nc2 --data cache/nc --check     its first steps: the losses, one by one
+    python -m training.reproduce resnet18.uscl_nc2 --data cache/nc             the whole run: the weights, bit by bit
+
+On the same type of CPU with as many threads and the same versions (`environment` in zoo.json) the bits are the same.
+Elsewhere sums are added up in another order: the losses of the first steps then agree to about a percent, and the
+weights do not; for those the table of the card is made anew, and each number should lie in the interval that the card
+states.
+"""
+
+import hashlib
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from safetensors.torch import save
+
+from training.data.cache import Cache
+from training.data.corpus import CorpusError
+from training.errors import TrainingError
+from training.pretrain import Run, open_data, pretrain
+from training.published import backbone_of_run, published_tensors, read_json
+from training.recipes import Recipe
+from training.rehearsal import losses_of
+from training.rendering import ZOO
+from usbackbones.files import atomic_write
+
+TOLERANCE = 0.02
+"""Largest relative difference of a loss in the first steps on another machine."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The losses of the first steps, as released and as made again.
+
+    Attributes:
+        released: as recorded with the weight.
+        again: as they came out now.
+    """
+
+    released: Sequence[float]
+    again: Sequence[float]
+
+    @property
+    def same(self) -> bool:
+        """Whether they agree to the bit."""
+        return list(self.released) == list(self.again)
+
+    @property
+    def apart(self) -> float:
+        """The largest relative difference."""
+        return max(abs(a - b) / abs(a) for a, b in zip(self.released, self.again, strict=True))
+
+
+def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any:
+    """A dataclass from what was recorded of it; fields that came later have their default.
+
+    Args:
+        kind: the dataclass, or a union of such, of which the one whose `name` was recorded is taken.
+        values: as `training.record.describe_recipe` wrote them.
+        where: for messages.
+
+    Raises:
+        TrainingError: if something was recorded that this version does not know, or lacks a value.
+    """
+    if isinstance(kind, types.UnionType):
+        by_name = {one.name: one for one in typing.get_args(kind)}
+        if values.get("name") not in by_name:
+            raise TrainingError(
+                f"{where}: this version has no method {values.get('name')!r}, only {', '.join(by_name)}"
+            )
+        kind = by_name[values["name"]]
+    told = {key: value for key, value in values.items() if key not in ("name", "paper", "recipe", "model_args")}
+    known = {field.name: field for field in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    strange = sorted(told.keys() - known.keys())
+    absent = sorted(
+        name
+        for name, field in known.items()
+        if name not in told and field.default is MISSING and field.default_factory is MISSING
+    )
+    if strange or absent:
+        raise TrainingError(
+            f"{where}: this version does not know {', '.join(strange) or 'nothing that is there'} and misses "
+            f"{', '.join(absent) or 'nothing'}: check out the revision in the entry's environment"
+        )
+    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in told.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType) and all(is_dataclass(one) for one in typing.get_args(hint)):
+        return recorded(hint, value, where)
+    if is_dataclass(hint):
+        return recorded(hint, value, where)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def corpus_of(name: str, entry: Mapping[str, Any], data: Path) -> Cache:
+    """The prepared corpus, if it is the one that the weight was made from.
+
+    Raises:
+        CorpusError: if its frames are others.
+    """
+    cache, wanted = open_data(data), entry["corpus"]
+    if cache.sha256 != wanted["frames_sha256"]:
+        sources = shlex.join(wanted["sources"])
+        clips = {clip.row.clip for clip in cache.clips}
+        raise CorpusError(
+            f"{data} is not the corpus of {name}: {len({*wanted['clips']} - clips)} of {len(wanted['clips'])} clips "
+            f"are missing, {len(clips - {*wanted['clips']})} are others, frames sha256 {cache.sha256[:12]} and not "
+            f"{wanted['frames_sha256'][:12]}. Make it with python -m training.data.corpus {sources} --root FOLDER "
+            f"-o manifest.csv --tier {entry['tier']}, then python -m training.data.prepare manifest.csv -o {data}"
+        )
+    return cache
+
+
+def check(entry: Mapping[str, Any], recipe: Recipe, cache: Cache) -> Comparison:
+    """Make the first steps again, as many as were recorded.
+
+    Raises:
+        TrainingError: if none were.
+    """
+    released = entry["training"].get("trajectory")
+    if not released:
+        raise TrainingError("no losses of its first steps were recorded with this weight: leave --check out")
+    return Comparison(released, losses_of(recipe, cache, len(released)))
+
+
+def main(
+    name: Annotated[str, tyro.conf.Positional],
+    data: Path,
+    check_only: Annotated[bool, tyro.conf.arg(name="check")] = False,
+    out: Path | None = None,
+    zoo: Path = ZOO,
+) -> None:
+    """Make a released weight again and compare; exit code 1 if it differs.
+
+    Args:
+        name: <arch>.<tag> of an entry of the zoo.
+        data: the corpus, prepared.
+        check_only: make only the first steps, and compare their losses.
+        out: folder of the run; by default runs/again-NAME. A run that was stopped goes on.
+        zoo: the zoo file.
+    """
+    weights = read_json(zoo)["weights"]
+    if name not in weights:
+        raise CorpusError(f"{name} is not in {zoo.name}; there is: {', '.join(weights)}")
+    entry = weights[name]
+    recipe: Recipe = recorded(Recipe, entry["training"]["recipe"])
+    cache = corpus_of(name, entry, data)
+    threads = entry["training"]["environment"]["threads"]
+    torch.set_num_threads(threads)
+    print(f"{name}: {len(cache.clips)} clips, the recorded ones; {threads} thread(s), as then", flush=True)  # noqa: T201
+    if check_only:
+        _tell(check(entry, recipe, cache))
+        return
+    folder = out or Path("runs") / f"again-{name}"
+    pretrain(Run(recipe, data, folder), entry["training"]["recipe"]["recipe"], shlex.join(["python", *sys.argv]))
+    _tell_weights(name, entry, folder)
+
+
+def _tell(found: Comparison) -> None:
+    for step, (then, now) in enumerate(zip(found.released, found.again, strict=True)):
+        print(f"step {step:3d}   released {then:.6f}   now {now:.6f}")  # noqa: T201
+    if found.same:
+        print("the same to the bit")  # noqa: T201
+    elif found.apart <= TOLERANCE:
+        print(f"not the same bits; {found.apart:.2%} apart at most, as with another CPU or other versions")  # noqa: T201
+    else:
+        raise TrainingError(f"{found.apart:.2%} apart at most, more than {TOLERANCE:.0%}: this is another training")
+
+
+def _tell_weights(name: str, entry: Mapping[str, Any], folder: Path) -> None:
+    """Write the weight made again, and compare its bytes with the released ones."""
+    backbone, _ = backbone_of_run(folder)
+    content = save(published_tensors(backbone), metadata={"format": "pt"})
+    with atomic_write(folder / "model.safetensors") as stream:
+        stream.write(content)
+    if hashlib.sha256(content).hexdigest() == entry["sha256"]:
+        print(f"{folder / 'model.safetensors'}: the released file, byte for byte")  # noqa: T201
+        return
+    again = shlex.join(
+        ["python", "-m", "training.benchmark.leaderboard", f"run:{folder}", f"usbackbones/{name}", "--data", "FOLDER"]
+    )
+    raise TrainingError(
+        f"not the released bytes, as with another CPU or other versions; compare what it is worth: {again}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except (CorpusError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from error
