@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Two processes run the tests side by side; each with all cores would be slower than with one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before huggingface_hub is imported, which reads it once: no test asks the network for a weight.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.pop("USBACKBONES_HUB", None)

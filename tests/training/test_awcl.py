@@ -2,12 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import adjust_brightness, adjust_gamma
 
-from tests.training.test_controls import slow_nt_xent, small_backbone, small_batch
+from tests.training.small import slow_nt_xent, small_backbone, small_batch
+from training.data.augment import Augment
+from training.data.sampling import Known
 from training.losses import contrastive, nt_xent
-from training.methods.awcl import AWCL, positives_of
+from training.methods.awcl import AWCL, positives_of, tone_curve
 from training.methods.simclr import SimCLR
 
 
@@ -104,3 +109,51 @@ def test_the_anatomy_ratio_keeps_the_same_clips_always():
     assert (more | ~kept.flip(0)).all()  # a larger share only adds clips
     assert (AWCL(anatomy_ratio=0.0).known_anatomy(batch) == -1).all()
     assert (AWCL(anatomy_ratio=1.0).known_anatomy(batch) == 0).all()
+
+
+def test_the_tone_is_gamma_and_then_brightness():
+    """Against torchvision's operators; between the two it rounds down to a gray level."""
+    levels = np.arange(256, dtype=np.uint8)[None]
+    for gamma, brightness in ((0.75, 1.25), (1.25, 0.75), (1.1, 1.2), (1.0, 1.0)):
+        image = adjust_brightness(adjust_gamma(Image.fromarray(levels), gamma), brightness)
+        assert np.abs(tone_curve(gamma, brightness)[levels].astype(int) - np.asarray(image).astype(int)).max() <= 2
+
+
+def test_the_released_tone_is_shared_by_the_views_of_known_clips_alone():
+    """A clip of one gray level shows which curve its views went through."""
+    clip, still = np.full((5, 8, 8), 100, np.uint8), Augment(size=8, area=(1, 1), aspect=(1, 1), flip=0, jitter=0)
+    known, unknown = Known(0, None, (0, 3)), Known(0, None, (0, -1))
+
+    def levels(spec, known):
+        draws = [spec.informed_views(clip, known, still, np.random.default_rng(seed)) for seed in range(300)]
+        assert all(weight == 1 and (views == views[0, 0, 0]).all() for views, weight in draws)  # one for both views
+        return np.array([views[0, 0, 0] for views, _ in draws])
+
+    toned = levels(AWCL(tone_known=True), known)
+    darkest, brightest = (float(tone_curve(gamma, factor)[100]) for gamma, factor in ((1.25, 0.75), (0.75, 1.25)))
+    assert darkest <= toned.min() < darkest + 6 and brightest - 6 < toned.max() <= brightest
+    coarse = AWCL(tone_known=True, granularity="coarse")
+    assert len(set(levels(coarse, unknown))) > 50  # the organ is known
+    for spec, told in (
+        (AWCL(tone_known=True), unknown),
+        (AWCL(tone_known=True, anatomy_ratio=0.0), known),
+        (AWCL(), known),
+    ):
+        assert set(levels(spec, told)) == {100}
+
+
+def test_the_loader_tells_the_anatomy_that_the_batch_has(cache):
+    from training.data.cache import open_cache
+    from training.data.sampling import StepBatches
+
+    told = []
+
+    class Spy(AWCL):
+        def informed_views(self, clip, known, augment, rng):
+            told.append(known)
+            return super().informed_views(clip, known, augment, rng)
+
+    settings = {"batch": 8, "seed": 0, "mean": 0.5, "std": 0.25, "steps": 1}
+    batch = StepBatches(open_cache(cache), np.arange(8), Spy(), Augment(size=16), **settings)[0]
+    assert [known.clip for known in told] == batch.clips.tolist()
+    assert [list(known.anatomy) for known in told] == batch.anatomy.T.tolist()

@@ -1,54 +1,24 @@
-"""The controls' pairs, and what HiCo, AWCL and the controls must all stand: short clips, odd batches, any backbone."""
+"""The controls' pairs and losses, and what the loader tells them of a clip."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 
+from tests.training.small import slow_nt_xent, small_backbone, small_batch
 from training.data.augment import Augment
+from training.data.cache import CachedClip, open_cache
 from training.data.corpus import Row
-from training.data.prepare import CachedClip, open_cache
-from training.data.sampling import Batch, StepBatches
+from training.data.sampling import Batch, Known, StepBatches
 from training.methods.awcl import AWCL
 from training.methods.clip_pair import ClipPair
 from training.methods.hico import HiCo
+from training.methods.interpolation import Interpolation
 from training.methods.ivpp import IVPP
 from training.methods.meta_uscl import MetaUSCL
 from training.methods.simclr import SimCLR
 from training.methods.uscl import USCL
-
-METHODS = [HiCo(), AWCL(), ClipPair(), IVPP()]
-AWCLS = [AWCL(pair=pair) for pair in ("clip", "mixed", "interpolated")]
-SMALL_ARGS = {
-    "vit_tiny_patch16_224": {"patch_size": 16, "depth": 6, "global_pool": "avg"},
-    "swin_tiny_patch4_window7_224": {"embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 2, 4)},
-}
-
-
-def small_backbone(arch="resnet18", size=64):
-    torch.manual_seed(0)
-    args = SMALL_ARGS.get(arch, {}) | ({"img_size": size} if arch in SMALL_ARGS else {})
-    return timm.create_model(arch, num_classes=0, in_chans=1, **args)
-
-
-def small_batch(count=4, size=64, labels=(0, 1, -1, 1), dtype=torch.float32):
-    generator = torch.Generator().manual_seed(1)
-    views = torch.randn(2, count, 1, size, size, generator=generator, dtype=dtype)
-    known = torch.tensor(labels[:count])
-    return Batch(views, known, torch.arange(count), anatomy=torch.stack([known, known]))
-
-
-def slow_nt_xent(first, second, temperature):
-    """NT-Xent per anchor, float64 [2N], as the loops it stands for."""
-    z = [v.detach() / v.detach().norm() for v in torch.cat([first, second]).double()]
-    count, losses = len(first), []
-    for i in range(2 * count):
-        similar = [float(z[i] @ other) / temperature for other in z]
-        total = sum(np.exp(similar[k]) for k in range(2 * count) if k != i)
-        losses.append(-np.log(np.exp(similar[(i + count) % (2 * count)]) / total))
-    return torch.tensor(losses, dtype=torch.float64)
 
 
 def frame_numbers(clip_length, draw):
@@ -75,9 +45,10 @@ def test_a_clip_pair_is_two_different_frames_in_any_order(length):
         (AWCL(), SimCLR()),
         (AWCL(pair="clip"), ClipPair()),
         (AWCL(pair="mixed"), USCL()),
-        (AWCL(pair="interpolated"), MetaUSCL()),
+        (AWCL(pair="interpolated"), Interpolation()),
+        (MetaUSCL(interpolate="inner", frames=4), Interpolation(interpolate="inner", frames=4)),
         (HiCo(lam="shared", beta=2.0), USCL(lam="shared", beta=2.0)),
-        (HiCo(pair="interpolated"), MetaUSCL()),
+        (HiCo(pair="interpolated"), Interpolation()),
     ],
     ids=str,
 )
@@ -95,7 +66,7 @@ def test_ivpp_pairs_stay_within_reach_and_weigh_by_closeness():
         drawn = []
 
         def draw(clip, drawn=drawn):
-            views, weight = spec.timed_views(clip, 0.3, the_frame, rng)
+            views, weight = spec.informed_views(clip, Known(0, 0.3), the_frame, rng)
             drawn.append(weight)
             return views
 
@@ -110,14 +81,23 @@ def test_ivpp_pairs_stay_within_reach_and_weigh_by_closeness():
         assert (abs(counts[i, window] - expected) < 5 * expected**0.5).all()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "apart", "reach"), [(0.3, 0.1, 3), (1.0, 0.3, 3), (0.6, 0.2, 3), (1.5, 1 / 23, 34)]
+)
+def test_the_reach_is_whole_frames_whatever_the_rounding(seconds, apart, reach):
+    clip, rng = np.zeros((99, 4, 4), np.uint8), np.random.default_rng(0)
+    drawn = (IVPP(max_seconds=seconds).informed_views(clip, Known(0, apart), the_frame, rng)[1] for _ in range(3000))
+    assert min(drawn) == 1 / (reach + 1)
+
+
 def test_ivpp_without_time_or_weights():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        i, j = frame_numbers(9, lambda clip: IVPP().timed_views(clip, None, the_frame, rng)[0])
+        i, j = frame_numbers(9, lambda clip: IVPP().informed_views(clip, Known(), the_frame, rng)[0])
         assert i == j
     clip = np.zeros((9, 4, 4), np.uint8)
-    assert IVPP().timed_views(clip, None, the_frame, rng)[1] == 1
-    assert {IVPP(weighted=False).timed_views(clip, 0.1, the_frame, rng)[1] for _ in range(20)} == {1}
+    assert IVPP().informed_views(clip, Known(), the_frame, rng)[1] == 1
+    assert {IVPP(weighted=False).informed_views(clip, Known(0, 0.1), the_frame, rng)[1] for _ in range(20)} == {1}
 
 
 def test_the_time_between_frames_reaches_ivpp_and_its_weights_the_batch(cache):
@@ -165,84 +145,3 @@ def test_clip_pairs_are_learned_as_simclr_does():
     nets[1].load_state_dict(nets[0].state_dict())
     losses = [net.losses(small_batch(dtype=torch.float64))["loss"] for net in nets]
     assert losses[0] == losses[1]
-
-
-@pytest.mark.parametrize("frames", [1, 2])
-@pytest.mark.parametrize("method", [*METHODS, HiCo(pair="interpolated"), *AWCLS], ids=str)
-def test_short_clips_give_a_pair(method, frames):
-    clip = np.random.default_rng(0).integers(0, 256, (frames, 40, 40), dtype=np.uint8)
-    rng, augment = np.random.default_rng(0), Augment(size=32)
-    if isinstance(method, IVPP):
-        views, weight = method.timed_views(clip, 0.1, augment, rng)
-        assert 0 < weight <= 1
-    else:
-        views = method.views(clip, augment, rng)
-    assert views.shape == (2, 32, 32) and views.dtype == np.float32
-    assert views.min() >= 0 and views.max() <= 255
-
-
-@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_parameter_learns_and_the_backbone_runs_once_a_view(arch, method):
-    net = method.build(small_backbone(arch), classes=2)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)  # timm starts residual branches at zero, which hides them from one step
-    first = next(module for module in net.backbone.modules() if isinstance(module, torch.nn.Conv2d))
-    passes = []
-    first.register_forward_hook(lambda *_: passes.append(1))
-    net.losses(small_batch())["loss"].backward()
-    assert len(passes) == 2
-    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().any()]
-
-
-ODD_BATCHES = {
-    "unlabelled": small_batch(labels=(-1, -1, -1, -1)),
-    "one pair": small_batch(count=1),
-    "all labels equal": small_batch(labels=(1, 1, 1, 1)),
-    "one label": small_batch(labels=(-1, 1, -1, -1)),
-    "constant image": replace(small_batch(), views=torch.zeros(2, 4, 1, 64, 64)),
-}
-
-
-@pytest.mark.parametrize("odd", ODD_BATCHES)
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_odd_batches_have_a_finite_loss_and_gradient(method, odd):
-    net = method.build(small_backbone(), classes=2)
-    losses = net.losses(ODD_BATCHES[odd])
-    losses["loss"].backward()
-    assert all(torch.isfinite(value) for value in losses.values())
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
-    if odd == "one pair" and not isinstance(method, HiCo):
-        assert losses["loss"].abs() < 1e-6  # no negatives, nothing to learn
-
-
-@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_it_overfits_eight_clips(arch, method):
-    rng, augment = np.random.default_rng(0), Augment(size=32, flip=0, brightness=0.1, contrast=0.1)
-    clips = rng.normal(rng.integers(40, 200, (8, 1, 6, 6)), 12, (8, 6, 6, 6)).clip(0, 255).astype(np.uint8)
-    views = [
-        method.timed_views(clip, 0.1, augment, rng)[0] if isinstance(method, IVPP) else method.views(clip, augment, rng)
-        for clip in clips.repeat(6, 2).repeat(6, 3)
-    ]
-    tensor = (torch.from_numpy(np.stack(views, 1)).unsqueeze(2) / 255 - 0.5) / 0.25
-    anatomy = torch.arange(8) // 2
-    batch = Batch(tensor, torch.arange(8) % 2, torch.arange(8), anatomy=torch.stack([anatomy, anatomy]))
-    method = replace(method, temperature=0.5)
-    net = method.build(small_backbone(arch, size=32), classes=2)
-    optimiser = torch.optim.AdamW(net.parameters(), 1e-3)
-    seen = []
-    for _ in range(40):
-        loss = net.losses(batch)["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        seen.append(float(loss.detach()))
-    # Eight pairs, or four classes of four views, spread as far apart as they can be, at similarity -1/7 or -1/3.
-    floor = np.log(np.exp(2) + 14 * np.exp(-2 / 7)) - 2
-    if isinstance(method, AWCL):
-        floor = np.log(3 * np.exp(2) + 12 * np.exp(-2 / 3)) - 2
-    if isinstance(method, HiCo):
-        floor = 3.5 * floor + 0.2 * 2 * -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
-    assert seen[0] > 1.3 * floor and seen[-1] < 1.12 * floor

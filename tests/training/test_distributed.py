@@ -1,179 +1,157 @@
-"""Two gloo processes against one, in float64: every loss and every gradient, and gathers that are wrong on purpose."""
+"""Two gloo processes, started by torchrun, against one, in float64: losses, gradients, and wrong gathers."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from safetensors.torch import load_file
 
+from tests.training import two_processes
+from tests.training.two_processes import BACKBONES, LOSSES, METHODS, PLAIN, WRONG, of_loss, of_method
+from training.data.cache import open_cache
+from training.data.sampling import StepBatches
 from training.distributed import gather, rank, world_size
-from training.losses import (
-    contrastive,
-    labelled_cross_entropy,
-    nt_xent,
-    other_view,
-    same_class,
-    weighted_mean,
-)
+from training.recipes import RECIPES
 
+ROOT = Path(__file__).parents[2]
 WORLD = 2
-CLIPS = 8
-TEMPERATURE = 0.2
-
-
-class OwnRowsOnly(torch.autograd.Function):
-    """Gathers, and in backward forgets what the other processes want of this one's rows."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return gather(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.chunk(WORLD)[rank()]
-
-
-def by_hand(z, gathered, positives):
-    """NT-Xent of z [2, N, C] as a cross-entropy over the keys that `gathered` gives; positives index them."""
-    z = nn.functional.normalize(z.flatten(0, 1), dim=1)
-    keys = gathered(z)
-    first = rank() * len(z) if len(keys) > len(z) else 0
-    logits = z @ keys.T / TEMPERATURE
-    itself = torch.arange(len(z))[:, None] + first == torch.arange(len(keys))
-    return nn.functional.cross_entropy(logits.masked_fill(itself, float("-inf")), positives)
-
-
-def halves(count, first):
-    """Where the other views are if `count` keys that begin at `first` are all first views and then all second."""
-    return first + (torch.arange(count) + count // 2) % count
-
-
-RIGHT = {
-    "pairs": lambda net, x, labels, z: nt_xent(*z, TEMPERATURE, streamed=False).mean(),
-    "pairs, streamed": lambda net, x, labels, z: nt_xent(*z, TEMPERATURE, streamed=True).mean(),
-    "classes": lambda net, x, labels, z: contrastive(
-        z.flatten(0, 1), same_class(labels.repeat(2)) | other_view(len(labels)), TEMPERATURE, streamed=False
-    ).mean(),
-    "classes, streamed": lambda net, x, labels, z: contrastive(
-        z.flatten(0, 1), same_class(labels.repeat(2)), TEMPERATURE, streamed=True
-    ).mean(),
-    "weighted": lambda net, x, labels, z: weighted_mean(
-        nt_xent(*z, TEMPERATURE, streamed=True), net.weigher(x[0])[:, 0].sigmoid()
-    ),
-    "labels": lambda net, x, labels, z: labelled_cross_entropy(net.classifier(z[0]), labels),
-    "by hand": lambda net, x, labels, z: by_hand(z, gather, halves(2 * z.shape[1], rank() * 2 * z.shape[1])),
-}
-WRONG = {
-    "no gather": lambda net, x, labels, z: by_hand(z, lambda keys: keys, halves(2 * z.shape[1], 0)),
-    "no reduce": lambda net, x, labels, z: by_hand(
-        z, OwnRowsOnly.apply, halves(2 * z.shape[1], rank() * 2 * z.shape[1])
-    ),
-    "wrong order": lambda net, x, labels, z: by_hand(z, gather, halves(WORLD * 2 * z.shape[1], 0).chunk(WORLD)[rank()]),
-}
-
-
-class Network(nn.Module):
-    """A projector, a weigher of pairs and a classifier, the same in every process."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.projector = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
-        self.weigher = nn.Linear(6, 1)
-        self.classifier = nn.Linear(5, 3)
-        self.double()
-
-    def forward(self, loss, x, labels):
-        return loss(self, x, labels, self.projector(x))
-
-
-def outcome(loss, module, x, labels):
-    """The loss and all gradients as one vector."""
-    module.zero_grad()
-    value = module(loss, x, labels)
-    value.backward()
-    value = value.detach().clone()
-    if world_size() > 1:
-        distributed.all_reduce(value)
-    gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
-    return torch.cat([value[None] / world_size(), *gradients])
-
-
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, CLIPS, 6, dtype=torch.float64, generator=generator)
-    # the two halves have different numbers of labelled clips, and of clips a class
-    return x, torch.tensor([0, 1, 1, 2, -1, 0, -1, -1])
-
-
-def process(number, folder):
-    """One of two processes: all losses on its half of the batch."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=WORLD)
-    x, labels = batch()
-    mine = slice(number * CLIPS // WORLD, (number + 1) * CLIPS // WORLD)
-    found = {}
-    for name, loss in (RIGHT | WRONG).items():
-        # made anew, since a loss does not use all parameters and each uses others
-        module = DistributedDataParallel(Network(), find_unused_parameters=True)
-        found[name] = outcome(loss, module, x[:, mine], labels[mine])
-    found |= cubes(number)
-    save_file(found, folder / f"{number}.safetensors")
-    distributed.destroy_process_group()
-
-
-def cubes(number):
-    """First and second derivative of the sum over the processes of (number + 1) * sum of y**3, y the gathered x."""
-    x = (torch.arange(3.0) + 10 * number).requires_grad_()
-    y = gather(x)
-    (slope,) = torch.autograd.grad((number + 1) * (y**3).sum(), x, create_graph=True)
-    (curvature,) = torch.autograd.grad(slope.sum(), x)
-    return {"gathered": y.detach(), "slope": slope.detach(), "curvature": curvature}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What each of the two processes found, by name."""
+def out(cache, tmp_path_factory):
+    """What the two processes wrote."""
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(process, (folder,), nprocs=WORLD)
-    return [load_file(folder / f"{number}.safetensors") for number in range(WORLD)]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD)]
+    command = [sys.executable, "-m", *torchrun, "-m", "tests.training.two_processes", str(cache), str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(out):
+    """What each of the two processes found, by name."""
+    return [load_file(out / f"{number}.safetensors") for number in range(WORLD)]
 
 
 def relative_error(value, truth):
-    return float((value - truth).norm() / truth.norm())
+    """Largest difference of a gradient, over the largest gradient."""
+    assert value.shape == truth.shape
+    return float((value - truth).abs().max() / truth.abs().max())
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", LOSSES)
 def test_two_processes_give_the_loss_and_gradients_of_one(found, name):
-    one = outcome(RIGHT[name], Network(), *batch())
+    one = of_loss(name)
     assert one[1:].norm() > 1e-3
     for result in found:
         assert relative_error(result[name][:1], one[:1]) < 1e-12
         assert relative_error(result[name][1:], one[1:]) < 1e-12
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_gather_is_seen_in_the_gradient(found, name):
-    one = outcome(RIGHT["by hand"], Network(), *batch())
+@pytest.mark.parametrize("arch", BACKBONES.values(), ids=BACKBONES)
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_take_the_step_of_one(found, cache, name, arch):
+    for key, one in of_method(name, arch, cache).items():
+        for result in found:
+            two = result[f"{name} {arch} {key}"]
+            assert one[1:].abs().max() > 1e-9
+            assert relative_error(two[:1], one[:1]) < 1e-12, key
+            assert relative_error(two[1:], one[1:]) < 1e-12, key
+
+
+@pytest.mark.parametrize("fault", WRONG)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_wrong_gather_is_seen_in_every_method(found, cache, name, fault):
+    one = of_method(name, PLAIN, cache)["step"]
     for result in found:
-        assert relative_error(result[name][1:], one[1:]) > 0.05
+        wrong = result[f"{fault} {name} step"]
+        assert relative_error(wrong[1:], one[1:]) > 1e-3
+        if name != "meta_uscl":  # whose weights have already moved with the wrong meta-gradient
+            assert relative_error(wrong[:1], one[:1]) < 1e-12, "the loss alone cannot tell"
 
 
-def test_a_gather_without_reduce_cannot_be_seen_in_the_loss(found):
-    one = outcome(RIGHT["by hand"], Network(), *batch())
+def test_a_step_in_which_no_process_has_labels_leaves_the_classifier_alone(found, cache):
+    one = of_method("uscl", PLAIN, cache, labelled=False)["step"]
+    labelled = of_method("uscl", PLAIN, cache)["step"]
+    assert len(labelled) - len(one) == 256 * 2 + 2  # the classifier has no gradient at all, rather than one of zeros
     for result in found:
-        assert relative_error(result["no reduce"][:1], one[:1]) < 1e-12
+        assert relative_error(result["unlabelled step"], one) < 1e-12
 
 
-def test_gather_is_in_the_order_of_the_ranks_and_twice_differentiable(found):
+def test_gather_is_in_the_order_of_the_ranks_and_differentiable_in_every_way(found):
     for number, result in enumerate(found):
         x = torch.arange(3.0) + 10 * number
         assert result["gathered"].tolist() == [0, 1, 2, 10, 11, 12]
+        assert result["tangent"].tolist() == [0, 2, 4, 20, 22, 24]
         torch.testing.assert_close(result["slope"], 3 * x**2 * (1 + 2))
         torch.testing.assert_close(result["curvature"], 6 * x * (1 + 2))
+
+
+def test_what_one_process_knows_all_know(found):
+    for result in found:
+        assert result["texts"].tolist() == [3, 4]
+        assert result["anyone"].tolist() == [True, False]
 
 
 def test_a_single_process_needs_no_group_and_copies_nothing():
     x = torch.randn(3, 2)
     assert (world_size(), rank()) == (1, 0)
     assert gather(x) is x
+
+
+def test_the_command_line_trains_on_two_processes(out):
+    records = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 1, 2, 3]
+    assert {"validation", "rankme", "spread"} <= records[-1].keys()
+    summary = json.loads((out / "run" / "summary.json").read_text())
+    assert summary["batch"] == 6 and summary["environment"]["processes"] == 2  # 7 clips, or 6, for two processes
+    state = torch.load(out / "run" / "checkpoint.pt", weights_only=True)
+    assert len(set(state["generators"])) == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5, 7])
+def test_parts_of_a_batch_neither_overlap_nor_lose_a_clip(cache, processes):
+    recipe = RECIPES["uscl"][1]
+
+    def drawn(part, step):
+        data = StepBatches(
+            open_cache(cache),
+            np.arange(8),
+            recipe.method,
+            recipe.augment,
+            batch=7,
+            seed=3,
+            mean=0,
+            std=1,
+            steps=9,
+            part=part,
+        )
+        return data._drawn(data.members, step).tolist()
+
+    whole = 7 // processes * processes
+    seen = set()
+    for step in range(40):
+        parts = [drawn((number, processes), step) for number in range(processes)]
+        assert {len(part) for part in parts} == {whole // processes}
+        assert len({clip for part in parts for clip in part}) == whole
+        seen |= {clip for part in parts for clip in part}
+    assert seen == set(range(8))
+
+
+def test_one_process_draws_what_it_drew_before_there_were_parts(cache):
+    recipe = RECIPES["uscl"][1]
+    common = {"batch": 4, "seed": 3, "mean": 0, "std": 1, "steps": 9}
+    whole = StepBatches(open_cache(cache), np.arange(8), recipe.method, recipe.augment, **common)[5]
+    parts = [
+        StepBatches(open_cache(cache), np.arange(8), recipe.method, recipe.augment, part=(number, 2), **common)[5]
+        for number in range(2)
+    ]
+    assert torch.cat([part.views for part in parts], dim=1).equal(whole.views)
+    assert two_processes.CLIPS == 8

@@ -1,7 +1,9 @@
-"""A run that is killed, stopped, broken or resumed."""
+"""A run from the command line and from Python: stopped, resumed, begun anew, watched. Its accidents: test_chaos.py."""
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,29 +15,23 @@ import numpy as np
 import pytest
 import torch
 
+from training.data.cache import open_cache
 from training.data.corpus import CorpusError
-from training.engine import Engine, TrainingError
-from training.pretrain import Run, build, pretrain, step_batches
+from training.engine import Engine
+from training.errors import TrainingError
+from training.pretrain import Run, build, main, pretrain, step_batches
 from training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
 ARGS = ["--augment.size", "32", "--batch", "6", "--arch", "test_resnet", "--checkpoint-every", "5"]
 
 
-def command(cache, out, steps, *more):
-    recipe = [sys.executable, "-m", "training.pretrain", "uscl", "--data", cache, "--out", out, "--steps", steps]
-    return [str(part) for part in [*recipe, *ARGS, *more]]
+def arguments(cache, out, steps, *more):
+    return ["uscl", "--data", str(cache), "--out", str(out), "--steps", str(steps), *ARGS, *more]
 
 
-def launch(*args):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command(*args), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def weights(out):
-    return torch.load(out / "checkpoint.pt", weights_only=True)
+def weights(out, name="checkpoint.pt"):
+    return torch.load(out / name, weights_only=True)
 
 
 def equal(first, second):
@@ -43,46 +39,35 @@ def equal(first, second):
     return one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
 
 
-def wait_for(condition, process, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "the run did not get there"
+def records(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_command_line_stops_when_asked_and_continues_when_repeated(cache, tmp_path, monkeypatch, capsys):
+    out, steps = tmp_path / "stopped", 80
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "training.pretrain", *arguments(cache, out, steps)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 90
+    while not (out / "checkpoint.pt").exists():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[1]
         time.sleep(0.01)
-
-
-def steps_logged(out):
-    log = out / "metrics.jsonl"
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-def test_a_killed_run_continues_to_the_bit(cache, tmp_path):
-    unbroken = launch(cache, tmp_path / "unbroken", 30)
-    assert unbroken.wait(120) == 0, unbroken.communicate()[1]
-    out = tmp_path / "killed"
-    killed = launch(cache, out, 30)
-    wait_for(lambda: steps_logged(out) >= 5 and (out / "checkpoint.pt").exists(), killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert weights(out)["step"] < 30
-    resumed = launch(cache, out, 30)
-    assert resumed.wait(120) == 0, resumed.communicate()[1]
-    assert equal(weights(out), weights(tmp_path / "unbroken"))
-    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(30))
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["steps"] == 30 and summary["views"] == 30 * 6 * 2
-    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_stopped_run_saves_and_says_so(cache, tmp_path):
-    out = tmp_path / "stopped"
-    process = launch(cache, out, 3000)
-    wait_for(lambda: steps_logged(out) >= 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 75
-    state = weights(out)
-    assert 0 < state["step"] < 3000 and state["step"] == steps_logged(out)
+    shown = process.communicate(timeout=60)[1]
+    assert process.returncode == 75
+    assert all(word in shown for word in ("loss=", "views=", "data=")) and re.search(r"<\d\d:\d\d", shown)  # time left
+    assert 0 < weights(out)["step"] < steps and weights(out)["step"] == len(records(out))
+    monkeypatch.setattr(sys, "argv", ["pretrain", *arguments(cache, out, steps)])
+    main()
+    assert "done: " in capsys.readouterr().out
+    assert [record["step"] for record in records(out)] == list(range(steps))
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["steps"] == steps and summary["views"] == steps * 6 * 2 and summary["rankme"] > 1
+    made_with = json.loads((out / "environment.json").read_text())
+    assert made_with["torch"] == torch.__version__ and {"git", "git_changed", "processes"} <= made_with.keys()
+    assert len(json.loads((out / "corpus.json").read_text())["frames_sha256"]) == 64
+    for curve in ("loss", "rankme"):
+        assert (out / f"{curve}.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.fixture
@@ -105,8 +90,7 @@ def test_one_seed_gives_one_network_whatever_the_workers(run, tmp_path):
 def test_validation_watches_groups_that_are_not_trained_on(run, tmp_path):
     watched = replace(run, recipe=replace(run.recipe, validation=0.5), out=tmp_path, checkpoint_every=2)
     pretrain(watched, "smoke", progress=False)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert ["validation" in record for record in records] == [False, True, False, True]
+    assert ["validation" in record for record in records(tmp_path)] == [False, True, False, True]
     corpus = json.loads((tmp_path / "corpus.json").read_text())
     assert len(corpus["groups"]) == 4
 
@@ -119,17 +103,40 @@ def test_another_recipe_is_refused_and_the_checkpoint_kept(run, tmp_path):
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_broken_checkpoint_is_named(run, tmp_path):
-    pretrain(replace(run, out=tmp_path), "smoke", progress=False)
-    file = tmp_path / "checkpoint.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be read"):
-        pretrain(replace(run, out=tmp_path), "smoke", progress=False)
+def test_a_run_begins_anew_or_anywhere_if_asked(run, tmp_path):
+    run = replace(run, checkpoint_every=1)
+    first = pretrain(replace(run, out=tmp_path / "first"), "smoke", progress=False)
+    assert weights(first, "checkpoint-1.pt")["step"] == 3
+    again = pretrain(replace(run, out=first, resume="never"), "smoke", progress=False)
+    assert [record["step"] for record in records(again)] == [0, 1, 2, 3]
+    for out in (first, tmp_path / "other"):
+        begun = pretrain(replace(run, out=out, resume=first / "checkpoint-1.pt"), "smoke", progress=False)
+        assert equal(weights(begun), weights(first))
+    assert [record["step"] for record in records(tmp_path / "other")] == [3]
+    with pytest.raises(TrainingError, match=r"nowhere\.pt cannot be read"):
+        pretrain(replace(run, out=first, resume=first / "nowhere.pt"), "smoke", progress=False)
+
+
+def test_a_changed_corpus_is_refused(run, cache, tmp_path):
+    pretrain(replace(run, out=tmp_path / "run"), "smoke", progress=False)
+    other = shutil.copytree(cache, tmp_path / "cache")
+    index = json.loads((other / "index.json").read_text())
+    (other / "index.json").write_text(json.dumps(index | {"sha256": "0" * 64}))
+    with pytest.raises(TrainingError, match=r"corpus 000.* here and .* there"):
+        pretrain(replace(run, data=other, out=tmp_path / "run"), "smoke", progress=False)
+
+
+def test_every_option_of_the_step_trains(run, tmp_path):
+    recipe = replace(
+        run.recipe, layer_decay=0.8, ema=0.9, accumulate=2, checkpoint_blocks=True, clip_gradient=0.1, optimiser="lamb"
+    )
+    out = pretrain(replace(run, recipe=recipe, out=tmp_path), "smoke", progress=False)
+    state = weights(out)
+    assert not equal(state, {"method": {f"backbone.{key}": value for key, value in state["average"].items()}})
+    assert records(out)[-1]["gradient"] > 0
 
 
 def test_a_nan_stops_the_run_before_it_reaches_the_weights(run, cache, tmp_path):
-    from training.data.prepare import open_cache
-
     opened = open_cache(cache)
     data, _ = step_batches(run.recipe, opened)
     engine = Engine(build(run.recipe, len(opened.classes)), run.recipe, data, tmp_path)
@@ -142,8 +149,6 @@ def test_a_nan_stops_the_run_before_it_reaches_the_weights(run, cache, tmp_path)
 
 
 def test_the_rate_rises_and_falls(run, cache, tmp_path):
-    from training.data.prepare import open_cache
-
     recipe = replace(run.recipe, steps=100, warmup=0.1, lr=1.0)
     data, _ = step_batches(recipe, open_cache(cache))
 
@@ -163,14 +168,17 @@ def test_the_rate_rises_and_falls(run, cache, tmp_path):
     np.testing.assert_allclose(held, np.concatenate([np.ones(10), cosine]), atol=1e-6)
 
 
-def test_user_errors_are_one_line(cache, tmp_path):
+def test_user_errors_are_one_line(cache, tmp_path, monkeypatch, capsys):
     for args, complaint in [
-        ((tmp_path, tmp_path / "run", 4), "not a prepared cache"),
-        ((cache, tmp_path / "r", 4, "--batch", "1"), "at least 2"),
+        (arguments(tmp_path, tmp_path / "run", 4), "not a prepared cache"),
+        (arguments(cache, tmp_path / "run", 4, "--batch", "1"), "at least 2"),
+        (arguments(cache, tmp_path / "run", 4, "--optimiser", "adamm"), "adamm"),
     ]:
-        process = launch(*args)
-        _, err = process.communicate(timeout=90)
-        assert process.returncode != 0 and "Traceback" not in err and complaint in err
+        monkeypatch.setattr(sys, "argv", ["pretrain", *args])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        err = capsys.readouterr().err
+        assert stopped.value.code == 2 and err.startswith("error: ") and err.count("\n") <= 2 and complaint in err
 
 
 def test_too_few_clips_are_refused(run, cache, tmp_path):

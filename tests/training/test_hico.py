@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.training.test_controls import slow_nt_xent, small_backbone, small_batch
+from tests.training.small import slow_nt_xent, small_backbone, small_batch
 from training.methods.hico import HiCo, soft_cross_entropy, soft_targets
 from training.pyramid import Maps, Pyramid
 

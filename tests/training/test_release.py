@@ -11,15 +11,22 @@ import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from training.benchmark.lock import locked_split
-from training.card import render_card, render_readme
+from training.card import all_reports, own_rows, render_card, render_figure, render_readme, render_results
 from training.data.corpus import CorpusError
+from training.data.ledger import FILE as LEDGER
+from training.data.ledger import read_ledger, write_ledger
+from training.data.overlap import corpus_ledger
 from training.pretrain import Run, pretrain
-from training.published import backbone_of_run
+from training.published import backbone_of_run, input_side
 from training.recipes import RECIPES
-from training.release import CARDS, EMBEDDED, README, ZOO, ReleaseError, add, embed, metrics
+from training.releasable import ReleaseError
+from training.release import EMBEDDED, add, embed, labels_told, metrics, overlap
+from training.rendering import CARDS, FIGURE, README, RESULTS, ZOO
+from usbackbones.phantom import phantom_clip
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,9 +35,11 @@ ROOT = Path(__file__).parents[2]
 def run(request, cache, tmp_path_factory):
     recipe = RECIPES["smoke"][1]
     recipe = replace(recipe, arch=request.param, steps=3, batch=6, augment=replace(recipe.augment, size=64))
-    return pretrain(
+    folder = pretrain(
         Run(recipe=recipe, data=cache, out=tmp_path_factory.mktemp("run")), "smoke", "the command", progress=False
     )
+    write_ledger(corpus_ledger(str(cache), folder), folder / LEDGER)
+    return folder
 
 
 @pytest.fixture
@@ -58,13 +67,31 @@ def change(run, tmp_path, **changes):
     return copy
 
 
+@pytest.mark.parametrize("run", ["test_resnet"], indirect=True)
+def test_a_network_may_be_given_larger_frames_than_its_views(run, places, tmp_path):
+    add(change(run, tmp_path, recipe=lambda recipe: recipe.update(input_size=80)), "uscl_open1", **places)
+    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    assert entry["training"]["recipe"]["augment"]["size"] < entry["input"]["size"] == 80
+    config = json.loads((places["cards"] / name / "config.json").read_text())
+    assert config["pretrained_cfg"]["input_size"] == [3, 80, 80]
+
+
+def test_the_card_tells_which_labels_a_method_was_given():
+    assert labels_told({"label_weight": 0.2}).startswith("Weak clip labels entered the loss with weight 0.2. So a few-")
+    assert labels_told({"label_weight": 0.0}) == labels_told({"name": "simclr"}) == "No label was used."
+    anatomy = {"granularity": "fine", "anatomy_ratio": 1.0}
+    assert labels_told(anatomy).startswith("Anatomy labels (fine) chose which frames attract one another. So a few-")
+    assert "of 25% of the clips" in labels_told(anatomy | {"anatomy_ratio": 0.25})
+    assert labels_told(anatomy | {"anatomy_ratio": 0.0}) == "No label was used."
+
+
 def test_the_folder_loads_with_timm_alone_and_gives_the_runs_features(run, places):
     add(run, "uscl_open1", **places)
     zoo = json.loads(places["zoo"].read_text())
     (name,) = zoo["weights"]
     folder = places["cards"] / name
     backbone, recipe = backbone_of_run(run)
-    size = recipe["augment"]["size"]
+    size = input_side(recipe)
     gray = torch.randn(2, 1, size, size)
     script = (
         "import sys, timm, torch\n"
@@ -112,6 +139,63 @@ def test_a_locked_test_group_is_refused(run, places, tmp_path):
     assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
 
 
+def test_a_run_on_a_set_that_is_for_judging_alone_or_on_groups_locked_by_rule_is_refused(run, places, tmp_path):
+    with pytest.raises(ReleaseError, match="never pretrained on: busi"):
+        add(change(run, tmp_path, corpus=lambda corpus: corpus["sources"].append("busi")), "uscl_open1", **places)
+    copy = tmp_path / "changed"
+    corpus = json.loads((run / "corpus.json").read_text()) | {"locked_groups": ["bus_bra/7"]}
+    (copy / "corpus.json").write_text(json.dumps(corpus))
+    with pytest.raises(ReleaseError, match="locked test groups: bus_bra/7"):
+        add(copy, "uscl_open1", **places)
+
+
+def lung_folder(root, locked, patient):
+    """A folder of the lung collection with one clip, of a simulated patient under a locked group's name."""
+    folder = root / "pocus_lung"
+    folder.mkdir(parents=True)
+    first, *others = (Image.fromarray(frame) for frame in phantom_clip(patient, frames=6, size=48)[..., ::-1])
+    first.save(folder / "clip.gif", save_all=True, append_images=others)
+    (folder / "groups.csv").write_text(
+        f"path,kind,label,label_uncertain,licence,group\nclip.gif,video,covid,0,CC BY 4.0,{locked}\n"
+    )
+    return root
+
+
+def test_a_frame_of_a_locked_test_part_is_refused_whatever_its_name(run, places, tmp_path):
+    root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=3)
+    with pytest.raises(ReleaseError, match=r"1 locked test clip\(s\) of pocus_lung, as .*clip\.gif: .*of clip3"):
+        add(run, "uscl_open1", root=root, **places)
+    assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
+
+
+def test_the_ledger_goes_with_the_weight_and_the_card_tells_what_was_seen(run, places, tmp_path):
+    root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=30)
+    add(run, "uscl_open1", root=root, **places)
+    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    assert read_ledger(places["cards"] / name / LEDGER).clips == tuple(sorted(entry["corpus"]["clips"]))
+    found = {name: found["verdict"] for name, found in entry["overlap"]["benchmarks"].items()}
+    assert found["pocus_lung"] == "clean" and found["hc18"] == found["timtrack_muscle"] == "unknown"
+    assert "- pocus_lung: clean" in (places["cards"] / name / "README.md").read_text()
+    (root / "pocus_lung").rename(root / "elsewhere")
+    lung_folder(root, locked_split("pocus_lung")["test"][0], patient=5)
+    overlap(name, root, **places)
+    card = (places["cards"] / name / "README.md").read_text()
+    assert "- pocus_lung: overlap 1 clip (pocus_lung/clip.gif)" in card and "- hc18: unknown" in card
+
+
+def test_a_run_without_a_ledger_is_unknown_and_never_clean(run, places, tmp_path):
+    bare = change(run, tmp_path)
+    (bare / LEDGER).unlink()
+    add(
+        bare,
+        "uscl_open1",
+        root=lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=3),
+        **places,
+    )
+    (entry,) = json.loads(places["zoo"].read_text())["weights"].values()
+    assert {found["verdict"] for found in entry["overlap"]["benchmarks"].values()} == {"unknown"}
+
+
 def test_data_without_a_licence_are_refused(run, places, tmp_path):
     bad = change(run, tmp_path, corpus=lambda corpus: corpus.update(licences=["CC0", ""]))
     with pytest.raises(CorpusError, match="none stated"):
@@ -146,10 +230,10 @@ def test_metrics_and_embedding(run, places, tmp_path):
     results = tmp_path / "results.json"
     committed = json.loads(ZOO.read_text())
     report = committed["weights"][committed["default"]]["metrics"]["pocus_lung"]
-    results.write_text(json.dumps(report))
+    results.write_text(json.dumps({"tasks": {"pocus_lung": report}}))
     with pytest.raises(ReleaseError, match=f"no row usbackbones/{name}"):
         metrics(name, results, **places)
-    results.write_text(json.dumps(report).replace(committed["default"], name))
+    results.write_text(results.read_text().replace(committed["default"], name))
     metrics(name, results, **places)
     card = (places["cards"] / name / "README.md").read_text()
     assert report["command"].replace(committed["default"], name) in card and "Not measured yet" not in card
@@ -195,8 +279,22 @@ def test_the_readme_is_rendered_from_the_zoo_and_names_only_what_exists():
     zoo = json.loads(ZOO.read_text())
     text = README.read_text(encoding="utf-8")
     assert render_readme(text, zoo) == text
+    assert RESULTS.read_text(encoding="utf-8") == render_results(zoo)
+    assert FIGURE.read_text(encoding="utf-8") == render_figure(zoo)
     named = set(re.findall(r"\b(?:resnet|vit_)\w*\.\w+_(?:open|nc)\d+", text))
     assert zoo["default"] in named and named <= set(zoo["weights"])
+
+
+def test_a_weight_keeps_its_own_rows_and_a_table_of_all_has_each_once():
+    def report(*models):
+        return {"task": "lung", "command": "measure", "rows": [{"model": model, "of": models[0]} for model in models]}
+
+    shared = report("usbackbones/a", "usbackbones/b", "random:r", "SimCLR r")
+    own = {name: own_rows(name, shared) for name in ("a", "b")}
+    assert [row["model"] for row in own["b"]["rows"]] == ["usbackbones/b", "random:r", "SimCLR r"]
+    zoo = {"weights": {name: {"metrics": {"lung": own[name]}} for name in ("a", "b")} | {"c": {"metrics": None}}}
+    rows = [row["model"] for row in all_reports(zoo)["lung"]["rows"]]
+    assert rows == ["usbackbones/a", "usbackbones/b", "random:r", "SimCLR r"]
 
 
 def test_a_readme_without_its_markers_is_refused():

@@ -1,0 +1,176 @@
+"""From the command to the tables: the rows, the columns, the refusals, and what Markdown shows."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from timm.models import save_for_hf
+
+from tests.conftest import REPOSITORY
+from tests.training.benchmark.conftest import SMALL
+from training.benchmark.leaderboard import command_line, main
+from training.benchmark.lock import locked_split
+from training.benchmark.networks import Entry, random_networks
+from training.benchmark.protocol import Protocol, judge, predict
+from training.benchmark.report import Columns, noise_floor, overlap, task_report
+from training.benchmark.table import compact, markdown
+
+
+def saved(network, folder):
+    save_for_hf(network, folder, model_config={"pretrained_cfg": {}}, safe_serialization="both")
+    (folder / "pytorch_model.bin").unlink()
+    return f"local-dir:{folder}"
+
+
+def command(module, *arguments, home):
+    return subprocess.run(
+        [sys.executable, "-m", f"training.benchmark.{module}", *map(str, arguments)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def board(mini, tmp_path_factory):
+    """A leaderboard of one network, which is none of its random rows, by its command; and what it wrote."""
+    place = tmp_path_factory.mktemp("board")
+    here = saved(random_networks("resnet18", 3, **SMALL)[-1], place / "weight")
+    options = ("--tasks", "lung", "--data", mini, "--cache", place / "cache", "--seeds", 2, "--size", 32)
+    extra = ("--shots", "1", "2", "--legacy-epochs", 2, "--json", place / "summary.json")
+    run = command("leaderboard", here, *options, *extra, home=place)
+    assert run.returncode == 0, run.stderr
+    return here, run.stdout, json.loads((place / "summary.json").read_text()), place
+
+
+def test_the_rows_that_keep_it_honest_are_there(board):
+    here, printed, found, _ = board
+    report = found["tasks"]["pocus_lung"]
+    assert [row["model"] for row in report["rows"]] == [
+        *(here, "SimCLR resnet18", "resnet18.a1_in1k", "random:resnet18")
+    ]
+    assert "not_run" in report["rows"][1] and "training.pretrain simclr" in report["rows"][1]["command"]
+    assert "not_run" in report["rows"][2] and report["rows"][2]["command"] == report["command"] == found["command"]
+    assert "--json" not in report["command"] and "summary.json" not in report["command"]
+    assert report["protocol"]["part"] == "test" and report["reference"] == "random:resnet18"
+    assert report["counts"]["test"] == {"groups": 6, "clips": 6, "frames": 42}
+    assert [row["overlap"] for row in report["rows"]] == ["unknown", "unknown", "unknown", "none"]
+    lines = printed.splitlines()
+    assert lines[0] == "### pocus_lung" and lines[-1] == f"`{report['command']}`"
+    assert "scanners" in printed
+
+
+def test_every_row_of_the_table_has_every_column(board):
+    here, printed, found, _ = board
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 2 + 1 + 1 + 2 and len({line.count("|") for line in table}) == 1
+    header = [cell.strip() for cell in table[0].split("|")]
+    for column in ("overlap", "clip bal. acc.", "clip bal. acc. − random", "1 a class", "2 a class", "legacy; honest"):
+        assert column in header
+    row = found["tasks"]["pocus_lung"]["rows"][0]
+    few = row["few_shot"]["knn"]["2"]
+    assert f"{few['value']:.3f} ± {few['sd']:.3f}" in table[2] and len(few["members"]) == 2
+    assert f"{row['legacy']['legacy']:.3f}; {row['legacy']['honest']:.3f}" in table[3]
+    value = row["results"]["knn"]["frame"]["balanced_accuracy"]
+    assert f"| {here} | unknown | knn | {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]" in table[2]
+
+
+def test_features_are_computed_once(board, mini, capsys):
+    here, _, found, place = board
+    kept = sorted((place / "cache").glob("features-*.npz"))
+    assert len(kept) == 3 * 2  # one network and two random ones, two parts
+    for file in kept:
+        file.touch()
+    stamps = [file.stat().st_mtime_ns for file in kept]
+    again = place / "again.json"
+    main((here,), mini, size=32, seeds=2, shots=(), legacy_epochs=0, json_file=again, cache=place / "cache")
+    assert [file.stat().st_mtime_ns for file in sorted((place / "cache").glob("features-*.npz"))] == stamps
+    report, before = (told["tasks"]["pocus_lung"] for told in (json.loads(again.read_text()), found))
+    assert report["rows"][0]["results"] == before["rows"][0]["results"]
+    printed = capsys.readouterr().out
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {10}
+    assert "judged on the locked 6 clips of 6 groups (42 frames)" in printed
+    # The table of the README shows one number a task, with the same words for what was not run.
+    short = compact({"lung": report})
+    value = report["rows"][0]["results"]["linear"]["clip"]["balanced_accuracy"]
+    assert f"| {here} | " in short and f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]" in short
+    assert "| SimCLR resnet18 | not run |" in short and f"`{report['command']}`" in short
+
+
+def test_the_noise_floor_is_the_spread_of_random_networks(task):
+    protocol = Protocol(folds=2, repeats=2, resamples=10)
+    null = judge(predict(random_networks("resnet18", 3, **SMALL), task, protocol), task, protocol)
+    floor = noise_floor(null, 3)
+    members = null["knn"]["clip"]["balanced_accuracy"]["members"]
+    means = [np.mean(members[start : start + 2]) for start in (0, 2, 4)]
+    assert floor["knn"]["clip"]["balanced_accuracy"] == pytest.approx(max(means) - min(means))
+
+
+def test_a_difference_inside_the_noise_is_in_italics(board):
+    report = json.loads(json.dumps(board[2]["tasks"]["pocus_lung"]))
+    row = report["rows"][0]
+    for level, noise in (("frame", 0.2), ("clip", 0.05)):
+        row["results"]["knn"][level]["balanced_accuracy"]["difference"] = {"value": -0.1, "low": -0.2, "high": 0.3}
+        row["noise"]["knn"][level]["balanced_accuracy"] = noise
+    line = next(line for line in markdown(report).splitlines() if "| knn |" in line)
+    assert "| *-0.100 [-0.200, 0.300]* | -0.100 [-0.200, 0.300] |" in line
+    assert "In italics" in markdown(report)
+
+
+def test_a_run_that_saw_locked_groups_is_refused(task, network, tmp_path):
+    seen = [*locked_split("pocus_lung")["pretrain"][:2], locked_split("pocus_lung")["test"][0]]
+    for file, content in {"corpus": {"sources": ["pocus_lung"], "groups": seen}, "summary": {}}.items():
+        (tmp_path / f"{file}.json").write_text(json.dumps(content))
+    entry = Entry(f"run:{tmp_path}", "resnet18", [network])
+    with pytest.raises(ValueError, match=f"pretrained on 1 locked groups of pocus_lung .{seen[2]}"):
+        task_report(task, [entry], Protocol(part="test"), Columns(), "", None)
+    assert overlap(entry, task, Protocol(part="inner")) == "2 of 12 groups"
+    (tmp_path / "corpus.json").write_text(json.dumps({"sources": ["hc18"], "groups": seen}))
+    assert overlap(entry, task, Protocol(part="test")) == "0 of 6 groups"
+
+
+def test_the_overlap_of_a_weight_is_that_of_its_entry(task, network):
+    import usbackbones
+
+    name = usbackbones.list_weights("resnet18.uscl*")[0]
+    entry = Entry(f"usbackbones/{name}", "resnet18", [network])
+    assert overlap(entry, task, Protocol(part="test")).startswith("0 of 6 groups")
+    assert " of 12 groups" in overlap(entry, replace(task, name="other"), Protocol(part="inner"))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("local-dir:/nowhere", "error: .*/nowhere"),
+        ("resnet18.nosuch", "error: .*nosuch"),
+        ("usbackbones/resnet18.nosuch", "error: .*nosuch"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_named(mini, tmp_path, model, message):
+    with pytest.raises(SystemExit, match=message):
+        main((model,), mini, part="inner", cache=tmp_path)
+
+
+def test_data_and_tasks_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"error: .*pocus_lung is not there"):
+        main(("random:resnet18",), tmp_path, part="inner", cache=tmp_path)
+    with pytest.raises(SystemExit, match="error: no task named 'liver'"):
+        main(("random:resnet18",), tmp_path, tasks=("liver",), cache=tmp_path)
+
+
+def test_the_command_does_not_tell_where_its_numbers_went():
+    given = ["a model", "--json", "/home/somebody/x.json", "--seeds", "2", "--cache=/tmp/c", "--page", "p.md"]
+    assert command_line("training.x", given) == "python -m training.x 'a model' --seeds 2"
+
+
+def test_the_command_does_not_tell_whose_home_it_was_run_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    given = ["local-dir:/home/somebody/net", "--data=/home/somebody/data", "--data", "../shared/data"]
+    told = command_line("training.x", given)
+    assert "somebody" not in told and "local-dir:~/net" in told and told.endswith("--data ../shared/data")
