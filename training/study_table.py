@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from training.data import augment
+from training.methods.meta_uscl import MetaUSCL
 from training.methods.uscl import USCL
 from training.recipes import RECIPES, Recipe
 
@@ -29,6 +31,8 @@ VARIANTS: dict[str, Recipe] = {
     "random": RECIPES["simclr"][1],
     **{name: RECIPES[name][1] for name in _METHODS},
     **{f"{name}-papers-views": _changed(name, **_GENTLE) for name in _METHODS},
+    # Every step with an update of CMW-Net takes three of the others: every fourth is what the released weight did.
+    "meta_uscl-every4": replace(RECIPES["meta_uscl"][1], method=MetaUSCL(meta_every=4)),
     "uscl-small": _changed("uscl", area=(0.08, 1.0)),
     "uscl-unlabelled": replace(RECIPES["uscl"][1], method=USCL(label_weight=0.0)),
     "uscl-sharp": replace(RECIPES["uscl"][1], method=USCL(temperature=0.1)),
@@ -87,8 +91,8 @@ def _score(found: Mapping[str, Any]) -> float | None:
 def study_table(log: Path = LOG) -> str:
     """The log as Markdown: a row a variant, for each task the mean over runs, and below it the paired difference.
 
-    A difference is taken to the control of the same datasets, length, seed, fold and size; its interval is mean ± 2
-    standard errors over those pairs, and is left out where there is one pair alone.
+    A difference is taken to the control of the same datasets, length, seed, fold and size; its interval is Student's at
+    95 % over those pairs, and is left out where there is one pair alone.
     """
     records = read_log(log)
     tasks = list(dict.fromkeys(task for record in records for task in record.found))
@@ -124,6 +128,6 @@ def _cell(task: str, members: Iterable[Record], by_key: Mapping[tuple[Any, ...],
         return "not run"
     text = f"{np.mean(values):.2f}"
     if len(differences) > 1:
-        error = 2 * np.std(differences, ddof=1) / len(differences) ** 0.5
+        error = t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / len(differences) ** 0.5
         text += f" ({np.mean(differences):+.2f} ± {error:.2f})"
     return text
