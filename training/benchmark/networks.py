@@ -73,7 +73,7 @@ def entries(
     archs = list(dict.fromkeys([entry.arch for entry in found.values() if entry.members] + list(wanted.values())))
     if always:
         for arch in archs:
-            if not any(entry.arch == arch and _is_simclr(name) for name, entry in found.items()):
+            if not any(entry.arch == arch and is_simclr(name) for name, entry in found.items()):
                 command = f"python -m training.pretrain simclr --arch {arch} --data CACHE"
                 why_not = "no --control run:FOLDER"
                 found[f"SimCLR {arch}"] = Entry(f"SimCLR {arch}", arch, why_not=why_not, remedy=command)
@@ -151,7 +151,8 @@ def _runs(name: str) -> list[nn.Module]:
     return members
 
 
-def _is_simclr(name: str) -> bool:
+def is_simclr(name: str) -> bool:
+    """Whether a row's networks are runs of plain SimCLR, the control of every table."""
     return name.startswith(RUN) and all(
         read_json(folder / "recipe.json")["method"]["name"] == "simclr" for folder in run_folders(name)
     )

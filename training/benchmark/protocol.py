@@ -156,26 +156,28 @@ def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[tuple[n
     ]
 
 
-def judge(
-    predictions: Predictions, task: Task, protocol: Protocol, reference: Predictions | None = None
-) -> dict[str, Any]:
+def judge(predictions: Predictions, task: Task, protocol: Protocol, **references: Predictions | None) -> dict[str, Any]:
     """Compare predictions with the labels: {probe: {level: {metric: {"value", "low", "high", "members"}}}}.
 
     "value" is the mean over the members (networks, repeats), "members" their own values, "low" and "high" the 95 %
-    interval over groups. With a reference, "difference" holds the first three for the paired difference to it.
+    interval over groups. The name of each reference holds the first three for the paired difference to it.
     """
     part, settings = judged_part(task, protocol), (task.kind, protocol.resamples, protocol.seed)
     row: dict[str, Any] = {}
     for probe in PROBES[task.kind]:
         mine = measured(predictions.probe[probe], part, *settings)
-        other = measured(reference.probe[probe], part, *settings) if reference else None
+        others = {
+            name: measured(reference.probe[probe], part, *settings)
+            for name, reference in references.items()
+            if reference
+        }
         row[probe] = {level: {} for level in LEVELS_OF[task.kind]}
         for level, metric in product(row[probe], METRICS_OF[task.kind]):
             members, samples = mine[level, metric]
             entry: dict[str, Any] = _numbers(members, samples) | {"members": members}
-            if other:
+            for name, other in others.items():
                 values, drawn = other[level, metric]
-                entry["difference"] = _numbers([float(np.mean(members) - np.mean(values))], samples - drawn)
+                entry[name] = _numbers([float(np.mean(members) - np.mean(values))], samples - drawn)
             row[probe][level][metric] = entry
     return row
 
@@ -227,4 +229,4 @@ def evaluate_backbone(
     """
     chosen = Protocol(part=part, **protocol)
     nets = [models] if isinstance(models, nn.Module) else models
-    return judge(predict(nets, task, chosen), task, chosen, reference)
+    return judge(predict(nets, task, chosen), task, chosen, difference=reference)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from training.benchmark.dense_task import DenseProtocol, DenseTask
 from training.benchmark.features import features
-from training.benchmark.networks import PLAIN_INPUT, RANDOM, RUN, Entry, run_folders
+from training.benchmark.networks import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
 from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict
 from training.benchmark.task import Task
 from training.benchmark.trained import HONEST, LEGACY, Training, judge_linear_head
@@ -49,6 +49,7 @@ def task_report(
         if entry.members
     }
     nulls = {entry.arch: found[entry.name] for entry in rows if entry.name.startswith(RANDOM)}
+    controls = {entry.arch: found[entry.name] for entry in rows if is_simclr(entry.name)}
     first = next((entry.name for entry in rows if entry.name.startswith(RANDOM)), None)
     report: dict[str, Any] = {
         "task": task.name,
@@ -71,7 +72,7 @@ def task_report(
             )
             continue
         reference = nulls.get(entry.arch) or (found[first] if first else None)
-        row = _row(entry, task, protocol, found[entry.name], reference)
+        row = _row(entry, task, protocol, found[entry.name], reference, controls.get(entry.arch))
         if columns.legacy and task.kind == "classes":
             row["legacy"] = _legacy(entry, task, protocol, columns.legacy, cache)
         report["rows"].append(row | shown)
@@ -79,17 +80,23 @@ def task_report(
 
 
 def _row(
-    entry: Entry, task: Task, protocol: Protocol, mine: Predictions, reference: Predictions | None
+    entry: Entry,
+    task: Task,
+    protocol: Protocol,
+    mine: Predictions,
+    reference: Predictions | None,
+    control: Predictions | None,
 ) -> dict[str, Any]:
     network: Any = entry.members[0]
     against = None if reference is mine else reference
+    beside = None if mine is reference or mine is control else control
     row: dict[str, Any] = {
         "model": entry.name,
         "arch": entry.arch,
         "networks": len(entry.members),
         "input": {key: network.pretrained_cfg[key] for key in PLAIN_INPUT},
         "penalties": mine.penalties,
-        "results": judge(mine, task, protocol, against),
+        "results": judge(mine, task, protocol, difference=against, to_simclr=beside),
     }
     if protocol.shots and task.kind == "classes":
         row["few_shot"] = judge_few(mine, task, protocol)

@@ -7,6 +7,8 @@ from typing import Any
 COLUMNS = ("frame", "clip")
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
 _DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
+_TO_SIMCLR = "to_simclr"
+"""Where a row holds its paired difference to the SimCLR row of its architecture."""
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -60,7 +62,9 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     shots = list(report["protocol"].get("shots", ()))
     overlaps = any("overlap" in row for row in report["rows"])
     legacy = any("legacy" in row for row in report["rows"])
+    controlled = any(_to_simclr(row, "clip", "balanced_accuracy") for row in report["rows"])
     header = ["model", *["overlap"] * overlaps, "probe", *_CLASSES, *_DIFFERENCES]
+    header += ["clip bal. acc. − SimCLR"] * controlled
     header += [f"{shot} a class" for shot in shots] + ["legacy; honest"] * legacy
     rows = []
     for row in report["rows"]:
@@ -70,6 +74,7 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for probe, levels in row["results"].items():
             cells = [interval_cell(levels[level][m]) for level in COLUMNS for m in ("balanced_accuracy", "macro_f1")]
             cells += [_difference(row, probe, level, "balanced_accuracy") for level in COLUMNS]
+            cells += [_to_simclr(row, "clip", "balanced_accuracy", probe)] * controlled
             few = row.get("few_shot", {}).get(probe, {})
             cells += [f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "" for shot in shots]
             cells += [_legacy(row) if probe == "linear" else ""] * legacy
@@ -79,7 +84,9 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     overlaps = any("overlap" in row for row in report["rows"])
+    controlled = any(_to_simclr(row, "frame", "mae") for row in report["rows"])
     header = ["model", *["overlap"] * overlaps, "probe", "mean abs. error, mm", "R²", "mean abs. error − random, mm"]
+    header += ["mean abs. error − SimCLR, mm"] * controlled
     rows = []
     for row in report["rows"]:
         if "not_run" in row:
@@ -88,6 +95,7 @@ def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]
         for probe, levels in row["results"].items():
             cells = [interval_cell(levels["frame"]["mae"], 1), interval_cell(levels["frame"]["r2"])]
             cells.append(_difference(row, probe, "frame", "mae", 1))
+            cells += [_to_simclr(row, "frame", "mae", probe, 1)] * controlled
             rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
     return header, rows
 
@@ -104,6 +112,13 @@ def _difference(row: Mapping[str, Any], probe: str, level: str, metric: str, dig
     cell = interval_cell(told, digits)
     floor = row.get("noise", {}).get(probe, {}).get(level, {}).get(metric, 0.0)
     return f"*{cell}*" if told and abs(told["value"]) <= floor else cell
+
+
+def _to_simclr(row: Mapping[str, Any], level: str, metric: str, probe: str = "", digits: int = 3) -> str:
+    """The paired difference to the SimCLR row of the architecture, by its first probe if none is named."""
+    results = row.get("results", {})
+    told = results.get(probe or next(iter(results), ""), {})
+    return interval_cell(told[level][metric].get(_TO_SIMCLR), digits) if told else ""
 
 
 def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:

@@ -17,7 +17,7 @@ from training.benchmark.lock import locked_split
 from training.benchmark.networks import Entry, random_networks
 from training.benchmark.protocol import Protocol, judge, predict
 from training.benchmark.report import Columns, noise_floor, overlap, task_report
-from training.benchmark.table import compact, markdown
+from training.benchmark.table import compact, interval_cell, markdown
 
 
 def saved(network, folder):
@@ -121,6 +121,29 @@ def test_a_difference_inside_the_noise_is_in_italics(board):
     line = next(line for line in markdown(report).splitlines() if "| knn |" in line)
     assert "| *-0.100 [-0.200, 0.300]* | -0.100 [-0.200, 0.300] |" in line
     assert "In italics" in markdown(report)
+
+
+def test_rows_are_compared_with_the_simclr_row_of_their_architecture(task, network, tmp_path):
+    recipe = {"method": {"name": "simclr"}}
+    for file, content in {"corpus": {"sources": [], "groups": []}, "summary": {}, "recipe": recipe}.items():
+        (tmp_path / f"{file}.json").write_text(json.dumps(content))
+    random, control = random_networks("resnet18", 1, **SMALL), random_networks("resnet18", 2, **SMALL)[1:]
+    rows = [
+        Entry("ours", "resnet18", [network]),
+        Entry(f"run:{tmp_path}", "resnet18", control),
+        Entry("random:resnet18", "resnet18", random),
+        Entry("other", "resnet10t", [network]),
+    ]
+    report = task_report(task, rows, Protocol(part="test", resamples=20), Columns(), "", None)
+    ours, simclr, null, other = (row["results"]["linear"]["clip"]["balanced_accuracy"] for row in report["rows"])
+    assert ours["to_simclr"]["value"] == pytest.approx(ours["value"] - simclr["value"], abs=1e-12)
+    assert simclr["difference"]["value"] == pytest.approx(simclr["value"] - null["value"], abs=1e-12)
+    assert not any("to_simclr" in one for one in (simclr, null, other))
+    head, _, first, *_ = markdown(report).splitlines()
+    assert (
+        head.endswith("| clip bal. acc. − SimCLR |")
+        and interval_cell(report["rows"][0]["results"]["knn"]["clip"]["balanced_accuracy"]["to_simclr"]) in first
+    )
 
 
 def test_a_run_that_saw_locked_groups_is_refused(task, network, tmp_path):

@@ -105,7 +105,7 @@ def test_a_row_is_the_mean_of_its_members_and_paired_with_the_reference(task, ne
                 assert mine["value"] == pytest.approx(np.mean(mine["members"]))
                 assert mine["low"] <= mine["high"] and "difference" not in other
                 assert mine["difference"]["value"] == pytest.approx(mine["value"] - other["value"])
-    same = judge(reference, task, protocol, reference)["linear"]["clip"]["auroc"]["difference"]
+    same = judge(reference, task, protocol, difference=reference)["linear"]["clip"]["auroc"]["difference"]
     assert same == {"value": 0, "low": 0, "high": 0}
     assert row == evaluate_backbone([network], task, reference=reference, **QUICK)
 
