@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 
 import pytest
 
@@ -128,7 +129,11 @@ def test_who_has_no_token_writes_nothing_and_an_unsigned_address_gives_nothing(p
 def test_one_command_starts_it(tmp_path):
     command = [sys.executable, "-m", "training.loopback", "--folder", str(tmp_path / "hub"), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and their children with them.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, preexec_fn=heed
+    ) as process:
         line = process.stdout.readline()
         url = line.split("HF_ENDPOINT=")[1].split()[0]
         assert "HF_TOKEN=hf_loopback" in line and "HF_HUB_DISABLE_XET=1" in line
