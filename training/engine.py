@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,7 @@ from training.methods.base import Autocast, Method
 from training.network import network_of
 from training.optimisers import average_of, optimiser_of, schedule_of
 from training.recipes import Recipe
+from training.record import rows_sha256
 from training.watch import Representations, collapsed, fixed_views, named_clips, without_labels
 from usbackbones.precision import computes_in_bf16
 
@@ -79,6 +81,7 @@ class Engine:
         self.autocast: Autocast = lambda: torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
         self.checkpoints = Checkpoints(folder)
         self.step, self.best, self.collapses = 0, math.inf, 0
+        self._rows = rows_sha256(data.cache)
         if rank():  # the weights are those of process 0, dropout is each one's own
             seed_everything(seed_of_process(recipe.seed, rank()))
 
@@ -165,7 +168,7 @@ class Engine:
         loss = torch.zeros(2, dtype=torch.float64, device=self.device)
         mine = range(rank(), len(fixed), world_size())
         self.method.eval()
-        with alone(), self.autocast():
+        with alone(), self.autocast(), self._reading():
             for batch in (without_labels(fixed[number].to(self.device)) for number in mine):
                 seen.add(self.method.represent(batch.views).flatten(0, 1))
                 if self.validation:
@@ -218,16 +221,23 @@ class Engine:
         return {
             "recipe": json.loads(json.dumps(asdict(self.recipe))),
             "corpus": self.data.cache.sha256,
+            "groups and labels": self._rows,
             "batch": self.data.whole(self.data.members),
         }
 
     def _read(self, workers: int) -> Iterator[Batch]:
-        """The batches from the current step on; a corpus that cannot be read any more ends the run."""
-        try:
+        """The batches from the current step on."""
+        with self._reading():
             if self.views_on == "device":
                 yield from developed(self.data, self.step, workers, self.device)
             else:
                 yield from batches(self.data, self.step, workers)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A corpus that cannot be read any more ends the run."""
+        try:
+            yield
         except (OSError, CorpusError) as error:
             raise TrainingError(
                 f"the views of step {self.step} cannot be read ({error}). {self._kept()}; bring the data back, and "

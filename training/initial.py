@@ -1,5 +1,7 @@
 """Where a run's backbone begins: at random weights, or at any weight that timm can load."""
 
+from difflib import get_close_matches
+
 import timm
 import torch
 from torch import nn
@@ -13,8 +15,12 @@ def backbone_of(recipe: Recipe) -> nn.Module:
     """The backbone of a recipe, headless, on one gray channel; random weights come from torch's generator.
 
     Raises:
-        TrainingError: if `init` cannot be had, is of another architecture, or does not fill every layer.
+        TrainingError: if timm has no such architecture, or `init` cannot be had, is of another architecture, or does
+            not fill every layer.
     """
+    if not timm.is_model(recipe.arch):
+        near = get_close_matches(recipe.arch, timm.list_models(), 3)
+        raise TrainingError(f"--arch {recipe.arch}: timm has no such model; {', '.join(near) or 'resnet18'} it has")
     backbone: nn.Module = timm.create_model(recipe.arch, num_classes=0, in_chans=1, **recipe.model_args())
     if recipe.init:
         with torch.random.fork_rng():  # so that the heads begin as they do on a random backbone

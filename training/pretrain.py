@@ -10,37 +10,36 @@ and summary.json. Stop it with Ctrl-C or SIGTERM, or kill it: the same command c
 More than one process, memory and cost: docs/scale.md.
 """
 
-import hashlib
 import json
 import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import timm
 import torch
 import tyro
 
+from training.batches import divide, open_data, step_batches
+from training.checkpoint import written_or_told
 from training.curves import draw_loss, draw_rankme
 from training.data.ahead import ViewsOn, views_on
-from training.data.cache import Cache, open_cache
-from training.data.corpus import CorpusError, read_manifest
-from training.data.prepare import prepare
-from training.data.sampling import MetaPairs, StepBatches
+from training.data.corpus import CorpusError
 from training.distributed import joined, rank, world_size
 from training.engine import Engine
 from training.errors import TrainingError
 from training.generators import seed_everything
+from training.initial import backbone_of
 from training.journal import Mirror, read_journal
+from training.limits import refuse_impossible
 from training.lookahead import LookaheadError
 from training.methods.base import Method
 from training.pages import keep_pages
 from training.recipes import RECIPES, Recipe
 from training.record import describe_corpus, describe_recipe, environment, write_json
-from usbackbones.splits import holdout
+from usbackbones.splits import SplitError
 
 
 @dataclass(frozen=True)
@@ -72,22 +71,6 @@ class Run:
     dry_run: bool = False
 
 
-def open_data(data: Path) -> Cache:
-    """Open a prepared folder, or prepare a manifest into a folder named after it and its content."""
-    if data.is_dir():
-        return open_cache(data)
-    rows = read_manifest(data)
-    folder = data.with_name(f"{data.stem}-cache-{hashlib.sha256(data.read_bytes()).hexdigest()[:8]}")
-    if (folder / "index.json").is_file():
-        return open_cache(folder)
-    if world_size() > 1:
-        raise CorpusError(
-            f"{data} is not prepared, and {world_size()} processes would each do it: first run "
-            f"python -m training.data.prepare {data} -o {folder}"
-        )
-    return prepare(rows, folder)
-
-
 def build(recipe: Recipe, classes: int) -> Method:
     """The seeded network of a recipe, on one gray channel.
 
@@ -100,70 +83,7 @@ def build(recipe: Recipe, classes: int) -> Method:
             f"{recipe.augment.size} px and is released for that size; leave --input-size out"
         )
     seed_everything(recipe.seed)
-    backbone = timm.create_model(recipe.arch, num_classes=0, in_chans=1, **recipe.model_args())
-    return recipe.method.build(backbone, classes)
-
-
-def divide(
-    recipe: Recipe, cache: Cache, members: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clips to train on, to validate on, and for the meta loss, as indices; groups are never divided.
-
-    Args:
-        recipe: says how large the shares are.
-        cache: the prepared corpus.
-        members: indices of the clips to divide; by default all.
-    """
-
-    def keep_out(members: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        if not share:
-            return members, members[:0]
-        rows = [cache.clips[index].row for index in members]
-        _, held = holdout([row.group for row in rows], [row.label for row in rows], share, recipe.seed)
-        out = np.array([row.group in held for row in rows])
-        return members[~out], members[out]
-
-    train, held = keep_out(np.arange(len(cache.clips)) if members is None else members, recipe.validation)
-    train, meta = keep_out(train, recipe.method.meta_share if isinstance(recipe.method, MetaPairs) else 0)
-    return train, held, meta
-
-
-def step_batches(
-    recipe: Recipe, cache: Cache, members: np.ndarray | None = None
-) -> tuple[StepBatches, StepBatches | None]:
-    """The training batches, and the fixed validation batches where the recipe keeps some groups out; see `divide`."""
-    train, held, meta = divide(recipe, cache, members)
-    least = max(2, world_size())
-    if min(len(train), recipe.batch) < least:
-        raise CorpusError(
-            f"{len(train)} clips to train on in batches of {recipe.batch}: a contrastive loss needs at least 2 in a "
-            f"batch, and {world_size()} process(es) one each"
-        )
-    if isinstance(recipe.method, MetaPairs) and recipe.method.meta_share and len(meta) < least:
-        raise CorpusError(
-            f"{len(meta)} clips for the meta loss, it needs at least {least}: raise --method.meta-share "
-            f"(now {recipe.method.meta_share}), give more groups, or set it to 0 to do without"
-        )
-
-    def dataset(members: np.ndarray, meta: np.ndarray, steps: int, frozen: bool) -> StepBatches:
-        return StepBatches(
-            cache,
-            members,
-            recipe.method,
-            recipe.augment,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            mean=recipe.mean,
-            std=recipe.std,
-            steps=steps,
-            frozen=frozen,
-            meta=meta,
-            part=(0, 1) if frozen else (rank(), world_size()),
-            draw=recipe.draw,
-        )
-
-    validation = dataset(held, meta[:0], -(-len(held) // recipe.batch), True) if len(held) > 1 else None
-    return dataset(train, meta, recipe.steps, False), validation
+    return recipe.method.build(backbone_of(recipe), classes)
 
 
 def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> Path:
@@ -179,18 +99,25 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
         The run folder.
     """
     recipe = run.recipe
+    refuse_impossible(recipe, workers=run.workers, checkpoint_every=run.checkpoint_every)
     folder = run.out or Path("runs") / f"{name}-{recipe.arch}-seed{recipe.seed}"
     cache = open_data(run.data)
     data, validation = step_batches(recipe, cache)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     place = views_on(run.views_on, recipe.augment, device)
     engine = Engine(build(recipe, len(cache.classes)), recipe, data, folder, validation, device, place)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"--out {folder} is no folder and cannot be made one ({error.strerror})") from error
     begin_or_resume(engine, run.resume)
+    if engine.step == recipe.steps and (folder / "summary.json").is_file():
+        return folder  # finished earlier: its record says what it was made with, and is not written over
     if not rank():
-        write_json(folder / "recipe.json", describe_recipe(recipe, name))
-        write_json(folder / "corpus.json", describe_corpus(cache, data))
-        write_json(folder / "environment.json", environment() | {"views_on": place})
+        with written_or_told(folder / "recipe.json"):
+            write_json(folder / "recipe.json", describe_recipe(recipe, name))
+            write_json(folder / "corpus.json", describe_corpus(cache, data))
+            write_json(folder / "environment.json", environment() | {"views_on": place})
     begun = time.perf_counter()
     engine.run(run.workers, run.checkpoint_every, progress, run.mirror)
     if not rank():
@@ -205,14 +132,28 @@ def begin_or_resume(engine: Engine, resume: Literal["auto", "never"] | Path = "a
         engine.save()  # it is now what "auto" continues from
     elif resume == "auto" and engine.checkpoints.exist():
         engine.resume()
+    elif resume == "auto" and engine.checkpoints.best.exists():
+        raise TrainingError(
+            f"{engine.checkpoints.best} is there, but no checkpoint to go on from: --resume {engine.checkpoints.best} "
+            "goes on from it, --resume never removes it and begins anew"
+        )
     elif not rank():
         engine.checkpoints.forget()
         (engine.folder / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def _summarise(engine: Engine, command: str, seconds: float) -> None:
-    """Draw the curves and write summary.json."""
+    """Draw the curves and write summary.json.
+
+    Raises:
+        TrainingError: if there is no room for them.
+    """
     records = read_journal(engine.folder)
+    with written_or_told(engine.folder / "summary.json"):
+        _write_summary(engine, records, command, seconds)
+
+
+def _write_summary(engine: Engine, records: list[dict[str, Any]], command: str, seconds: float) -> None:
     draw_loss(records, engine.folder / "loss.png")
     draw_rankme(records, engine.folder / "rankme.png")
     batch = engine.data.whole(engine.data.members)
@@ -247,7 +188,7 @@ def main() -> None:
     try:
         with joined():
             _carry_out(run, sys.argv[1])
-    except (CorpusError, TrainingError, LookaheadError) as error:
+    except (CorpusError, SplitError, TrainingError, LookaheadError) as error:
         process = f" in process {rank()} of {world_size()}" if world_size() > 1 else ""
         print(f"error{process}: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
@@ -255,6 +196,7 @@ def main() -> None:
 
 def _carry_out(run: Run, name: str) -> None:
     if run.dry_run:
+        refuse_impossible(run.recipe, workers=run.workers, checkpoint_every=run.checkpoint_every)
         cache = open_data(run.data)
         train, held, meta = divide(run.recipe, cache)
         print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201

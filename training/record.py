@@ -1,5 +1,6 @@
 """What stands in a run folder about the run: its recipe, its corpus, and what it was made with."""
 
+import hashlib
 import json
 import os
 import platform
@@ -34,6 +35,7 @@ def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
     rows = [clip.row for clip in seen]
     return {
         "frames_sha256": cache.sha256,
+        "rows_sha256": rows_sha256(cache),
         "frame_size": cache.size,
         "clips": sorted(row.clip for row in rows),
         "groups": sorted({row.group for row in rows}),
@@ -44,6 +46,14 @@ def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
         "licences": sorted({row.licence for row in rows}),
         "frames": int(sum(clip.count for clip in seen)),
     }
+
+
+def rows_sha256(cache: Cache) -> str:
+    """Of all that training reads of a corpus besides frames: who a clip belongs to, and its labels."""
+    rows = [
+        (row.source, row.clip, row.group, row.label, row.organ, row.anatomy) for row in (c.row for c in cache.clips)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _locked(rows: Iterable[Row]) -> list[str]:

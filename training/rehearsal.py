@@ -10,10 +10,11 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
+from training.batches import step_batches
 from training.data.cache import Cache
 from training.data.sampling import batches
 from training.engine import Engine
-from training.pretrain import build, step_batches
+from training.pretrain import build
 from training.recipes import Recipe
 
 

@@ -23,12 +23,14 @@ import torch
 import tyro
 from safetensors.torch import save
 
+from training.batches import open_data
 from training.data.cache import Cache
 from training.data.corpus import CorpusError
 from training.errors import TrainingError
-from training.pretrain import Run, open_data, pretrain
+from training.pretrain import Run, pretrain
 from training.published import backbone_of_run, published_tensors, read_json
 from training.recipes import Recipe
+from training.record import rows_sha256
 from training.rehearsal import losses_of
 from training.rendering import ZOO
 from usbackbones.files import atomic_write
@@ -107,7 +109,7 @@ def corpus_of(name: str, entry: Mapping[str, Any], data: Path) -> Cache:
     """The prepared corpus, if it is the one that the weight was made from.
 
     Raises:
-        CorpusError: if its frames are others.
+        CorpusError: if its frames are others, or its groups and labels where the entry recorded them.
     """
     cache, wanted = open_data(data), entry["corpus"]
     if cache.sha256 != wanted["frames_sha256"]:
@@ -118,6 +120,12 @@ def corpus_of(name: str, entry: Mapping[str, Any], data: Path) -> Cache:
             f"are missing, {len(clips - {*wanted['clips']})} are others, frames sha256 {cache.sha256[:12]} and not "
             f"{wanted['frames_sha256'][:12]}. Make it with python -m training.data.corpus {sources} --root FOLDER "
             f"-o manifest.csv --tier {entry['tier']}, then python -m training.data.prepare manifest.csv -o {data}"
+        )
+    rows = rows_sha256(cache)
+    if rows != wanted.get("rows_sha256", rows):
+        raise CorpusError(
+            f"{data} has the frames of {name}, but other groups or labels (sha256 {rows[:12]} and not "
+            f"{wanted['rows_sha256'][:12]}): prepare the manifest again that the weight was made from"
         )
     return cache
 

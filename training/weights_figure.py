@@ -13,10 +13,11 @@ import torch.nn.functional as F
 import tyro
 from tqdm import tqdm
 
+from training.batches import open_data, step_batches
 from training.data.corpus import CorpusError
 from training.errors import TrainingError
 from training.methods.meta_uscl import Weighed
-from training.pretrain import build, open_data, step_batches
+from training.pretrain import build
 from training.published import read_json
 from training.recipes import Recipe
 from training.reproduce import recorded

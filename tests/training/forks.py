@@ -21,10 +21,11 @@ import torch
 import torch._decomp.decompositions_for_jvp  # slow, and else imported in every child that looks ahead
 from torch import distributed
 
+from training.batches import step_batches
 from training.data.cache import open_cache
 from training.distributed import rank
 from training.engine import Engine
-from training.pretrain import begin_or_resume, build, step_batches
+from training.pretrain import begin_or_resume, build
 from training.recipes import RECIPES
 
 METHODS = ("uscl", "meta_uscl", "hico", "awcl", "simclr", "clip_pair", "ivpp")

@@ -179,6 +179,17 @@ def test_a_shard_that_vanishes_ends_the_run_and_loses_nothing(cache, begun, unbr
     assert differing(begun, unbroken) == []
 
 
+def test_a_shard_that_validation_alone_reads_is_told_as_well(cache, begun, tmp_path):
+    """A file that ends too soon is no map of frames; training has its own clips mapped already."""
+    copied = shutil.copytree(cache, tmp_path / "cache")
+    engine = engine_of(recipe_of("uscl"), copied, begun)
+    engine.resume()
+    for shard in copied.glob("*.u8"):
+        os.truncate(shard, 100)
+    with pytest.raises(TrainingError, match=r"\.u8 cannot be read \(.*The last state is in .*bring the data"):
+        engine.validate()
+
+
 class OneBroken(StepBatches):
     """The views of one clip of the sixth batch are NaN."""
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tests.training.small import small_batch
+from training.batches import step_batches
 from training.data.cache import open_cache
 from training.engine import Engine
-from training.pretrain import build, step_batches
+from training.pretrain import build
 from training.recipes import RECIPES
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from training.batches import step_batches
 from training.data.ahead import developed, views_on
 from training.data.augment import AWCL, IVPP, META_USCL, ULTRASOUND, USCL, Augment
 from training.data.cache import open_cache
 from training.data.device_views import MOST, Recorder, kernels, only_on_cpu, sketch, strokes
 from training.data.gray import blurred, resampled
 from training.errors import TrainingError
-from training.pretrain import Run, pretrain, step_batches
+from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
 
 CPU = torch.device("cpu")

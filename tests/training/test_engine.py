@@ -1,6 +1,7 @@
 """A run from the command line and from Python: stopped, resumed, begun anew, watched. Its accidents: test_chaos.py."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -13,13 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.models import save_for_hf
 
+from training.batches import step_batches
+from training.data.augment import Augment
 from training.data.cache import open_cache
 from training.data.corpus import CorpusError
 from training.engine import Engine
 from training.errors import TrainingError
-from training.pretrain import Run, build, main, pretrain, step_batches
+from training.pretrain import Run, build, main, pretrain
 from training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +129,63 @@ def test_a_changed_corpus_is_refused(run, cache, tmp_path):
     (other / "index.json").write_text(json.dumps(index | {"sha256": "0" * 64}))
     with pytest.raises(TrainingError, match=r"corpus 000.* here and .* there"):
         pretrain(replace(run, data=other, out=tmp_path / "run"), "smoke", progress=False)
+
+
+def test_changed_labels_or_groups_are_refused(run, cache, tmp_path):
+    """The frames are the same, and so is their hash."""
+    pretrain(replace(run, out=tmp_path / "run"), "smoke", progress=False)
+    other = shutil.copytree(cache, tmp_path / "cache")
+    text = (other / "index.json").read_text()
+    for old, new in (("patient3", "patient2"), ('"label": "b"', '"label": "c"')):
+        assert old in text
+        (other / "index.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(TrainingError, match=r"groups and labels .* here and .* there"):
+            pretrain(replace(run, data=other, out=tmp_path / "run"), "smoke", progress=False)
+
+
+def test_a_run_begins_at_the_weight_that_is_asked_for(run, cache, tmp_path):
+    torch.manual_seed(7)
+    start = timm.create_model("test_resnet", in_chans=1, num_classes=0)
+    save_for_hf(start, tmp_path / "start", safe_serialization=True)
+    begun = build(replace(run.recipe, init=f"local-dir:{tmp_path / 'start'}"), 2)
+    random = build(run.recipe, 2)
+    for name, value in start.state_dict().items():
+        assert begun.backbone.state_dict()[name].equal(value)
+    assert not random.backbone.conv1[0].weight.equal(start.conv1[0].weight)
+    with pytest.raises(TrainingError, match="--init local-dir:/nowhere cannot be had"):
+        pretrain(replace(run, recipe=replace(run.recipe, init="local-dir:/nowhere"), out=tmp_path / "run"), "smoke")
+
+
+def test_a_finished_run_keeps_its_record_and_a_best_state_is_not_thrown_away(run, tmp_path):
+    watched = replace(run, recipe=replace(run.recipe, validation=0.5), out=tmp_path, checkpoint_every=2)
+    pretrain(watched, "smoke", command="the first", progress=False)
+    record = (tmp_path / "summary.json").read_bytes()
+    pretrain(watched, "smoke", command="the second", progress=False)
+    assert (tmp_path / "summary.json").read_bytes() == record
+    best = (tmp_path / "best.pt").read_bytes()
+    for file in tmp_path.glob("checkpoint*.pt"):
+        file.unlink()
+    with pytest.raises(TrainingError, match=r"best\.pt is there, but no checkpoint .* --resume never removes it"):
+        pretrain(watched, "smoke", progress=False)
+    assert (tmp_path / "best.pt").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"validation": 1.5}, "--validation is 1.5: give a share below 1"),
+        ({"steps": 0}, "--steps is 0: give 1 or more"),
+        ({"lr": math.nan}, "--lr is nan: give a number above 0"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"augment": Augment(size=0)}, "--augment.size is 0"),
+        ({"arch": "test_resnot"}, "--arch test_resnot: timm has no such model; test_resnet"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(run, tmp_path, changes, told):
+    with pytest.raises(TrainingError, match=told):
+        pretrain(replace(run, recipe=replace(run.recipe, **changes), out=tmp_path), "smoke", progress=False)
+    with pytest.raises(TrainingError, match="--checkpoint-every is 0: give 1 or more"):
+        pretrain(replace(run, checkpoint_every=0, out=tmp_path), "smoke", progress=False)
 
 
 def test_every_option_of_the_step_trains(run, tmp_path):

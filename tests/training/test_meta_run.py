@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from training.batches import divide, step_batches
 from training.data.cache import open_cache
 from training.data.corpus import CorpusError
 from training.data.sampling import batches
 from training.engine import Engine
 from training.errors import TrainingError
 from training.methods.meta_uscl import MetaUSCL
-from training.pretrain import build, divide, step_batches
+from training.pretrain import build
 from training.recipes import RECIPES
 from training.record import describe_corpus
 from training.virtual_step import LookaheadError

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from training.batches import step_batches
 from training.data.cache import open_cache
 from training.engine import Engine
 from training.methods.hico import HiCo
 from training.methods.meta_uscl import MetaUSCL
-from training.pretrain import build, step_batches
+from training.pretrain import build
 from training.recipes import RECIPES
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from training.batches import step_batches
 from training.curves import draw_loss, draw_rankme
 from training.data.cache import open_cache
 from training.engine import Engine, TrainingError
 from training.journal import Journal, read_journal, rewind_journal
 from training.methods.base import Method
-from training.pretrain import build, step_batches
+from training.pretrain import build
 from training.recipes import RECIPES
 from training.watch import Representations, collapsed, fixed_views
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from training import weights_figure
+from training.batches import step_batches
 from training.data.cache import open_cache
 from training.data.corpus import CorpusError
 from training.methods.meta_uscl import MetaUSCL
-from training.pretrain import Run, build, pretrain, step_batches
+from training.pretrain import Run, build, pretrain
 from training.recipes import RECIPES
 
 

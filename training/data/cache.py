@@ -78,7 +78,12 @@ class Frames:
                 self._maps.pop(next(iter(self._maps)))  # the longest open; views of it keep it alive
             shard = self.shards[number]
             shape = (shard.frames, self.size, self.size)
-            self._maps[number] = np.memmap(shard.file, np.uint8, "r", shape=shape).view(np.ndarray)
+            try:
+                self._maps[number] = np.memmap(shard.file, np.uint8, "r", shape=shape).view(np.ndarray)
+            except (OSError, ValueError) as error:
+                raise CorpusError(
+                    f"{shard.file} cannot be read ({error}): bring it back, or prepare the corpus again"
+                ) from error
         first = start - self._ends[number]
         return self._maps[number][first : first + count]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from training.batches import step_batches
 from training.data.ahead import developed
 from training.data.cache import open_cache
 from training.engine import Engine
-from training.pretrain import build, step_batches
+from training.pretrain import build
 from training.speed.corpus import write_corpus
 from training.speed.steps import recipe_of
 

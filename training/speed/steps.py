@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from training.batches import step_batches
 from training.data.augment import USCL
 from training.data.cache import open_cache
 from training.data.sampling import Batch, batches
@@ -20,7 +21,7 @@ from training.engine import Engine
 from training.heads import projector
 from training.losses import nt_xent
 from training.pages import keep_pages
-from training.pretrain import build, step_batches
+from training.pretrain import build
 from training.recipes import RECIPES, Recipe
 from training.speed.loaders import PlainUSCL
 from training.speed.timing import cpu_seconds, forget_peak, memory
