@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from training.benchmark.table import compact, markdown
+from training.benchmark.table import compact, gain, markdown
 from training.card_metadata import metadata
 from training.data.ledger import Overlap
 from training.figure import figure, panel_of
@@ -102,6 +102,7 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
         f"{training['steps']:,} steps of {training['batch']} clips ({training['views']:,} views) at "
         f"{recipe['augment']['size']} px, {recipe['optimiser']}, peak learning rate {recipe['lr']:g}, "
+        f"from {recipe.get('init') or 'random weights'}, "
         f"seed {recipe['seed']}, mean loss of the last 50 steps {training['loss']:.3f}. {training['labels']}",
         "",
         training["choice"],
@@ -114,7 +115,7 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
         f"{len(corpus['clips'])} clips ({corpus['frames']:,} frames) of {len(corpus['groups'])} groups from "
         f"{', '.join(corpus['sources'])}; organ: {', '.join(corpus['organs'])}. "
-        f"Groups of a locked test part that were trained on: {entry['overlap']['locked_test_groups']}.",
+        f"{_meta(corpus)}Groups of a locked test part that were trained on: {entry['overlap']['locked_test_groups']}.",
         *_overlaps(entry["overlap"].get("benchmarks", {})),
         "",
         "## Licences",
@@ -139,6 +140,11 @@ def _body(name: str, entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _meta(corpus: dict[str, Any]) -> str:
+    clips = corpus.get("meta_clips", 0)
+    return f"{clips} of them gave pairs for the meta loss alone, which the count of views leaves out. " if clips else ""
+
+
 def _overlaps(benchmarks: dict[str, Any]) -> list[str]:
     """What was seen of each benchmark; empty for an entry from before there was a ledger."""
     if not benchmarks:
@@ -153,29 +159,26 @@ def _verdict(metrics: dict[str, Any] | None, name: str) -> str:
     """What the intervals allow to be said: where the weight beats random weights of its architecture, and where not."""
     if metrics is None:
         return "It has not been measured yet."
-    beats: list[str] = []
-    not_beats: list[str] = []
+    where: dict[str, list[str]] = {"spread": [], "interval": [], "": []}
     for report in metrics.values():
         row = next(row for row in report["rows"] if row["model"] == f"usbackbones/{name}")
+        metric = "mae" if report.get("kind") == "number" else "balanced_accuracy"
         for probe, levels in row["results"].items():
-            shown = {level: levels[level] for level in ("frame", "clip") if level in levels}
-            won = [level for level, values in shown.items() if _beats(values, report)]
-            told = f"{report['task']} ({probe} probe"
-            (beats if won else not_beats).append(
-                f"{told}, {' and '.join(f'{level}s' for level in won)})" if won else f"{told})"
-            )
-    said = [
-        f"{verb} random weights of the architecture beyond the interval on {'; '.join(where)}."
-        for verb, where in (("beat", beats), ("do **not** beat", not_beats))
-        if where
-    ]
-    return "On the locked test parts, its frozen features " + " They ".join(said)
-
-
-def _beats(values: dict[str, Any], report: dict[str, Any]) -> bool:
-    if report.get("kind") == "number":
-        return bool(values["mae"]["difference"]["high"] < 0)
-    return bool(values["balanced_accuracy"]["difference"]["low"] > 0)
+            gains = {level: gain(row, probe, level, metric) for level in ("frame", "clip") if level in levels}
+            for kind, found in where.items():
+                won = [f"{level}s" for level, one in gains.items() if one == kind]
+                if kind and won:
+                    found.append(f"{report['task']} ({probe} probe, {' and '.join(won)})")
+                elif not kind and not any(gains.values()):
+                    found.append(f"{report['task']} ({probe} probe)")
+    random = "random weights of the architecture"
+    said = {
+        "spread": f"beat {random} beyond the interval on ",
+        "interval": f"beat {random} beyond the interval, but by less than random networks differ, on ",
+        "": f"do **not** beat {random} beyond the interval on ",
+    }
+    lines = [f"{said[kind]}{'; '.join(found)}." for kind, found in where.items() if found]
+    return "On the locked test parts, its frozen features " + " They ".join(lines)
 
 
 def _metrics(metrics: dict[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from training.benchmark.table import gain
 from usbackbones.report.markup import Markup, element, joined, table
 from usbackbones.report.runs import NAMES, told
 
@@ -57,6 +58,13 @@ def all_numbers(name: str, metrics: Mapping[str, Any]) -> Markup:
     return joined(parts)
 
 
+_SAID = {
+    "spread": "beats random weights beyond the interval",
+    "interval": "beats random weights beyond the interval, but by less than random networks differ",
+    "": "does not beat random weights beyond the interval",
+}
+
+
 def _verdict(name: str, report: Mapping[str, Any]) -> Markup:
     """Whether the interval of the paired difference to random weights leaves out zero."""
     said = []
@@ -65,13 +73,11 @@ def _verdict(name: str, report: Mapping[str, Any]) -> Markup:
             continue
         for probe, levels in row.get("results", {}).items():
             level, metric = _headline_metric(report)
-            gain = levels[level][metric].get("difference")
-            if gain is None:
+            apart = levels[level][metric].get("difference")
+            if apart is None:
                 continue
-            better = gain["high"] < 0 if metric == "mae" else gain["low"] > 0
-            verb = "beats" if better else "does not beat"
-            by = told(gain, DIGITS.get(metric, 3))
-            said.append(f"{PROBES.get(probe, probe)} probe: {verb} random weights beyond the interval ({by}).")
+            by = told(apart, DIGITS.get(metric, 3))
+            said.append(f"{PROBES.get(probe, probe)} probe: {_SAID[gain(row, probe, level, metric)]} ({by}).")
     return element("p", " ".join(said) or "Not compared with random weights.", class_="note")
 
 

@@ -38,6 +38,7 @@ def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
         "rows_sha256": rows_sha256(cache),
         "frame_size": cache.size,
         "clips": sorted(row.clip for row in rows),
+        "meta_clips": len(data.meta),
         "groups": sorted({row.group for row in rows}),
         "sources": sorted({row.source for row in rows}),
         "locked_groups": _locked(rows),

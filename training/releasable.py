@@ -1,5 +1,6 @@
 """What must be true of a run before `training.release` makes a weight of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,24 @@ def refuse_seen_frames(overlaps: dict[str, Overlap]) -> None:
         if found.clips and has_locked_part(name):
             told = "; ".join(f"{clip}: {reason}" for clip, reason in list(found.clips.items())[:3])
             raise ReleaseError(f"the run saw {len(found.clips)} locked test clip(s) of {name}, as {told}")
+
+
+def refuse_start(init: str, tier: str, weights: Mapping[str, Any]) -> None:
+    """Refuse a run that began at a weight whose data are not told here, or not free enough for its own tier.
+
+    Args:
+        init: where the run began; empty for random weights.
+        tier: of the run's own data.
+        weights: the zoo's, by name.
+
+    Raises:
+        ReleaseError: naming the weight.
+    """
+    began = weights.get(init.removeprefix("usbackbones/"))
+    if init and not began:
+        raise ReleaseError(f"the run began at {init}: what that weight saw, and under which licence, is not told here")
+    if began and began["tier"] != tier:
+        raise ReleaseError(f"the run is on {tier} data, but began at {init}, which is {began['tier']}")
 
 
 @torch.inference_mode()

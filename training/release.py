@@ -29,7 +29,7 @@ from training.data.overlap import overlaps_with_all
 from training.journal import read_journal
 from training.published import backbone_of_run, input_side, published_config, published_tensors, read_json
 from training.push import push
-from training.releasable import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames
+from training.releasable import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames, refuse_start
 from training.rendering import CARDS, ROOT, ZOO, page, render
 from usbackbones.files import atomic_write
 from usbackbones.finetune import FineTune
@@ -67,7 +67,9 @@ def add(
     refuse_overlap(corpus)
     overlaps = overlaps_with_all(run / LEDGER, corpus, root)
     refuse_seen_frames(overlaps)
+    whole = read_json(zoo)
     tier = tier_of_all(corpus["licences"])
+    refuse_start(recipe["init"], tier, whole["weights"])
     method = recipe["method"]
     if not tag.startswith(f"{method['name']}_{tier}"):
         raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
@@ -101,7 +103,7 @@ def add(
             "views": summary["views"],
             "loss": summary["loss"],
             "trajectory": [record["loss"] for record in read_journal(run)[:TRAJECTORY]],
-            "labels": labels_told(method),
+            "labels": labels_told(method, corpus["classes"]),
             "choice": choice,
             "command": summary["command"],
             "environment": summary["environment"],
@@ -121,22 +123,23 @@ def add(
         (cards / name).mkdir(exist_ok=True)
         for file in staged.iterdir():
             file.replace(cards / name / file.name)
-    whole = read_json(zoo)
     whole["weights"][name] = entry
     _write_zoo(whole, zoo)
     render(zoo, cards)
     print(f"{cards / name}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
 
 
-def labels_told(method: dict[str, Any]) -> str:
-    """What a method's settings say of the labels that it was given."""
-    if method.get("label_weight"):
-        weight = f"Weak clip labels entered the loss with weight {method['label_weight']:g}."
-        return f"{weight} {KNOWN}"
-    if method.get("granularity") and method["anatomy_ratio"]:
-        share = f"of {method['anatomy_ratio']:.0%} of the clips " if method["anatomy_ratio"] < 1 else ""
-        return f"Anatomy labels ({method['granularity']}) {share}chose which frames attract one another. {KNOWN}"
-    return "No label was used."
+def labels_told(method: dict[str, Any], classes: list[str]) -> str:
+    """What a method's settings say of the labels that it was given, on a corpus of these classes."""
+    told = []
+    if method.get("label_weight") and classes:
+        told.append(f"Weak clip labels entered the loss with weight {method['label_weight']:g}.")
+    if method.get("anatomy_ratio") or "anatomy" in (method.get("contrast"), method.get("attract")):
+        ratio = method.get("anatomy_ratio", 1.0)
+        share = f"of {ratio:.0%} of the clips " if ratio < 1 else ""
+        which = f" ({method['granularity']})" if "granularity" in method else ""
+        told.append(f"Anatomy labels{which} {share}chose which frames attract one another.")
+    return " ".join([*told, KNOWN]) if told else "No label was used."
 
 
 def overlap(

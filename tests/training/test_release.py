@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,12 @@ from training.data.corpus import CorpusError
 from training.data.ledger import FILE as LEDGER
 from training.data.ledger import read_ledger, write_ledger
 from training.data.overlap import corpus_ledger
+from training.methods.hico import HiCo
+from training.methods.meta_uscl import MetaUSCL
 from training.pretrain import Run, pretrain
 from training.published import backbone_of_run, input_side
 from training.recipes import RECIPES
-from training.releasable import ReleaseError
+from training.releasable import ReleaseError, refuse_start
 from training.release import EMBEDDED, add, embed, labels_told, metrics, overlap
 from training.rendering import CARDS, FIGURE, README, RESULTS, ZOO
 from usbackbones.phantom import phantom_clip
@@ -77,12 +79,38 @@ def test_a_network_may_be_given_larger_frames_than_its_views(run, places, tmp_pa
 
 
 def test_the_card_tells_which_labels_a_method_was_given():
-    assert labels_told({"label_weight": 0.2}).startswith("Weak clip labels entered the loss with weight 0.2. So a few-")
-    assert labels_told({"label_weight": 0.0}) == labels_told({"name": "simclr"}) == "No label was used."
+    classes = ["a", "b"]
+    weak = labels_told({"label_weight": 0.2}, classes)
+    assert weak.startswith("Weak clip labels entered the loss with weight 0.2. So a few-")
+    assert (
+        labels_told({"label_weight": 0.0}, classes) == labels_told({"name": "simclr"}, classes) == "No label was used."
+    )
+    assert labels_told({"label_weight": 0.2}, []) == "No label was used."
     anatomy = {"granularity": "fine", "anatomy_ratio": 1.0}
-    assert labels_told(anatomy).startswith("Anatomy labels (fine) chose which frames attract one another. So a few-")
-    assert "of 25% of the clips" in labels_told(anatomy | {"anatomy_ratio": 0.25})
-    assert labels_told(anatomy | {"anatomy_ratio": 0.0}) == "No label was used."
+    told = labels_told(anatomy, [])
+    assert told.startswith("Anatomy labels (fine) chose which frames attract one another. So a few-")
+    assert "of 25% of the clips" in labels_told(anatomy | {"anatomy_ratio": 0.25}, [])
+    assert labels_told(anatomy | {"anatomy_ratio": 0.0}, classes) == "No label was used."
+    # HiCo and Meta-USCL may take AWCL's positives, beside labels or alone.
+    for method in (HiCo(attract="anatomy"), MetaUSCL(contrast="anatomy"), HiCo(attract="anatomy", label_weight=0)):
+        found = labels_told(asdict(method), classes)
+        assert "Anatomy labels chose which frames attract one another." in found
+        assert ("Weak clip labels" in found) == bool(asdict(method).get("label_weight"))
+
+
+def test_a_run_that_began_at_a_weight_of_unknown_or_closed_data_is_refused(run, places, tmp_path):
+    start = "usbackbones/test_resnet.uscl_nc9"
+    weights = {f"test_resnet.uscl_{tier}9": {"tier": tier} for tier in ("nc", "open")}
+    for init, told in [("resnet18.tv_in1k", "is not told here"), (start, "on open data, but began at .* which is nc")]:
+        with pytest.raises(ReleaseError, match=told):
+            refuse_start(init, "open", weights)
+        place = tmp_path / init.rpartition(".")[2]
+        place.mkdir()
+        begun = change(run, place, recipe=lambda recipe, init=init: recipe.update(init=init))
+        with pytest.raises(ReleaseError, match="began at"):
+            add(begun, "uscl_open1", **places)
+    refuse_start(start.replace("nc9", "open9"), "open", weights)
+    refuse_start("", "open", {})
 
 
 def test_the_folder_loads_with_timm_alone_and_gives_the_runs_features(run, places):

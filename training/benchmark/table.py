@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from textwrap import shorten
-from typing import Any
+from typing import Any, Literal
 
 COLUMNS = ("frame", "clip")
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
@@ -28,7 +28,8 @@ def summary(report: Mapping[str, Any]) -> str:
 def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """One table of all tasks: the linear probe on clips, or the error of the ridge probe, of every row.
 
-    In bold what beats random weights of the same architecture beyond the interval of the paired difference.
+    In bold what beats random weights of the same architecture beyond the interval of the paired difference and by more
+    than random networks differ among themselves, in italics what does the first alone.
     """
     heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
     models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
@@ -51,11 +52,26 @@ def _compact_cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> s
         return "not run"
     number = report.get("kind") == "number"
     probe, level, metric = ("ridge", "frame", "mae") if number else ("linear", "clip", "balanced_accuracy")
-    told = row["results"][probe][level][metric]
-    text = interval_cell(told, 1 if number else 2)
-    apart = told.get("difference")
-    better = apart and (apart["high"] < 0 if number else apart["low"] > 0)
-    return f"**{text}**" if better else text
+    text = interval_cell(row["results"][probe][level][metric], 1 if number else 2)
+    mark = {"": "", "interval": "*", "spread": "**"}[gain(row, probe, level, metric)]
+    return f"{mark}{text}{mark}"
+
+
+def gain(row: Mapping[str, Any], probe: str, level: str, metric: str) -> Literal["", "interval", "spread"]:
+    """How surely a row beats random weights of its architecture by the paired difference.
+
+    Returns:
+        "" if the interval over groups holds zero or the row is worse, "interval" if it does not, "spread" if besides
+        the difference is larger than that between the best and the worst random network.
+    """
+    told = row["results"][probe][level][metric].get("difference")
+    if not told or not (told["high"] < 0 if metric == "mae" else told["low"] > 0):
+        return ""
+    return "spread" if abs(told["value"]) > _noise(row, probe, level, metric) else "interval"
+
+
+def _noise(row: Mapping[str, Any], probe: str, level: str, metric: str) -> float:
+    return float(row.get("noise", {}).get(probe, {}).get(level, {}).get(metric, 0.0))
 
 
 def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -110,8 +126,7 @@ def _difference(row: Mapping[str, Any], probe: str, level: str, metric: str, dig
     """The paired difference to random networks; in italics where random networks differ as much among themselves."""
     told = row["results"][probe][level][metric].get("difference")
     cell = interval_cell(told, digits)
-    floor = row.get("noise", {}).get(probe, {}).get(level, {}).get(metric, 0.0)
-    return f"*{cell}*" if told and abs(told["value"]) <= floor else cell
+    return f"*{cell}*" if told and abs(told["value"]) <= _noise(row, probe, level, metric) else cell
 
 
 def _to_simclr(row: Mapping[str, Any], level: str, metric: str, probe: str = "", digits: int = 3) -> str:

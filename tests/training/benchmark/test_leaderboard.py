@@ -17,7 +17,7 @@ from training.benchmark.lock import locked_split
 from training.benchmark.networks import Entry, random_networks
 from training.benchmark.protocol import Protocol, judge, predict
 from training.benchmark.report import Columns, noise_floor, overlap, task_report
-from training.benchmark.table import compact, interval_cell, markdown
+from training.benchmark.table import compact, gain, interval_cell, markdown
 
 
 def saved(network, folder):
@@ -144,6 +144,24 @@ def test_rows_are_compared_with_the_simclr_row_of_their_architecture(task, netwo
         head.endswith("| clip bal. acc. − SimCLR |")
         and interval_cell(report["rows"][0]["results"]["knn"]["clip"]["balanced_accuracy"]["to_simclr"]) in first
     )
+
+
+@pytest.mark.parametrize(
+    ("difference", "noise", "kind", "cell"),
+    [
+        ((0.2, 0.1, 0.3), 0.1, "spread", "**0.70 [0.60, 0.80]**"),
+        ((0.2, 0.1, 0.3), 0.2, "interval", "*0.70 [0.60, 0.80]*"),
+        ((0.2, -0.1, 0.3), 0.1, "", "0.70 [0.60, 0.80]"),
+        ((-0.2, -0.3, -0.1), 0.1, "", "0.70 [0.60, 0.80]"),
+    ],
+)
+def test_a_gain_inside_the_spread_of_random_networks_is_marked_as_such(difference, noise, kind, cell):
+    told = {"value": 0.7, "low": 0.6, "high": 0.8}
+    told["difference"] = dict(zip(("value", "low", "high"), difference, strict=True))
+    floor = {"linear": {"clip": {"balanced_accuracy": noise}}}
+    row = {"model": "m", "results": {"linear": {"clip": {"balanced_accuracy": told}}}, "noise": floor}
+    assert gain(row, "linear", "clip", "balanced_accuracy") == kind
+    assert f"| m | {cell} |" in compact({"lung": {"rows": [row], "command": "c"}})
 
 
 def test_a_run_that_saw_locked_groups_is_refused(task, network, tmp_path):
