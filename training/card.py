@@ -106,6 +106,7 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         f"seed {recipe['seed']}, mean loss of the last 50 steps {training['loss']:.3f}. {training['labels']}",
         "",
         training["choice"],
+        *_pyramid(training.get("pyramid")),
         "",
         "```",
         training["command"],
@@ -138,6 +139,15 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _pyramid(shapes: dict[str, list[int]] | None) -> list[str]:
+    if not shapes:
+        return []
+    laterals = sorted(key for key in shapes if key.startswith("lateral.") and key.endswith(".weight"))
+    channels = ", ".join(str(shapes[key][1]) for key in laterals)
+    told = f"`pyramid.safetensors` holds the feature pyramid that was learned with it, on maps of {channels} channels:"
+    return ["", f"{told} `training.pyramid.Pyramid` takes its tensors, to be fine-tuned below a dense head."]
 
 
 def _meta(corpus: dict[str, Any]) -> str:

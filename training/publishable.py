@@ -19,13 +19,14 @@ from training.benchmark.lock import drawn_splits, has_locked_part, locked_split
 from training.card import render_card
 from training.card_metadata import HUB_LICENCES, LIBRARY, PIPELINE
 from training.data.ledger import FILE as LEDGER
+from training.published import PYRAMID
 from usbackbones.hub import Place, prove
 from usbackbones.phantom import phantom_clip
 from usbackbones.registry import register
 from usbackbones.zoo import FILE, Weight, ZooError, parse_entry
 
 FILES = frozenset(("README.md", "config.json", FILE))
-OPTIONAL = frozenset((LEDGER,))  # earlier releases have no ledger of what they saw
+OPTIONAL = frozenset((LEDGER, PYRAMID))  # earlier releases have no ledger of what they saw, most methods no pyramid
 _SECTIONS = ("Not a medical device", "## Input", "## Training", "## Data", "## Licences", "## Limits")
 
 

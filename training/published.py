@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from training.data.corpus import CorpusError
 from usbackbones.timm_folder import timm_config
 
+PYRAMID = "pyramid.safetensors"
+
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON file of a run.
@@ -39,6 +41,16 @@ def backbone_of_run(run: Path) -> tuple[nn.Module, dict[str, Any]]:
     own = state.get("average") or trained  # a run with a moving average is judged and released by it
     backbone.load_state_dict(own)
     return backbone.eval(), recipe
+
+
+def pyramid_of_run(run: Path) -> dict[str, Tensor]:
+    """The feature pyramid that was learned with the backbone, fp16, as `training.pyramid` names it; empty for none."""
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["method"]
+    return {
+        key.removeprefix("pyramid."): value.half().contiguous()
+        for key, value in state.items()
+        if key.startswith("pyramid.")
+    }
 
 
 def input_side(recipe: dict[str, Any]) -> int:

@@ -27,7 +27,15 @@ from training.data.ledger import FILE as LEDGER
 from training.data.ledger import Overlap
 from training.data.overlap import overlaps_with_all
 from training.journal import read_journal
-from training.published import backbone_of_run, input_side, published_config, published_tensors, read_json
+from training.published import (
+    PYRAMID,
+    backbone_of_run,
+    input_side,
+    published_config,
+    published_tensors,
+    pyramid_of_run,
+    read_json,
+)
 from training.push import push
 from training.releasable import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames, refuse_start
 from training.rendering import CARDS, ROOT, ZOO, page, render
@@ -73,7 +81,7 @@ def add(
     method = recipe["method"]
     if not tag.startswith(f"{method['name']}_{tier}"):
         raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
-    content = save(published_tensors(backbone), metadata={"format": "pt"})
+    content, pyramid = save(published_tensors(backbone), metadata={"format": "pt"}), pyramid_of_run(run)
     entry = {
         "arch": recipe["arch"],
         "tag": tag,
@@ -105,6 +113,7 @@ def add(
             "trajectory": [record["loss"] for record in read_journal(run)[:TRAJECTORY]],
             "labels": labels_told(method, corpus["classes"]),
             "choice": choice,
+            "pyramid": {key: list(value.shape) for key, value in pyramid.items()},
             "command": summary["command"],
             "environment": summary["environment"],
         },
@@ -119,6 +128,8 @@ def add(
         (staged / "config.json").write_text(json.dumps(published_config(name, entry, backbone), indent=1) + "\n")
         if (run / LEDGER).is_file():
             (staged / LEDGER).write_bytes((run / LEDGER).read_bytes())
+        if pyramid:
+            (staged / PYRAMID).write_bytes(save(pyramid, metadata={"format": "pt"}))
         check_parity(staged, backbone, recipe)
         (cards / name).mkdir(exist_ok=True)
         for file in staged.iterdir():

@@ -23,7 +23,7 @@ from training.data.overlap import corpus_ledger
 from training.methods.hico import HiCo
 from training.methods.meta_uscl import MetaUSCL
 from training.pretrain import Run, pretrain
-from training.published import backbone_of_run, input_side
+from training.published import PYRAMID, backbone_of_run, input_side
 from training.recipes import RECIPES
 from training.releasable import ReleaseError, refuse_start
 from training.release import EMBEDDED, add, embed, labels_told, metrics, overlap
@@ -111,6 +111,26 @@ def test_a_run_that_began_at_a_weight_of_unknown_or_closed_data_is_refused(run, 
             add(begun, "uscl_open1", **places)
     refuse_start(start.replace("nc9", "open9"), "open", weights)
     refuse_start("", "open", {})
+
+
+def test_a_pyramid_that_was_learned_is_released_with_its_backbone(cache, places, tmp_path):
+    recipe = RECIPES["hico"][1]
+    recipe = replace(recipe, arch="test_resnet", steps=2, batch=6, augment=replace(recipe.augment, size=64))
+    run = pretrain(Run(recipe=recipe, data=cache, out=tmp_path / "run"), "hico", progress=False)
+    add(run, "hico_open1", **places)
+    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    folder, state = places["cards"] / name, torch.load(run / "checkpoint.pt", weights_only=True)["method"]
+    trained = recipe.method.build(backbone_of_run(run)[0], 2)
+    trained.load_state_dict(state)
+    tensors = load_file(folder / PYRAMID)
+    assert {key: list(value.shape) for key, value in tensors.items()} == entry["training"]["pyramid"]
+    images = torch.rand(2, 1, 64, 64)
+    expected = trained.pyramid(trained.eval().maps(trained.backbone, images)[1])
+    again = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, in_chans=1).eval()
+    trained.pyramid.load_state_dict({key: value.float() for key, value in tensors.items()})
+    for ours, theirs in zip(trained.pyramid(trained.maps(again, images)[1]), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.01)
+    assert "`pyramid.safetensors` holds the feature pyramid" in (folder / "README.md").read_text()
 
 
 def test_the_folder_loads_with_timm_alone_and_gives_the_runs_features(run, places):
