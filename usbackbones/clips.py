@@ -19,7 +19,7 @@ import numpy as np
 from usbackbones.readers.arrays import open_array
 from usbackbones.readers.base import GIVE, ClipError, Frames, Reading, Request, Warn
 from usbackbones.readers.dicom import open_dicom
-from usbackbones.readers.kinds import file_kind, is_dicomdir, why_unknown
+from usbackbones.readers.kinds import file_kind, is_dicomdir, why_unknown, why_unreadable
 from usbackbones.readers.metaimage import open_metaimage
 from usbackbones.readers.nifti import open_nifti
 from usbackbones.readers.stills import entries, is_still, open_folder, open_image
@@ -37,7 +37,7 @@ _READERS = {
     "video": open_video,
 }
 _SUFFIXES = re.compile(
-    r"\.(png|jpe?g|bmp|tiff?|webp|gif|m[4o]v|mp4|avi|mpe?g|webm|mkv|wmv|dcm|dicom|nii|mh[ad])", re.IGNORECASE
+    r"\.(png|jpe?g|bmp|tiff?|webp|gif|m[4o]v|mp4|avi|mpe?g|webm|mkv|wmv|dcm|dicom|nii|mh[ad]|zip)", re.IGNORECASE
 )
 
 
@@ -54,8 +54,8 @@ class Clip:
         patient: pseudonym of whose it is, 16 hex digits, see `usbackbones.readers.identity`; only DICOM tells.
         study: pseudonym of the examination, likewise.
         id_source: names of the header's elements that the two were made of; None where there was none.
-        colour: whether it holds colour Doppler, by the header or by the frames returned; None where only brightness
-            was looked at, which is so for all but DICOM.
+        colour: whether it holds colour Doppler, by a DICOM header or by vivid pixels in the frames returned. Of other
+            files than DICOM the whole screen is looked at, vivid buttons and annotations with it.
     """
 
     frames: np.ndarray
@@ -66,7 +66,7 @@ class Clip:
     patient: str | None = None
     study: str | None = None
     id_source: str | None = None
-    colour: bool | None = None
+    colour: bool = False
 
 
 def read_clip(
@@ -144,8 +144,9 @@ def find_clips(path: Path | str) -> list[Path]:
     """The clips at a path, in natural order: a file is one, and so is a folder that holds stills.
 
     Below a folder every DICOM file, video, volume and zip of stills is a clip of its own. A file whose name claims to
-    be a clip is listed even if its content is not, so that reading it can report the fault. All other files are
-    passed over, and so are NumPy arrays, which are as often labels or features: give these by name.
+    be a clip, a .zip among them, is listed even if its content is not, and so is one that cannot be opened, so that
+    reading it can report the fault. All other files are passed over, and so are NumPy arrays, which are as often
+    labels or features: give these by name.
 
     Raises:
         ClipError: if the path does not exist or is a folder without clips.
@@ -166,10 +167,11 @@ def _clips_below(folder: Path) -> Iterator[Path]:
         if entry.is_dir():
             yield from _clips_below(entry)
         elif kind is None:
-            if _SUFFIXES.fullmatch(entry.suffix):
+            if _SUFFIXES.fullmatch(entry.suffix) or (entry.is_file() and why_unreadable(entry)):
                 yield entry
         elif kind[0] == "zip":
-            if zip_holds(entry) == "stills":
+            held = zip_holds(entry)
+            if held == "stills" or (not held and _SUFFIXES.fullmatch(entry.suffix)):
                 yield entry
         elif not (is_still(kind) or kind[0] == "numpy" or (kind[0] == "dicom" and is_dicomdir(entry))):
             yield entry

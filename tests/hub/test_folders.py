@@ -1,5 +1,7 @@
 """Folders: stills as the frames of a clip, and finding the clips below a folder."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -92,3 +94,13 @@ def test_find_clips(tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(ClipError, match="a folder without clips"):
         find_clips(tmp_path / "void")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is a file that not even root can read")
+def test_a_file_that_cannot_be_opened_is_found_so_that_its_fault_is_told(tmp_path):
+    (tmp_path / "notes").write_text("passed over")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "scan").symlink_to("/proc/self/mem")
+    assert find_clips(tmp_path) == [tmp_path / "scan"]
+    with pytest.raises(ClipError, match="scan: cannot be opened"):
+        read_clip(tmp_path / "scan")

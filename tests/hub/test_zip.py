@@ -95,6 +95,17 @@ def test_zips_of_stills_are_found_and_documents_are_not(tmp_path):
     still = png(speckle(1)[0])
     clip = write_zip(tmp_path / "clip without a suffix", {"0.png": still})
     write_zip(tmp_path / "slides.pptx", {"[Content_Types].xml": b"<x/>", "media/0.png": still})
-    write_zip(tmp_path / "texts.zip", {"notes.txt": b"a note"})
     np.savez(tmp_path / "features.npz", features=np.zeros((3, 4)))
     assert find_clips(tmp_path) == [clip]
+
+
+def test_a_zip_that_is_no_clip_is_found_so_that_its_fault_is_told(tmp_path):
+    clip = write_zip(tmp_path / "clip.zip", {"0.png": png(speckle(1)[0])})
+    cut, texts, zeros = (tmp_path / f"{name}.zip" for name in ("cut", "texts", "zeros"))
+    cut.write_bytes(clip.read_bytes()[:-30])
+    write_zip(texts, {"notes.txt": b"a note"})
+    zeros.write_bytes(bytes(500))
+    assert find_clips(tmp_path) == [clip, cut, texts, zeros]
+    refused(cut, "broken zip")
+    refused(texts, "without images", "notes.txt")
+    refused(zeros, "no format that is known here")

@@ -119,6 +119,14 @@ def test_a_wrong_command_ends_with_one_line_and_writes_nothing(tmp_path, monkeyp
     assert complaint in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_an_output_that_cannot_be_written_is_named(tmp_path, capsys):
+    image(tmp_path / "mine" / "a.gif")
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["folder", str(tmp_path / "mine"), "-o", str(tmp_path / "file" / "manifest.csv")])
+    assert f"error: {tmp_path / 'file'} cannot be read or written (" in capsys.readouterr().err
+
+
 def test_the_check_is_a_command_with_an_exit_code(tmp_path):
     (tmp_path / "bad.csv").write_text("path,clip,group,licence\na,1,P1,CC0\nb,1,p1,CC0\n")
     command = [sys.executable, "-m", "training.data.corpus", "check", str(tmp_path / "bad.csv")]
@@ -204,3 +212,22 @@ def test_the_patients_of_dicom_files_are_groups(tmp_path, monkeypatch):
     groups = [row.group for row in read_manifest(tmp_path / "manifest.csv")]
     assert groups[0] == groups[1] != groups[2]
     assert "ID-" not in (tmp_path / "manifest.csv").read_text()
+
+
+def test_bare_dicom_of_one_patient_is_one_group(tmp_path, monkeypatch):
+    monkeypatch.setenv("USBACKBONES_SALT", "a salt of this test")
+    for folder in ("d1", "d2"):
+        (tmp_path / "archive" / folder).mkdir(parents=True)
+        write_dicom(tmp_path / "archive" / folder / "image", speckle(2), PatientID="ID-4711", meta=False)
+    guess = guess_manifest(tmp_path / "archive")
+    assert len({row.group for row in guess.rows}) == 1 and "by the DICOM header 2" in guess.summary
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is a file that not even root can read")
+def test_a_file_that_cannot_be_opened_is_told(tmp_path):
+    image(tmp_path / "d1" / "clip.gif")
+    (tmp_path / "d1" / "locked.dcm").symlink_to("/proc/self/mem")
+    guess = guess_manifest(tmp_path)
+    assert [row.group for row in guess.rows] == ["d1", "d1"]
+    assert "closed  1 files" in guess.summary and "d1/locked.dcm cannot be opened" in guess.summary
+    assert "cannot be opened" not in guess.notes[0] and "cannot be opened" in guess.notes[1]

@@ -12,7 +12,16 @@ from PIL import Image
 from training.benchmark.lock import joined, locked_groups, locked_split
 from training.data.augment import Augment
 from training.data.cache import open_cache
-from training.data.corpus import CorpusError, Row, in_tier, read_manifest, tier_of, without_locked_test, write_manifest
+from training.data.corpus import (
+    CorpusError,
+    Row,
+    in_tier,
+    read_manifest,
+    tier_of,
+    tier_of_all,
+    without_locked_test,
+    write_manifest,
+)
 from training.data.prepare import prepare
 from training.data.sampling import StepBatches, batches, clips_of_step, weighted_clips_of_step
 from training.methods.uscl import USCL
@@ -59,6 +68,21 @@ def dataset(cache, **changes):
         ("CC BY-NC -ND 4.0", None),
         ("CC BY-ND 4.0", None),
         ("CC BY-SA 4.0", None),
+        ("cc-by-4.0", "open"),
+        ("CC BY", "open"),
+        ("CC-BY-NC-SA-4.0", "nc"),
+        ("CC BY-NC-SA 4.0", "nc"),
+        ("mit Einwilligung, nur Forschung", None),
+        ("Mitglieder only", None),
+        ("MIT-BIH restricted", None),
+        ("CC BY 4.0-ND", None),
+        ("CC BY 4.0 NonCommercial", None),
+        ("CC BY 4.0, no machine learning", None),
+        ("CC BY-NC 4.0 ND", None),
+        ("CC BY-NC 4.0-ND", None),
+        ("CC BY-NC-SA-ND", None),
+        ("CC BY-NC 4.0 / no derivatives", None),
+        ("CC0 but for images", None),
         ("None", None),
         ("", None),
     ],
@@ -68,6 +92,14 @@ def test_tiers(licence, tier):
     row = Row("p", "c", "g", licence=licence)
     assert bool(in_tier([row], "open")) == (tier == "open")
     assert bool(in_tier([row], "nc")) == (tier is not None)
+
+
+def test_a_licence_that_is_not_known_is_named_with_those_that_are():
+    assert tier_of_all(["CC0", "CC BY-NC -SA 4.0"]) == "nc" and tier_of_all(["CC0-1.0", "MIT"]) == "open"
+    with pytest.raises(
+        CorpusError, match=r"under: \(none stated\), CC BY-SA 4\.0\. Leave.* one of: CC0, .*CC BY-NC-SA 4"
+    ):
+        tier_of_all(["CC0", "", "CC BY-SA 4.0"])
 
 
 def test_locked_groups_are_dropped():

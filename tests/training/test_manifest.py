@@ -107,7 +107,12 @@ def test_a_fault_is_named_with_its_line_and_column(tmp_path, content, line, colu
         ("path\tclip\tgroup\tlicence\na\t1\tg\tCC0\n", 1, "", "separated by"),
         ("path,clip,group,licens,licence\na,1,g,x,CC0\n", 1, "licens", "did you mean 'licence'"),
         ("path,clip,group,age,licence\na,1,g,40,CC0\n", 1, "age", "nothing reads"),
-        ("path,clip,group,licence\na,1,g,CC0\nb,2,g,mine\nc,3,g,mine\n", 3, "licence", "'mine' in 2 row"),
+        (
+            "path,clip,group,licence\na,1,g,CC0\nb,2,g,mine\nc,3,g,mine\n",
+            3,
+            "licence",
+            "'mine' in 2 row.*write one of: CC0, ",
+        ),
         ("path,clip,group\na,1,g\n", 2, "licence", "no licence in 1 row"),
         ("path,clip,group,organ,licence\na,1,g,lung,CC0\nb,2,g,liver,CC0\n", 3, "group", "more than one organ"),
         ("path,clip,group,source,licence\na,1,g,x,CC0\nb,2,g,y,CC0\n", 3, "group", "more than one source"),
@@ -116,7 +121,7 @@ def test_a_fault_is_named_with_its_line_and_column(tmp_path, content, line, colu
 def test_what_is_only_worth_a_look_does_not_stop_the_reading(tmp_path, content, line, column, remark):
     file = write(tmp_path, content)
     [(at, where, message)] = found(file, serious=False)
-    assert (at, where) == (line, column) and remark in message
+    assert (at, where) == (line, column) and re.search(remark, message)
     assert read_manifest(file, files=False)[0].group == "g"
 
 

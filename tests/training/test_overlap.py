@@ -30,6 +30,7 @@ from training.data.ledger import (
 from training.data.manifest import read_manifest, write_manifest
 from training.data.neighbours import find_neighbours, join
 from training.data.overlap import corpus_ledger, main, weight_overlap
+from training.data.prepare import prepare
 from usbackbones.phantom import phantom_clip
 
 ROOT = Path(__file__).parents[2]
@@ -204,8 +205,37 @@ def test_duplicates_are_listed_joined_and_drawn(corpus, tmp_path, capsys):
 
 def test_frames_of_one_clip_are_no_duplicates(corpus):
     rows = read_manifest(corpus[0])
-    assert find_neighbours(rows, 48, 16, progress=False) == [] and join(rows, []) == rows
-    assert len(list(decoded(rows, progress=False))) == 2
+    clips = list(decoded(rows, progress=False))
+    assert len(clips) == 2 and find_neighbours(clips, 48, 16, progress=False) == [] and join(rows, []) == rows
+
+
+def test_broken_clips_are_skipped_and_told(corpus, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_text("not a video")
+    rows = [row("broken", "p", path=tmp_path / "broken.mp4"), *read_manifest(corpus[0]), *read_manifest(corpus[1])]
+    write_manifest(rows, tmp_path / "all.csv")
+    main(["duplicates", str(tmp_path / "all.csv"), "-o", str(tmp_path / "pairs.csv")])
+    told = capsys.readouterr()
+    assert "1 pairs among 2 of 6 clips" in told.out and "train0" in (tmp_path / "pairs.csv").read_text()
+    assert f"skipped broken: {tmp_path / 'broken.mp4'}" in told.err
+    with pytest.raises(SystemExit, match="2"):  # a ledger without it would be of another corpus
+        main(["ledger", str(tmp_path / "all.csv"), "-o", str(tmp_path / "x.safetensors")])
+
+
+def test_duplicates_are_found_in_a_cache_without_its_clips(corpus, tmp_path, capsys):
+    prepare([*read_manifest(corpus[0]), *read_manifest(corpus[1])], tmp_path / "cache", 96, jobs=1, progress=False)
+    for file in tmp_path.rglob("*.gif"):
+        file.unlink()
+    sheet = tmp_path / "sheet.png"
+    main(["duplicates", str(tmp_path / "cache"), "-o", str(tmp_path / "pairs.csv"), "--sheet", str(sheet)])
+    assert "1 pairs among 2 of 5 clips" in capsys.readouterr().out and sheet.is_file()
+
+
+def test_outputs_that_cannot_be_written_are_named(corpus, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for command in ("ledger", "duplicates"):
+        with pytest.raises(SystemExit, match="2"):
+            main([command, str(corpus[0]), "-o", str(tmp_path / "file" / "out")])
+        assert f"error: {tmp_path / 'file'} cannot be read or written (" in capsys.readouterr().err
 
 
 def test_busi_pairs_across_classes_are_found(shared_data, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from training.speed.plan import Plan, render, row
+from training.speed.plan import Plan, main, render, row
 
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(views_per_second=1000, clips=1000, epochs=2, batch=50, latency=10)
@@ -50,7 +50,27 @@ def test_the_documentation_shows_what_its_command_prints():
     assert done.stdout.strip() == shown.strip()
 
 
-def test_impossible_numbers_are_refused():
-    command = [sys.executable, "-m", "training.speed.plan", "--views-per-second", "0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "error: views_per_second cannot be so" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--inside 0", "--inside 0 cannot be so, give a number above 0"),
+        ("--loss-speed 0", "--loss-speed 0 cannot be so"),
+        ("--node 0 --epochs inf", "--epochs inf cannot be so, give a number above 0; --node 0 cannot be so"),
+        ("--price nan", "--price nan cannot be so, give a number from 0"),
+        ("--gpus 8 0", "--gpus 8 0 cannot be so"),
+        ("--lost 1", "--lost 1 cannot be so, give a share from 0 to below 1"),
+    ],
+)
+def test_impossible_numbers_are_refused(monkeypatch, capsys, arguments, complaint):
+    monkeypatch.setattr(sys, "argv", ["plan", "--views-per-second", "1000", *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and complaint in error
+
+
+def test_what_costs_nothing_may_be_zero(monkeypatch, capsys):
+    command = ["plan", "--views-per-second", "1000", "--price", "0", "--latency", "0", "--lost", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    assert "price 0" in capsys.readouterr().out

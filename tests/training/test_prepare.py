@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import tracemalloc
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.screens import screen
 from training.data.cache import open_cache
 from training.data.clean import Cleaning, clean
 from training.data.decode import even, pick
@@ -87,7 +89,11 @@ def test_the_cache_is_what_the_slow_way_makes(rows, whole):
     report = json.loads((whole / "report.json").read_text())
     assert [entry["clip"] for entry in report["skipped"]] == ["broken"] == [entry["clip"] for entry in cache.skipped]
     assert "broken.mp4" in cache.skipped[0]["reason"] and report["kept"] == 6
-    assert [entry["clip"] for entry in report["notes"]] == ["short"] and "cut short" in report["notes"][0]["notes"][0]
+    notes = {entry["clip"]: entry["notes"] for entry in report["notes"]}
+    assert list(notes) == ["2", "3", "short"] and "cut short" in notes["short"][0]
+    assert notes["2"] == ["12 of 15 frames kept, evenly spaced: --max-frames 12"]
+    totals = [len(read_clip(row.path).frames) for row in rows if row.clip != "broken"]
+    assert report["frames_left_out"] == sum(totals) - len(cache.frames) > 0
 
 
 def test_the_number_of_processes_changes_no_byte(rows, whole, tmp_path):
@@ -236,4 +242,18 @@ def test_the_command_prepares_estimates_and_begins_anew(rows, whole, tmp_path, c
     main(manifest, out, size=32, max_frames=12, jobs=1, shard_clips=2, fresh=True, compact=tmp_path / "cache.zip")
     told = capsys.readouterr().out
     assert "skipped broken: " in told and "6 of 7 clips" in told and (tmp_path / "cache.zip").stat().st_size
+    assert re.search(r"^\d+ frames were left out, beyond --max-frames 12 of a clip$", told, re.MULTILINE)
     assert content(out) == content(whole)
+
+
+def test_frames_with_writing_are_numbered_in_the_report(tmp_path):
+    shown = screen(1, 6)
+    for frame in shown.frames[2:5]:
+        cv2.putText(frame, "ROE JANE 1970", (40, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)
+    np.save(tmp_path / "clip.npy", shown.frames)
+    rows = [Row(str(tmp_path / "clip.npy"), "clip", "g")]
+    prepare(rows, tmp_path / "cache", 64, 6, 1, False, Cleaning())
+    (entry,) = json.loads((tmp_path / "cache" / "report.json").read_text())["notes"]
+    assert entry["text_frames"] == [2, 3, 4] == list(clean(shown.frames, Cleaning()).text_frames)
+    assert any("in 3 of 6 frames" in note for note in entry["notes"])
+    assert "text_frames" not in (tmp_path / "cache" / "index.json").read_text()

@@ -1,14 +1,20 @@
 """A cache that is open: views, damage, hashes; and the compact form that travels."""
 
+import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
 from training.data import cache as module
 from training.data import compact
 from training.data.cache import open_cache, verify
@@ -169,3 +175,45 @@ def test_the_commands_pack_and_unpack(made, tmp_path, capsys):
     compact.main_pack(made, tmp_path / "cache.zip")
     compact.main_unpack(tmp_path / "cache.zip", tmp_path / "cache")
     assert "39 frames" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_no_damage_of_the_packed_file(made, tmp_path, monkeypatch):
+    pack(made, tmp_path / "cache.zip", progress=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        unpack(tmp_path / "cache.zip", tmp_path / "file" / "cache", progress=False)
+
+    @contextmanager
+    def full(file):
+        yield io.BufferedWriter(io.FileIO("/dev/full", "wb"), 1)
+
+    if Path("/dev/full").exists():
+        monkeypatch.setattr(compact, "atomic_write", full)
+        with pytest.raises(OSError, match="No space left") as error:
+            unpack(tmp_path / "cache.zip", tmp_path / "cache", progress=False)
+        assert not isinstance(error.value, CorpusError)
+
+
+def test_a_packed_file_with_too_few_frames_is_refused(made, tmp_path):
+    pack(made, tmp_path / "cache.zip", progress=False)
+    with zipfile.ZipFile(tmp_path / "cache.zip") as whole, zipfile.ZipFile(tmp_path / "few.zip", "w") as few:
+        for name in whole.namelist()[:-1]:
+            few.writestr(name, whole.read(name))
+    with pytest.raises(CorpusError, match=r"damaged .38 frames, not as many as promised"):
+        unpack(tmp_path / "few.zip", tmp_path / "cache", progress=False)
+
+
+@pytest.mark.parametrize("command", ["pack", "unpack"])
+def test_the_commands_end_with_one_line_and_code_2(made, tmp_path, command):
+    (tmp_path / "file").touch()
+    pack(made, tmp_path / "cache.zip", progress=False)
+    source, out = {"pack": (made, "file/x.zip"), "unpack": (tmp_path / "cache.zip", "file/x")}[command]
+    done = subprocess.run(
+        [sys.executable, "-m", "training.data.compact", command, source, tmp_path / out],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "damaged" not in last
+    assert last.startswith(f"error: {tmp_path / 'file'}") and "cannot be read or written" in last

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from training.data.errors import Fault
-from training.data.licences import tier_of
+from training.data.licences import KNOWN, tier_of
 from training.data.table import Table
 
 Record = tuple[int, dict[str, str]]
@@ -142,6 +142,8 @@ def _licences(records: Sequence[Record]) -> Iterator[Fault]:
         if tier_of(licence) is None:
             stated = repr(licence) if licence.strip() else "no licence"
             message = f"{stated} in {len(found)} row(s): no published weight may be trained on them"
+            if licence.strip():
+                message += f"; if it is but another spelling, write one of: {KNOWN}"
             yield Fault(message, found[0], "licence", serious=False)
 
 

@@ -11,8 +11,11 @@ own. PNG (`--image png`) loses nothing, takes 36 %, and unpacks to the same cach
 import hashlib
 import json
 import zipfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -20,7 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from training.data.cache import open_cache, read_index, shard_file
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, short_errors
 from usbackbones.files import atomic_write
 
 Image = Literal["jpeg", "png"]
@@ -65,41 +68,54 @@ def unpack(file: Path, out: Path, progress: bool = True) -> None:
 
     Raises:
         CorpusError: if the file is not a packed cache or damaged, or the folder holds a cache.
+        OSError: if the folder cannot be written.
     """
     if (out / "index.json").exists():
         raise CorpusError(f"{out} holds a cache already: give another folder")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            index = json.loads(archive.read("index.json"))
-            _unpack_frames(archive, index, out, progress)
-            report = archive.read("report.json")
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, cv2.error) as error:
-        reason = " ".join(str(error).split())
-        raise CorpusError(f"{file} is not a packed cache, or damaged ({reason}): pack or copy it again") from error
+    with _reading(file), zipfile.ZipFile(file) as archive:
+        index, report = json.loads(archive.read("index.json")), archive.read("report.json")
+        promised = [(shard["frames"], shard["sha256"]) for shard in index["shards"]]
+        size, lossless = index["plan"]["size"], "compact" not in index["plan"]
+        names = sorted(name for name in archive.namelist() if name.startswith("frames/"))
+        if len(names) != sum(count for count, _ in promised):
+            raise ValueError(f"{len(names)} frames, not as many as promised")
+    whole = hashlib.sha256()
+    with closing(_frames(file, names, size)) as frames:
+        for number, (count, sha256) in enumerate(tqdm(promised, unit="shard", desc="unpacking", disable=not progress)):
+            digest = hashlib.sha256()
+            with atomic_write(shard_file(out, number)) as stream:
+                for frame in islice(frames, count):
+                    stream.write(frame)
+                    digest.update(frame.data)
+                    whole.update(frame.data)
+            with _reading(file):
+                if lossless and digest.hexdigest() != sha256:
+                    raise ValueError(f"shard {number} has another hash than when it was packed")
+            index["shards"][number]["sha256"] = digest.hexdigest()
+    index["sha256"] = whole.hexdigest()
     for name, content in (("report.json", report), ("index.json", json.dumps(index, indent=1).encode())):
         with atomic_write(out / name) as stream:
             stream.write(content)
 
 
-def _unpack_frames(archive: zipfile.ZipFile, index: dict[str, Any], out: Path, progress: bool) -> None:
-    """Write the shards, and the hashes of what was unpacked into the index."""
-    names = iter(sorted(name for name in archive.namelist() if name.startswith("frames/")))
-    lossless, whole, size = "compact" not in index["plan"], hashlib.sha256(), index["plan"]["size"]
-    for number, shard in enumerate(tqdm(index["shards"], unit="shard", desc="unpacking", disable=not progress)):
-        digest = hashlib.sha256()
-        with atomic_write(shard_file(out, number)) as stream:
-            for _ in range(shard["frames"]):
-                coded = np.frombuffer(archive.read(next(names, "a frame")), np.uint8)
-                frame = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
-                if frame is None or frame.shape != (size, size):
-                    raise ValueError(f"a frame of shard {number} is no gray image of {size} px")
-                stream.write(frame)
-                digest.update(frame.data)
-                whole.update(frame.data)
-        if lossless and digest.hexdigest() != shard["sha256"]:
-            raise ValueError(f"shard {number} has another hash than when it was packed")
-        shard["sha256"] = digest.hexdigest()
-    index["sha256"] = whole.hexdigest()
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Tell what goes wrong as damage of the packed file; what goes wrong while a cache is written is none of it."""
+    try:
+        yield
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, cv2.error) as error:
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"{file} is not a packed cache, or damaged ({reason}): pack or copy it again") from error
+
+
+def _frames(file: Path, names: Sequence[str], size: int) -> Generator[np.ndarray, None, None]:
+    """The packed frames of these names, uint8 [size, size] each."""
+    with _reading(file), zipfile.ZipFile(file) as archive:
+        for name in names:
+            frame = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_GRAYSCALE)
+            if frame is None or frame.shape != (size, size):
+                raise ValueError(f"{name} is no gray image of {size} px")
+            yield frame
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -139,7 +155,5 @@ def main_unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path
 
 
 if __name__ == "__main__":
-    try:
+    with short_errors(CorpusError):
         tyro.extras.subcommand_cli_from_dict({"pack": main_pack, "unpack": main_unpack})
-    except CorpusError as error:
-        raise SystemExit(f"error: {error}") from error

@@ -19,7 +19,7 @@ from training.benchmark.lock import has_locked_part, locked_groups
 from training.data.corpora import CORPORA
 from training.data.corpora.lung import pocus_lung
 from training.data.corpora.record import Corpus
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, short_errors
 from training.data.guess import guess_manifest
 from training.data.licences import WEIGHTS_LICENCE, Tier, tier_of, tier_of_all
 from training.data.manifest import Row, examine, read_manifest, write_manifest
@@ -192,14 +192,11 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command that the first argument names; without one of them the arguments name known datasets."""
     commands: dict[str, Callable[..., None]] = {"folder": folder, "check": check}
     name = "python -m training.data.corpus"
-    try:
+    with short_errors(CorpusError, ClipError):
         if arguments and arguments[0] in commands:
             tyro.cli(commands[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
         else:
             tyro.cli(known, prog=name, args=arguments)
-    except (CorpusError, ClipError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

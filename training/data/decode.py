@@ -12,6 +12,9 @@ HELD = 512
 """Frames of a clip that are held in memory at most. Of a longer one all frames go by twice, which was as fast as to
 shrink each as it comes, and needs no more memory however long the clip is."""
 
+LISTED = 100
+"""Numbers of frames with writing that are kept of a clip."""
+
 
 @dataclass(frozen=True)
 class Picked:
@@ -21,11 +24,13 @@ class Picked:
         frames: uint8 [H, W] each.
         seconds_per_frame: from one of them to the next; None where the file does not tell or there is but one.
         warnings: of the reader, one line each.
+        found: how many frames the clip has.
     """
 
     frames: list[np.ndarray]
     seconds_per_frame: float | None
     warnings: tuple[str, ...]
+    found: int
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,16 @@ class Decoded:
     Attributes:
         frames: uint8 [T, S, S].
         seconds_per_frame: as for `Picked`.
-        notes: warnings of the reader and remarks of the cleaning, one line each.
+        notes: warnings of the reader, what was left out, and remarks of the cleaning, one line each.
+        found: as for `Picked`.
+        text_frames: numbers, from 0, of the stored frames in which the cleaning saw writing; at most `LISTED`.
     """
 
     frames: np.ndarray
     seconds_per_frame: float | None
     notes: tuple[str, ...]
+    found: int
+    text_frames: tuple[int, ...] = ()
 
 
 def even(total: int, most: int) -> np.ndarray:
@@ -66,7 +75,7 @@ def pick(path: str, most: int, held: int = HELD) -> Picked:
     seconds = clip.seconds_per_frame
     if seconds is not None:
         seconds = seconds * (total - 1) / (len(frames) - 1) if len(frames) > 1 else None
-    return Picked(frames, seconds, tuple(dict.fromkeys(warnings)))
+    return Picked(frames, seconds, tuple(dict.fromkeys(warnings)), total)
 
 
 def decode(path: str, size: int, most: int, cleaning: Cleaning | None) -> Decoded:
@@ -76,13 +85,15 @@ def decode(path: str, size: int, most: int, cleaning: Cleaning | None) -> Decode
         ClipError: if nothing can be read, or the cleaning found nothing worth keeping.
     """
     picked = pick(path, most)
-    frames, notes = picked.frames, picked.warnings
+    frames, notes, text_frames = picked.frames, picked.warnings, tuple[int, ...]()
+    if picked.found > len(frames):
+        notes = (*notes, f"{len(frames)} of {picked.found} frames kept, evenly spaced: --max-frames {most}")
     if cleaning is not None:
         cleaned = clean(np.stack(frames), cleaning)
         if cleaned.dropped:
             raise ClipError(f"{path}: dropped by the cleaning, {cleaned.dropped}")
-        frames, notes = list(cleaned.frames), (*notes, *cleaned.notes)
+        frames, notes, text_frames = list(cleaned.frames), (*notes, *cleaned.notes), cleaned.text_frames[:LISTED]
     squashed = np.empty((len(frames), size, size), np.uint8)
     for frame, small in zip(frames, squashed, strict=True):
         cv2.resize(frame, (size, size), dst=small, interpolation=cv2.INTER_AREA)
-    return Decoded(squashed, picked.seconds_per_frame, notes)
+    return Decoded(squashed, picked.seconds_per_frame, notes, picked.found, text_frames)

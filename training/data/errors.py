@@ -1,7 +1,10 @@
-"""What can be wrong with a corpus: one fault of a manifest, and the error that lists them."""
+"""What can be wrong with a corpus: a fault of a manifest, the error that lists them, and how a command ends on one."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 
 class CorpusError(ValueError):
@@ -35,3 +38,21 @@ def listing(file: object, faults: Sequence[Fault], most: int = 20) -> str:
     if len(faults) > most:
         lines.append(f"  and {len(faults) - most} more: python -m training.data.corpus check {file} lists them all")
     return "\n".join(lines)
+
+
+@contextmanager
+def short_errors(*refusals: type[Exception]) -> Iterator[None]:
+    """End a command with a line on stderr and exit code 2 on one of these errors, and on what the disk refuses."""
+    try:
+        yield
+    except refusals as error:
+        _end(str(error), error)
+    except OSError as error:
+        place, reason = error.filename or "a file", error.strerror or str(error)
+        remedy = "see to its rights and the space on its disk, or name another place"
+        _end(f"{place} cannot be read or written ({reason}): {remedy}", error)
+
+
+def _end(line: str, cause: Exception) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(2) from cause

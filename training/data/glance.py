@@ -42,8 +42,10 @@ def preview(rows: Sequence[Row], out: Path, clips: int, max_frames: int, cleanin
     """Draw `clips` clips from all over the corpus before and after the cleaning; broken ones are left out.
 
     Raises:
-        CorpusError: if not one could be read.
+        CorpusError: if there is no number of clips to show, or not one could be read.
     """
+    if clips < 1:
+        raise CorpusError(f"--preview-clips {clips}: a preview needs at least 1")
     shown = []
     for number in tqdm(even(len(rows), clips), unit="clip", desc="preview"):
         row = rows[number]

@@ -16,6 +16,8 @@ from tqdm import tqdm
 from training.data.corpora.record import stills, stills_with_masks
 from training.data.manifest import Row
 from usbackbones.clips import ClipError, find_clips, read_clip
+from usbackbones.readers.base import shortened
+from usbackbones.readers.kinds import file_kind, why_unreadable
 
 _COMPARED = 20
 """Images of a folder whose sizes are compared."""
@@ -77,7 +79,7 @@ def guess_manifest(folder: Path, licence: str = "", source: str = "", apart: boo
         ClipError: if there is no clip.
     """
     root = folder.resolve()
-    rows, notes, origins = [], [], Counter[str]()
+    rows, notes, origins, closed = [], [], Counter[str](), []
     found = list(_find(root, apart))
     for clip in tqdm(found, desc="looking at clips", unit="clip", disable=None):
         group, origin = _group(clip)
@@ -85,9 +87,13 @@ def guess_manifest(folder: Path, licence: str = "", source: str = "", apart: boo
         origins[origin] += 1
         name = clip.path.relative_to(root).as_posix() if clip.path != root else root.name
         rows.append(Row(str(clip.path), name, group, organ, label, licence, source, mask=clip.mask))
-        notes.append(f"guessed: group from {origin}" + "; organ from names" * bool(organ) + "; label" * bool(label))
+        note = f"guessed: group from {origin}" + "; organ from names" * bool(organ) + "; label" * bool(label)
+        reason = why_unreadable(clip.path) if clip.path.is_file() else ""
+        if reason:
+            closed.append(f"{name} {reason}")
+        notes.append(note + f"; the file {reason}" * bool(reason))
     folders = sum(clip.path.is_dir() for clip in found)
-    return Guess(rows, notes, _summary(rows, origins, folders))
+    return Guess(rows, notes, _summary(rows, origins, folders, closed))
 
 
 def _find(root: Path, apart: bool) -> Iterator[_Found]:
@@ -131,11 +137,9 @@ def _group(clip: _Found) -> tuple[str, str]:
 
 def _dicom_patient(path: Path) -> str | None:
     """The pseudonym of a DICOM file's patient; None for other files, and where the header names nobody."""
-    if not path.is_file():
+    kind = file_kind(path)
+    if kind is None or kind[0] != "dicom":
         return None
-    with path.open("rb") as stream:
-        if stream.read(132)[128:] != b"DICM":
-            return None
     try:
         return read_clip(path, max_frames=1).patient
     except ClipError:  # reading the clip will tell what is wrong with it
@@ -157,7 +161,7 @@ def _words(name: str) -> set[str]:
     return set(re.findall(r"[a-z]+[0-9]*", name.lower())) | set(re.findall(r"[a-z]+", name.lower()))
 
 
-def _summary(rows: Sequence[Row], origins: Counter[str], folders: int) -> str:
+def _summary(rows: Sequence[Row], origins: Counter[str], folders: int, closed: list[str]) -> str:
     def counts(values: Sequence[str]) -> str:
         return ", ".join(f"{value or 'none'} {count}" for value, count in Counter(values).most_common())
 
@@ -173,5 +177,8 @@ def _summary(rows: Sequence[Row], origins: Counter[str], folders: int) -> str:
     ]
     if folders:
         lines.append(f"  stills  {folders} folders of images are taken for clips, each image a frame; else --stills")
+    if closed:
+        lines.append(f"  closed  {len(closed)} files, so only names told their patients: {shortened(closed)};")
+        lines.append("          see to their rights and run this again")
     lines.append("  names   of files and folders are copied as they are: if they name people, rename them first")
     return "\n".join(lines)

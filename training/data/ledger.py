@@ -6,7 +6,7 @@ frame, four frames a clip), of which no image can be made.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,11 @@ from safetensors.numpy import save
 from tqdm import tqdm
 
 from training.data.manifest import Row
-from usbackbones.clips import read_clip
+from usbackbones.clips import ClipError, read_clip
 from usbackbones.duplicates import AT_MOST, fingerprint, near_duplicates_between
 from usbackbones.files import atomic_write
 
+FramesOf = Callable[[Row], np.ndarray]
 FILE = "fingerprints.safetensors"
 KEPT = 4
 """Frames a clip in a weight's ledger. Against ASKED frames of a cut of the clip, 99 % of lung clips are found again."""
@@ -96,14 +97,37 @@ def make_ledger(clips: Iterable[tuple[Row, np.ndarray]], most: int) -> Ledger:
     )
 
 
-def decoded(rows: Iterable[Row], progress: bool = True) -> Iterator[tuple[Row, np.ndarray]]:
+def read_frames(row: Row) -> np.ndarray:
+    """The frames of a clip, uint8 [T, H, W]."""
+    return read_clip(row.path).frames
+
+
+def decoded(
+    rows: Iterable[Row],
+    progress: bool = True,
+    frames_of: FramesOf = read_frames,
+    broken: dict[str, str] | None = None,
+) -> Iterator[tuple[Row, np.ndarray]]:
     """Every clip of a manifest with its frames.
 
+    Args:
+        rows: the clips.
+        progress: show a progress bar.
+        frames_of: reads one, uint8 [T, H, W].
+        broken: gets the names of the clips that cannot be read, with the reasons; None for an error at the first.
+
     Raises:
-        ClipError: if one cannot be read; a benchmark without it would be another one.
+        ClipError: if one cannot be read and `broken` is None; a benchmark without it would be another one.
     """
     for row in tqdm(list(rows), desc="reading clips", unit="clip", disable=None if progress else True):
-        yield row, read_clip(row.path).frames
+        try:
+            frames = frames_of(row)
+        except ClipError as error:
+            if broken is None:
+                raise
+            broken[row.clip] = str(error)
+            continue
+        yield row, frames
 
 
 def write_ledger(ledger: Ledger, file: Path) -> None:

@@ -8,20 +8,35 @@ from training.data.errors import CorpusError
 
 Tier = Literal["open", "nc"]
 
+_VERSIONS = ("", " 1.0", " 2.0", " 2.5", " 3.0", " 4.0")
 # 'open' data may go into every weight; 'nc' data only into weights that are themselves non-commercial. The emergency
-# licence grants research use only, hence 'nc'.
-_OPEN = re.compile(r"^(CC0|CC BY \d|CC BY$|CC-BY-\d|MIT)", re.IGNORECASE)
-_NC = re.compile(r"^(CC BY-NC(?! ?-?ND)|CC-BY-NC(?!-ND)|COVID-19 emergency license)", re.IGNORECASE)
+# licence grants research use only, hence 'nc'. What is not listed here is not allowed, however alike it looks: a word
+# more ("no derivatives") may take all rights away.
+_LICENCES: dict[Tier, tuple[str, ...]] = {
+    "open": ("CC0", "CC0 1.0", "MIT", "MIT License", *(f"CC BY{version}" for version in _VERSIONS)),
+    "nc": (
+        *(f"CC BY-NC{version}" for version in _VERSIONS),
+        *(f"CC BY-NC-SA{version}" for version in _VERSIONS),
+        "COVID-19 emergency license",
+    ),
+}
+KNOWN = ", ".join(licence for licences in _LICENCES.values() for licence in licences)
+"""All spellings, for people; case does not matter, nor whether spaces or hyphens part the words."""
 
 # The licence of weights that were trained on a tier; share-alike data make the nc weights share-alike.
 WEIGHTS_LICENCE: dict[Tier, str] = {"open": "Apache-2.0", "nc": "CC-BY-NC-SA-4.0"}
 
 
+def _folded(licence: str) -> str:
+    return re.sub(r"[\s-]+", " ", licence).strip().casefold()
+
+
+_TIERS = {_folded(licence): tier for tier, licences in _LICENCES.items() for licence in licences}
+
+
 def tier_of(licence: str) -> Tier | None:
     """The tier of weights that data under this licence may go into, or None for no tier at all."""
-    if _OPEN.match(licence.strip()):
-        return "open"
-    return "nc" if _NC.match(licence.strip()) else None
+    return _TIERS.get(_folded(licence))
 
 
 def tier_of_all(licences: Iterable[str]) -> Tier:
@@ -33,5 +48,8 @@ def tier_of_all(licences: Iterable[str]) -> Tier:
     tiers = {licence: tier_of(licence) for licence in licences}
     refused = sorted(licence or "(none stated)" for licence, tier in tiers.items() if tier is None)
     if refused:
-        raise CorpusError(f"no weight may be trained on data under: {', '.join(refused)}. Leave those clips out.")
+        raise CorpusError(
+            f"no weight may be trained on data under: {', '.join(refused)}. Leave those clips out; if that is but "
+            f"another spelling, write one of: {KNOWN}."
+        )
     return "nc" if "nc" in tiers.values() else "open"

@@ -1,16 +1,15 @@
 """The near-duplicates among the clips of a corpus: as a table, as joined groups, and as a picture to judge them by."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.data.ledger import decoded, evenly
+from training.data.ledger import FramesOf, evenly
 from training.data.manifest import Row
-from usbackbones.clips import read_clip
 from usbackbones.duplicates import fingerprint, joined_groups, near_duplicates
 from usbackbones.files import atomic_write
 
@@ -36,21 +35,25 @@ class Neighbours:
     at: tuple[int, int]
 
 
-def find_neighbours(rows: Sequence[Row], at_most: int, most: int, progress: bool = True) -> list[Neighbours]:
+def find_neighbours(
+    clips: Iterable[tuple[Row, np.ndarray]], at_most: int, most: int, progress: bool = True
+) -> list[Neighbours]:
     """The clips of different groups that share a picture, closest first.
 
     Args:
-        rows: the clips.
+        clips: with their frames uint8 [T, H, W].
         at_most: signs of 255 that may differ.
         most: frames looked at of a clip, evenly spaced.
-        progress: show progress bars.
+        progress: show a progress bar of the comparison.
     """
+    rows: list[Row] = []
     prints, frames, owner = [], [], []
-    for number, (_, clip) in enumerate(decoded(rows, progress)):
+    for row, clip in clips:
         kept = evenly(len(clip), most)
         prints.append(fingerprint(clip[kept]))
         frames += kept.tolist()
-        owner += [number] * len(kept)
+        owner += [len(rows)] * len(kept)
+        rows.append(row)
     if not prints:
         return []
     groups = [rows[number].group for number in owner]
@@ -80,7 +83,7 @@ def join(rows: Sequence[Row], pairs: Sequence[Neighbours]) -> list[Row]:
     return [replace(row, group=called[row.group]) for row in rows]
 
 
-def draw_pairs(pairs: Sequence[Neighbours]) -> Image.Image:
+def draw_pairs(pairs: Sequence[Neighbours], frames_of: FramesOf) -> Image.Image:
     """The closest frames of each pair side by side, with the distance and the clips' names above them."""
     lines = -(-len(pairs) // _ACROSS)
     width, height = 2 * _TILE + _GAP, _TILE + _LABEL
@@ -91,6 +94,6 @@ def draw_pairs(pairs: Sequence[Neighbours]) -> Image.Image:
         for side, (row, frame) in enumerate(zip((pair.first, pair.second), pair.at, strict=True)):
             text = f"{pair.distance}  {row.clip[-46:]}" if side == 0 else f"      {row.clip[-46:]}"
             draw.text((left, top + 2 + 15 * side), text, fill=255, font=font)
-            picture = Image.fromarray(read_clip(row.path).frames[frame]).resize((_TILE - 2, _TILE - 2))
+            picture = Image.fromarray(frames_of(row)[frame]).resize((_TILE - 2, _TILE - 2))
             sheet.paste(picture, (left + side * _TILE, top + _LABEL))
     return sheet

@@ -19,12 +19,13 @@ import tyro
 from training.benchmark.lock import drawn_splits, has_locked_part, locked_groups
 from training.data.cache import open_cache
 from training.data.corpora import CORPORA
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, short_errors
 from training.data.guess import guess_manifest
 from training.data.ledger import (
     ASKED,
     FILE,
     KEPT,
+    FramesOf,
     Ledger,
     LedgerError,
     Overlap,
@@ -32,6 +33,7 @@ from training.data.ledger import (
     compare_names,
     decoded,
     make_ledger,
+    read_frames,
     read_ledger,
     write_ledger,
 )
@@ -64,13 +66,19 @@ def rows_of(name: str, root: Path) -> list[Row]:
     raise CorpusError(f"{name!r} is no file, no folder and none of the known datasets: {', '.join(CORPORA)}")
 
 
+def corpus_of(name: str, root: Path) -> tuple[list[Row], FramesOf]:
+    """The clips of a prepared cache, or as `rows_of`, and what reads the frames of one."""
+    if not (Path(name) / "index.json").is_file():
+        return rows_of(name, root), read_frames
+    cache = open_cache(Path(name))
+    numbers = {clip.row.clip: number for number, clip in enumerate(cache.clips)}
+    return [clip.row for clip in cache.clips], lambda row: cache.clip(numbers[row.clip])
+
+
 def corpus_ledger(name: str, root: Path) -> Ledger:
-    """The ledger of a corpus that a weight is, or could be, trained on: a prepared cache, or as `rows_of`."""
-    path = Path(name)
-    if (path / "index.json").is_file():
-        cache = open_cache(path)
-        return make_ledger(((clip.row, cache.clip(i)) for i, clip in enumerate(cache.clips)), KEPT)
-    return make_ledger(decoded(rows_of(name, root)), KEPT)
+    """The ledger of a corpus that a weight is, or could be, trained on."""
+    rows, frames_of = corpus_of(name, root)
+    return make_ledger(decoded(rows, frames_of=frames_of), KEPT)
 
 
 def benchmark_ledger(name: str, root: Path) -> Ledger:
@@ -158,10 +166,10 @@ def duplicates(
     frames: int = ASKED,
     most: int = 60,
 ) -> None:
-    """List the near-duplicates among clips of different groups, closest first.
+    """List the near-duplicates among clips of different groups, closest first; broken clips are skipped and told.
 
     Args:
-        corpus: a dataset, a manifest or a folder.
+        corpus: a cache, a manifest, a dataset or a folder.
         out: the CSV of pairs to write: ids and labels, no pictures.
         root: the folder that holds a folder for each dataset.
         sheet: a PNG to write with the pairs side by side, to judge them by eye.
@@ -170,15 +178,16 @@ def duplicates(
         frames: frames looked at of each clip, evenly spaced.
         most: pairs on the sheet; of more the farthest, which are the doubtful ones.
     """
-    rows = rows_of(corpus, root)
-    pairs = find_neighbours(rows, at_most, frames)
+    rows, frames_of = corpus_of(corpus, root)
+    broken: dict[str, str] = {}
+    pairs = find_neighbours(decoded(rows, frames_of=frames_of, broken=broken), at_most, frames)
     write_pairs(pairs, out)
     together = join(rows, pairs)
     if joined:
         write_manifest(together, joined)
     if sheet:
         with atomic_write(sheet) as stream:
-            draw_pairs(pairs[-most:]).save(stream, format="PNG")
+            draw_pairs(pairs[-most:], frames_of).save(stream, format="PNG")
     across = [pair for pair in pairs if pair.first.label != pair.second.label]
     clips = {row.clip for pair in pairs for row in (pair.first, pair.second)}
     print(  # noqa: T201
@@ -187,6 +196,8 @@ def duplicates(
     )
     for pair in across:
         print(f"  {pair.distance:3d}  {pair.first.clip} = {pair.second.clip}")  # noqa: T201
+    for clip, reason in broken.items():
+        print(f"skipped {clip}: {reason}", file=sys.stderr)  # noqa: T201
 
 
 def ledger(
@@ -211,14 +222,11 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command line; a refusal is a line and exit code 2."""
     name = "python -m training.data.overlap"
     commands: dict[str, Callable[..., None]] = {"duplicates": duplicates, "ledger": ledger}
-    try:
+    with short_errors(CorpusError, ClipError, LedgerError):
         if arguments and arguments[0] in commands:
             tyro.cli(commands[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
         else:
             tyro.cli(overlap, prog=name, args=arguments)
-    except (CorpusError, ClipError, LedgerError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

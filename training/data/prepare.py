@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,12 +23,15 @@ import tyro
 from training.data.cache import Cache, blocks, open_cache, read_index
 from training.data.clean import Cleaning
 from training.data.compact import pack
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, short_errors
 from training.data.glance import estimate, preview
 from training.data.manifest import Row, read_manifest
+from training.data.options import Clean, part_of
 from training.data.shards import Job, Plan, cache_files, jobs_of, leftovers, plan_of, refuse_another
 from training.data.workers import shards_made
 from usbackbones.files import atomic_write
+
+_UNCLEANED = Clean()
 
 
 def prepare(
@@ -105,7 +108,7 @@ def _write_index(rows: Sequence[Row], out: Path, plan: Plan, work: list[Job], jo
     shards: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     notes: list[dict[str, Any]] = []
-    start, digest = 0, hashlib.sha256()
+    start, left_out, digest = 0, 0, hashlib.sha256()
     with closing(shards_made(work, jobs, progress)) as records:
         for job, record in zip(work, records, strict=True):
             for block in blocks(job.file):  # here, while the others decode, and not of all frames at the end
@@ -116,14 +119,16 @@ def _write_index(rows: Sequence[Row], out: Path, plan: Plan, work: list[Job], jo
                 place = {"start": start, "count": clip["count"], "seconds_per_frame": clip["seconds_per_frame"]}
                 clips.append({"row": named[clip["clip"]], **place})
                 start += clip["count"]
+                left_out += clip.get("found", clip["count"]) - clip["count"]  # an earlier version's shard tells none
                 if clip["notes"]:
-                    notes.append({"clip": clip["clip"], "notes": clip["notes"]})
+                    text = {"text_frames": clip["text_frames"]} if clip.get("text_frames") else {}
+                    notes.append({"clip": clip["clip"], "notes": clip["notes"], **text})
     if not clips:
         for file in cache_files(out):
             file.unlink()
         raise CorpusError(f"not one of {len(rows)} clips could be read; the first: {skipped[0]['reason']}")
-    report = {"clips": len(rows), "kept": len(clips), "frames": start, "skipped": skipped, "notes": notes}
-    _write_json(out / "report.json", report)
+    counts = {"clips": len(rows), "kept": len(clips), "frames": start, "frames_left_out": left_out}
+    _write_json(out / "report.json", {**counts, "skipped": skipped, "notes": notes})
     index = {"plan": asdict(plan), "sha256": digest.hexdigest(), "skipped": skipped, "shards": shards, "clips": clips}
     _write_json(out / "index.json", index)
 
@@ -141,33 +146,6 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
         json.dump(content, stream, indent=1)
 
 
-@dataclass(frozen=True)
-class Clean(Cleaning):
-    """Whether clips are cleaned, and how.
-
-    Attributes:
-        enabled: leave out what is not ultrasound; otherwise frames are stored as they are.
-    """
-
-    enabled: bool = False
-
-    def steps(self) -> Cleaning:
-        """The options of the cleaning itself."""
-        return Cleaning(**{option.name: getattr(self, option.name) for option in fields(Cleaning)})
-
-
-def part_of(text: str) -> tuple[int, int]:
-    """Turn "2/3" into (2, 3).
-
-    Raises:
-        CorpusError: if it is not i/n with 1 <= i <= n.
-    """
-    first, _, second = text.partition("/")
-    if not (first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
-        raise CorpusError(f"--shard {text}: give i/n, for example 1/3, 2/3 and 3/3 on three machines")
-    return int(first), int(second)
-
-
 def main(
     manifest: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
@@ -181,7 +159,7 @@ def main(
     preview_sheet: Annotated[Path | None, tyro.conf.arg(name="preview")] = None,
     preview_clips: int = 24,
     compact: Path | None = None,
-    clean: Clean = Clean(),
+    clean: Clean = _UNCLEANED,
 ) -> None:
     """Decode a corpus into memory-mapped frames; run it again after a kill, and it goes on.
 
@@ -200,9 +178,11 @@ def main(
         compact: also write the cache into this one file, see training.data.compact.
         clean: what is left out of clips, and whether anything is.
     """
-    rows, part, cleaning = read_manifest(manifest), part_of(shard), clean.steps() if clean.enabled else None
+    rows, part, steps = read_manifest(manifest), part_of(shard), clean.steps(clean.enabled or preview_sheet is not None)
+    cleaning = steps if clean.enabled else None
+    plan_of(rows, size, max_frames, cleaning, shard_clips)  # refuses impossible numbers before anything is decoded
     if preview_sheet is not None:
-        preview(rows, preview_sheet, preview_clips, max_frames, clean.steps())
+        preview(rows, preview_sheet, preview_clips, max_frames, steps)
         print(f"{preview_sheet}: {min(preview_clips, len(rows))} clips before and after the cleaning")  # noqa: T201
         return
     if dry_run:
@@ -222,6 +202,9 @@ def main(
     cache = prepare(rows, out, size, max_frames, jobs, True, cleaning, shard_clips)
     for entry in cache.skipped:
         print(f"skipped {entry['clip']}: {entry['reason']}")  # noqa: T201
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    if report.get("frames_left_out"):
+        print(f"{report['frames_left_out']} frames were left out, beyond --max-frames {max_frames} of a clip")  # noqa: T201
     print(  # noqa: T201
         f"{out}: {len(cache.clips)} of {len(rows)} clips, {len(cache.frames)} frames of {size} px, "
         f"{len(cache.frames) * size**2 / 1e9:.2f} GB; what was odd is told in {out / 'report.json'}"
@@ -232,7 +215,5 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
+    with short_errors(CorpusError):
         tyro.cli(main)
-    except CorpusError as error:
-        raise SystemExit(f"error: {error}") from error

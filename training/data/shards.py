@@ -100,7 +100,7 @@ def make_shard(job: Job) -> dict[str, Any]:
     """Decode the clips of a shard and write it; a clip that cannot be read is skipped.
 
     Returns:
-        Its record: plan, sha256, clips (clip, count, seconds_per_frame, notes) and skipped (clip, reason).
+        Its record: plan, sha256, clips (clip, count, and what `Decoded` tells) and skipped (clip, reason).
     """
     cv2.setNumThreads(1)  # the shards are what runs side by side
     sweep(job.file, job.record_file)
@@ -122,6 +122,8 @@ def make_shard(job: Job) -> dict[str, Any]:
                     "count": len(decoded.frames),
                     "seconds_per_frame": decoded.seconds_per_frame,
                     "notes": decoded.notes,
+                    "found": decoded.found,
+                    "text_frames": decoded.text_frames,
                 }
             )
     record = {"plan": asdict(job.plan), "sha256": digest.hexdigest(), "clips": clips, "skipped": skipped}
@@ -143,8 +145,11 @@ def refuse_another(out: Path, plan: Plan) -> None:
     """Look at what was begun or finished in a folder.
 
     Raises:
-        CorpusError: if it was of other clips or options. It is not simply made anew, for it may have cost days.
+        CorpusError: if it is a file, or of other clips or options. It is not simply made anew, for it may have cost
+            days.
     """
+    if out.exists() and not out.is_dir():
+        raise CorpusError(f"{out} is a file: a cache is a folder, name another place")
     wanted = json.loads(json.dumps(asdict(plan)))
     for file in (out / "index.json", *sorted(out.glob("frames-*.json"))):
         if not file.is_file():

@@ -12,6 +12,8 @@ as an argument; the rest is arithmetic, and every number that it rests on is pri
 """
 
 import math
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import tyro
@@ -114,15 +116,25 @@ def render(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def impossible(plan: Plan) -> Iterator[str]:
+    """What cannot be so, with the value and what may be given."""
+    told = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in ("gpus", "lost")}
+    for name, value in told.items():
+        free = name in ("latency", "price")
+        if not (math.isfinite(value) and (value > 0 or (free and value == 0))):
+            yield f"--{name.replace('_', '-')} {value:g} cannot be so, give a number {'from 0' if free else 'above 0'}"
+    if min(plan.gpus, default=0) < 1:
+        yield f"--gpus {' '.join(map(str, plan.gpus))} cannot be so, give counts from 1"
+    if not 0 <= plan.lost < 1:
+        yield f"--lost {plan.lost:g} cannot be so, give a share from 0 to below 1"
+
+
 def main() -> None:
     """Print the table."""
     plan = tyro.cli(Plan, prog="python -m training.speed.plan")
-    wrong = [name for name in ("views_per_second", "batch", "clips", "epochs") if not getattr(plan, name) > 0]
-    if wrong or not 0 <= plan.lost < 1 or min(plan.gpus, default=0) < 1:
-        raise SystemExit(
-            f"error: {', '.join(wrong) or '--gpus or --lost'} cannot be so: counts and speeds are positive, lost is a "
-            "share below 1"
-        )
+    if wrong := list(impossible(plan)):
+        print(f"error: {'; '.join(wrong)}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2)
     print(render(plan))  # noqa: T201
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from usbackbones.readers.base import ClipError, Reading, Request
-from usbackbones.readers.volume import Volume, check_volume, volume_frames
+from usbackbones.readers.volume import Volume, check_volume, read_volume
 
 _ERRORS = (
     *(OSError, ValueError, EOFError, LookupError, SyntaxError, TypeError, RuntimeError),
@@ -59,7 +59,7 @@ def open_array(request: Request, form: str) -> Reading:
     if channels == 3 or (len(shape) == 4 and shape[-1] == 1):
         shape = shape[:-1]
     frames = check_volume(request, dtype, shape[::-1], channels)
-    return Reading(volume_frames(request, Volume(voxels, dtype, frames, channels)))
+    return read_volume(request, Volume(voxels, dtype, frames, channels))
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -68,7 +68,7 @@ class Facts:
     patient: str | None = None
     study: str | None = None
     id_source: str | None = None
-    colour: bool | None = None
+    colour: bool = False
 
 
 @dataclass(frozen=True)

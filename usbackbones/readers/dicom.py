@@ -17,6 +17,7 @@ from usbackbones.readers.dicom_picture import read_picture
 from usbackbones.readers.dicom_regions import pixel_spacing, read_layout
 from usbackbones.readers.dicom_samples import Sampled, sampled_frames
 from usbackbones.readers.dicom_times import read_clock
+from usbackbones.readers.watch import Watch
 
 
 def open_dicom(request: Request, form: str) -> Reading:
@@ -62,29 +63,24 @@ class _View:
     """What is shown of every frame of a file, settled at its first one."""
 
     def __init__(self, request: Request, header: Header, facts: Facts, first: Sampled) -> None:
-        self._warn, self._path, self._facts = request.warn, request.path, facts
+        self._watch, path = Watch(request, facts), request.path
         layout = read_layout(header.dataset, first.samples.shape[:2])
         for note in layout.notes:
-            self._warn(f"{self._path}: {note}")
+            request.warn(f"{path}: {note}")
         try:
             self._shade = Shade(header.dataset, first.picture)
         except ValueError as error:
-            raise ClipError(f"{self._path}: {error}; export it again") from None
+            raise ClipError(f"{path}: {error}; export it again") from None
         top, left, bottom, right = layout.tissue.box if layout.tissue else (0, 0, *first.samples.shape[:2])
         self._region = (slice(top, bottom), slice(left, right))
         self._crop = request.crop
         facts.spacing_mm = (layout.tissue and layout.tissue.spacing_mm) or pixel_spacing(header.dataset)
-        facts.colour = False
         if layout.colour:
-            self._tell_colour("the header names a region of colour flow")
+            self._watch.tell_colour("colour Doppler (the header names a region of colour flow)")
 
     def show(self, frame: Sampled) -> np.ndarray:
         """The frame in gray, uint8 [H, W], cut to the B-mode region where that is wanted."""
         region = frame.samples[self._region]
-        if not self._facts.colour and self._shade.is_colour(region, frame.luminance):
-            self._tell_colour("its pixels are vivid")
+        if not self._watch.facts.colour and self._shade.is_colour(region, frame.luminance):
+            self._watch.tell_colour("colour Doppler (its pixels are vivid)")
         return self._shade.gray(region if self._crop else frame.samples, frame.luminance)
-
-    def _tell_colour(self, why: str) -> None:
-        self._facts.colour = True
-        self._warn(f"{self._path}: holds colour Doppler ({why}); only its brightness is kept")

@@ -17,12 +17,10 @@ from usbackbones.readers.base import PARSER_ERRORS, luma
 from usbackbones.readers.dicom_header import number
 from usbackbones.readers.dicom_picture import Picture
 from usbackbones.readers.quiet import quiet
+from usbackbones.readers.watch import is_vivid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-_VIVID = 80  # gray levels between the strongest and weakest of R, G, B: above that of tinted B-mode and JPEG's noise
-_SHARE = 0.005  # of the pixels; less is a marker or a cursor
 
 
 def gray_table(dataset: "Dataset", picture: Picture) -> np.ndarray:
@@ -104,10 +102,7 @@ class Shade:
             part = np.asarray(Image.fromarray(self._bytes(part), "YCbCr").convert("RGB"))
         else:
             part = self._bytes(part)
-        red, green, blue = np.moveaxis(part, -1, 0)
-        # Not max(-1) and min(-1), which take five times as long over an axis of three.
-        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-        return bool((spread > _VIVID).mean() >= _SHARE)
+        return is_vivid(part)
 
     def _values(self, samples: np.ndarray) -> np.ndarray:
         """Stored values as places in a table: bits that do not count are cut off, signs are left to the table."""

@@ -65,13 +65,19 @@ def file_kind(path: Path) -> Kind | None:
     return (kind[0], f"{kind[1]} gzip") if kind and kind[0] == "nifti" else None
 
 
-def why_unknown(path: Path) -> str:
-    """Why `file_kind` knows no kind for it."""
+def why_unreadable(path: Path) -> str:
+    """Why not one byte of a file can be read, for lack of rights perhaps; "" where it can."""
     try:
         with path.open("rb") as stream:
-            return "no format that is known here" if stream.read(1) else "the file is empty"
+            stream.read(1)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
+    return ""
+
+
+def why_unknown(path: Path) -> str:
+    """Why `file_kind` knows no kind for it."""
+    return why_unreadable(path) or ("no format that is known here" if path.stat().st_size else "the file is empty")
 
 
 def _is_bare_dicom(head: bytes) -> bool:

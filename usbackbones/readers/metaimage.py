@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from usbackbones.readers.base import ClipError, Facts, Reading, Request
+from usbackbones.readers.base import ClipError, Reading, Request
 from usbackbones.readers.inflate import ZLIB, inflated
-from usbackbones.readers.volume import Volume, believed_spacing, check_volume, volume_frames
+from usbackbones.readers.volume import Volume, believed_spacing, check_volume, read_volume
 
 _TYPES = {
     **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4"},
@@ -58,8 +58,8 @@ def open_metaimage(request: Request, _: str) -> Reading:
                 stream.seek(start)
                 yield stream
 
-    facts = Facts(believed_spacing(spacing[1], spacing[0]) if len(spacing) > 1 else None)
-    return Reading(volume_frames(request, Volume(voxels, dtype, frames, channels)), facts)
+    size = believed_spacing(spacing[1], spacing[0]) if len(spacing) > 1 else None
+    return read_volume(request, Volume(voxels, dtype, frames, channels), size)
 
 
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:

@@ -7,8 +7,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from usbackbones.readers.base import PARSER_ERRORS, ClipError, Facts, Reading, Request
-from usbackbones.readers.volume import Volume, believed_spacing, check_volume, volume_frames
+from usbackbones.readers.base import PARSER_ERRORS, ClipError, Reading, Request
+from usbackbones.readers.volume import Volume, believed_spacing, check_volume, read_volume
 
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _FARTHEST = 1 << 48
@@ -67,4 +67,4 @@ def open_nifti(request: Request, form: str) -> Reading:
         steps[4] * scale if scale and steps[4] > 0 else None,
     )
     scale = _MILLIMETRES.get(unit, 1.0)  # where the unit is unknown, millimetres are the custom
-    return Reading(volume_frames(request, volume), Facts(believed_spacing(steps[2] * scale, steps[1] * scale)))
+    return read_volume(request, volume, believed_spacing(steps[2] * scale, steps[1] * scale))

@@ -11,28 +11,34 @@ from usbackbones.readers.base import (
     GIVE,
     PILLOW_ERRORS,
     ClipError,
+    Facts,
     Frames,
     Reading,
     Request,
-    Warn,
     luma,
     natural,
     shortened,
 )
 from usbackbones.readers.kinds import Kind, file_kind
+from usbackbones.readers.watch import Watch
+
+_GRAY = ("1", "L", "LA", "La")  # Pillow's modes without colour
 
 
 def open_image(request: Request, format_name: str) -> Reading:
     """Open an image; `format_name` is Pillow's name of its format."""
-    return Reading(image_frames(request.path, str(request.path), format_name, request.stride, request.warn))
+    facts = Facts()
+    watch = Watch(request, facts)
+    return Reading(image_frames(request.path, str(request.path), format_name, request.stride, watch), facts)
 
 
 def open_folder(request: Request) -> Reading:
     """Open a folder of stills as one clip."""
-    return Reading(_folder_frames(request))
+    facts = Facts()
+    return Reading(_folder_frames(request, Watch(request, facts)), facts)
 
 
-def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int, warn: Warn) -> Frames:
+def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int, watch: Watch) -> Frames:
     """Decode a still, or every page of an animated GIF, PNG or WebP or of a TIFF stack.
 
     Args:
@@ -40,7 +46,7 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
         name: what errors and warnings call it.
         format_name: Pillow's name of the format.
         stride: every `stride`-th page.
-        warn: gets each warning as one line.
+        watch: of the clip that the image is, or is a frame of.
     """
     good, seconds = 0, 0.0
     try:
@@ -53,6 +59,7 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
                     break
                 pixels, duration = _gray(image, name), image.info.get("duration")
                 if page % stride == 0:
+                    _look(image, name, watch)
                     yield pixels, seconds if duration else None
                 good, seconds = good + 1, seconds + (duration or 0) / 1000
             if not good:
@@ -63,7 +70,7 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
         reason = " ".join(str(error).split())
         if not good:
             raise ClipError(f"{name}: broken {format_name} image ({reason}); copy or export it again") from error
-        warn(f"{name}: damaged or cut short, {good} frames read ({reason})")
+        watch.warn(f"{name}: damaged or cut short, {good} frames read ({reason})")
 
 
 def entries(folder: Path) -> list[Path]:
@@ -81,7 +88,7 @@ def is_still(kind: Kind | None) -> bool:
     return family == "image" and format_name != "GIF"
 
 
-def _folder_frames(request: Request) -> Frames:
+def _folder_frames(request: Request, watch: Watch) -> Frames:
     """The stills of a folder in natural order; whatever else lies there is named in a warning."""
     folder, warn = request.path, request.warn
     kinds = {entry: file_kind(entry) for entry in entries(folder) if entry.is_file()}
@@ -90,7 +97,7 @@ def _folder_frames(request: Request) -> Frames:
     read = 0
     for still, format_name in stills[:: request.stride]:
         try:
-            for pixels, _ in image_frames(still, str(still), format_name, 1, warn):
+            for pixels, _ in image_frames(still, str(still), format_name, 1, watch):
                 yield pixels, None
                 read += 1
         except ClipError as error:
@@ -100,6 +107,14 @@ def _folder_frames(request: Request) -> Frames:
         raise ClipError(f"{folder}: a folder without readable images, it holds {held}; {GIVE}")
     if others:
         warn(f"{folder}: left out {len(others)} files that are not stills: {shortened(others)}")
+
+
+def _look(image: Image.Image, name: str, watch: Watch) -> None:
+    """Show a picture to the watch of its clip, unless there is no more to it than 8-bit gray."""
+    if image.mode.startswith("I;16"):
+        watch.measure(np.asarray(image), name)
+    elif image.mode not in _GRAY and not watch.facts.colour:
+        watch.look(np.asarray(image.convert("RGB")))
 
 
 def _gray(image: Image.Image, name: str) -> np.ndarray:

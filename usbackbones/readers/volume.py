@@ -17,7 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from usbackbones.readers.base import MAX_PIXELS, ClipError, Frames, Request, luma
+from usbackbones.readers.base import MAX_PIXELS, ClipError, Facts, Frames, Reading, Request, luma
+from usbackbones.readers.watch import Watch
 
 _DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
@@ -71,12 +72,17 @@ def believed_spacing(row: float, column: float) -> tuple[float, float] | None:
     return (row, column) if all(math.isfinite(step) and step > 0 for step in (row, column)) else None
 
 
-def volume_frames(request: Request, volume: Volume) -> Frames:
-    """Yield the frames of a volume; those that are cut off are told in a warning.
+def read_volume(request: Request, volume: Volume, spacing_mm: tuple[float, float] | None = None) -> Reading:
+    """The reading of a volume with pixels of a size; frames that are cut off are told in a warning.
 
     Raises:
-        ClipError: if there is not one whole frame.
+        ClipError: with the first frame, if there is not a whole one.
     """
+    facts = Facts(spacing_mm)
+    return Reading(_frames(request, volume, Watch(request, facts)), facts)
+
+
+def _frames(request: Request, volume: Volume, watch: Watch) -> Frames:
     path, promised = request.path, volume.shape[0]
     low, high, holes = (0.0, 255.0, False) if volume.is_plain else _range(volume)
     if low > high:
@@ -88,6 +94,8 @@ def volume_frames(request: Request, volume: Volume) -> Frames:
         for index, values in enumerate(stored):
             there += 1
             if index % request.stride == 0:
+                if volume.channels == 3:
+                    watch.look(values)
                 yield _gray(values, volume, low, high), None if volume.seconds is None else index * volume.seconds
     if not there:
         raise ClipError(f"{path}: its data end before the first frame does; copy it again")

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from usbackbones.readers.base import GIVE, ClipError, Frames, Reading, Request, natural, shortened
+from usbackbones.readers.base import GIVE, ClipError, Facts, Frames, Reading, Request, natural, shortened
 from usbackbones.readers.kinds import HEAD, Kind, kind_of
 from usbackbones.readers.stills import image_frames, is_still
+from usbackbones.readers.watch import Watch
 
 _MAX_BYTES = 1 << 28  # of one still
 _MAX_RATIO = 200  # that a still of more than 1 MB may shrink by; a bomb of zeros shrinks a thousandfold
@@ -24,7 +25,8 @@ _DOCUMENTS = {"[Content_Types].xml", "mimetype", "META-INF/MANIFEST.MF"}
 
 def open_zip(request: Request) -> Reading:
     """Open the stills of one zipped folder as a clip."""
-    return Reading(_frames(request))
+    facts = Facts()
+    return Reading(_frames(request, Watch(request, facts)), facts)
 
 
 def zip_holds(path: Path) -> str:
@@ -40,7 +42,7 @@ def zip_holds(path: Path) -> str:
         return ""
 
 
-def _frames(request: Request) -> Frames:
+def _frames(request: Request, watch: Watch) -> Frames:
     path, good = request.path, 0
     fault = None
     try:
@@ -50,7 +52,7 @@ def _frames(request: Request) -> Frames:
                 name = f"{path}/{member.filename}"
                 try:
                     content = io.BytesIO(_content(archive, member))
-                    for pixels, _ in image_frames(content, name, format_name, 1, request.warn):
+                    for pixels, _ in image_frames(content, name, format_name, 1, watch):
                         yield pixels, None
                         good += 1
                 except ClipError as error:
