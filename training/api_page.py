@@ -31,6 +31,7 @@ MODULES = (
     "metalr",
     "dense",
     "segment",
+    "segmenter",
     "segmented",
     "scores",
     "export",

@@ -87,11 +87,12 @@ class _Detected(nn.Module):
         return self.fpn(OrderedDict((str(level), x) for level, x in enumerate(maps)))
 
 
-def unet(name: str, classes: int = 1, in_chans: int = 1, *, seed: int = 0, spread: bool = False) -> UNet:
+def unet(name: str | nn.Module, classes: int = 1, in_chans: int = 1, *, seed: int = 0, spread: bool = False) -> UNet:
     """A U-Net on a backbone.
 
     Args:
-        name: `usbackbones/ARCH.TAG`, any timm name, `local-dir:FOLDER` or `random:ARCH`.
+        name: `usbackbones/ARCH.TAG`, any timm name, `local-dir:FOLDER` or `random:ARCH`; or a network such as
+            `usbackbones.pyramid.backbone` makes, which has its own channels.
         classes: channels of the logits; 1 is foreground against background.
         in_chans: 1 or 3.
         seed: of what is not pretrained.
@@ -101,14 +102,14 @@ def unet(name: str, classes: int = 1, in_chans: int = 1, *, seed: int = 0, sprea
         BackboneError: if the backbone has no such maps.
         UnknownModel, WeightsError, RuntimeError: if it cannot be had, see `usbackbones.pyramid.backbone`.
     """
-    network = backbone(name, in_chans, seed)
+    network = name if isinstance(name, nn.Module) else backbone(name, in_chans, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return UNet(Pyramid(network, spread), classes)
 
 
 def mask_rcnn(
-    name: str,
+    name: str | nn.Module,
     classes: int = 1,
     in_chans: int = 1,
     *,
@@ -132,7 +133,7 @@ def mask_rcnn(
     Raises:
         As `unet`.
     """
-    network: Any = backbone(name, in_chans, seed)
+    network: Any = name if isinstance(name, nn.Module) else backbone(name, in_chans, seed)
     cfg = network.pretrained_cfg
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

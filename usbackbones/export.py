@@ -189,7 +189,7 @@ def _refuse_another_function(out: Path, precision: Precision, difference: float,
     if agreed is not None and not agreed >= AGREEMENT:
         raise ExportError(
             f"{out}: in {precision} the features of a frame agree with the model's to a cosine of only {agreed:.3f}, "
-            f"less than {AGREEMENT}; give frames of your own to calibrate on, or keep fp32"
+            f"less than {AGREEMENT}; give frames of your own (--frames CLIPS, or frames= of export), or keep fp32"
         )
 
 

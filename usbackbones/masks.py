@@ -1,12 +1,11 @@
-"""Pictures with masks for `usbackbones segment`: three layouts, groups that hold near-duplicates together.
+"""Pictures with masks for `usbackbones segment`: three layouts, and which pictures are near-duplicates.
 
 DATA is a folder with images/ and masks/, whose files have the same stems (a mask may end in _mask); BUSI's layout,
 `name.png` beside `name_mask.png`, `name_mask_1.png`, ..., in any folders below; or a CSV with the columns image and
 mask, and if known group, split and spacing, the mm of a pixel's side or "height|width". Several masks of one picture,
-in the CSV joined by "|", mean their union. Where no group is told, near-duplicates of each other are one.
+in the CSV joined by "|", mean their union. Where no group is told, every picture is one of its own.
 """
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from usbackbones.clips import read_clip
-from usbackbones.dataset import DataError, Item
+from usbackbones.dataset import DataError, Item, read_table
 from usbackbones.dense_scores import Spacing
-from usbackbones.duplicates import fingerprint, joined_groups, near_duplicates
+from usbackbones.duplicates import fingerprint, near_duplicates
 
 _MASK = re.compile(r"(.+?)_mask(_\d+)?$")
 _STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -45,7 +44,7 @@ def read_masked(data: Path) -> list[Masked]:
     """The pictures of a folder or a CSV, see the module.
 
     Raises:
-        DataError: if there is none, or a picture or mask of a table or of images/ is missing.
+        DataError: if there is none, a picture or mask of a table or of images/ is missing, or a table is wrong.
     """
     if data.is_file():
         items = _of_table(data)
@@ -57,7 +56,14 @@ def read_masked(data: Path) -> list[Masked]:
         raise DataError(f"{data}: no such file or folder; give images/ and masks/, a BUSI folder, or a CSV")
     if not any(item.masks for item in items):
         raise DataError(f"{data} holds no picture with a mask: give images/ and masks/, a BUSI folder, or a CSV")
-    return items if all(item.group for item in items) else _grouped(items)
+    return [replace(item, group=item.group or str(item.path)) for item in items]
+
+
+def copies_of(items: Sequence[Masked]) -> list[tuple[int, int]]:
+    """The pairs of items of different groups that are near-duplicates, closest first."""
+    prints = np.concatenate([fingerprint(frame_of(item)[None]) for item in items])
+    pairs = near_duplicates(prints, [item.group for item in items], progress=len(items) > 2000)
+    return list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
 
 
 def frame_of(item: Masked) -> np.ndarray:
@@ -126,14 +132,8 @@ def _of_folders(images: Path, masks: Path) -> list[Masked]:
 
 
 def _of_table(table: Path) -> list[Masked]:
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        lacking = {"image", "mask"} - set(reader.fieldnames or ())
-        rows = list(reader)
-    if lacking:
-        raise DataError(f"{table} lacks the column(s) {', '.join(sorted(lacking))}")
     items = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(read_table(table, {"image", "mask"}), start=2):
         files = [table.parent / name for name in (row["image"], *filter(None, (row["mask"] or "").split("|")))]
         missing = [file for file in files if not file.is_file()]
         if missing:
@@ -157,12 +157,3 @@ def _spacing(told: str, where: str) -> Spacing | None:
     if len(sides) not in (1, 2) or not all(0 < side < float("inf") for side in sides):
         raise DataError(f"{where}: spacing is {told!r}: give the mm of a pixel's side, or height|width")
     return sides[0], sides[-1]
-
-
-def _grouped(items: Sequence[Masked]) -> list[Masked]:
-    """The items in groups of near-duplicates; each is called after one of its pictures."""
-    names = [str(item.path) for item in items]
-    prints = np.concatenate([fingerprint(frame_of(item)[None]) for item in items])
-    pairs = near_duplicates(prints, names, progress=len(items) > 2000)
-    leader = joined_groups(names, [(names[i], names[j]) for i, j in zip(pairs.first, pairs.second, strict=True)])
-    return [replace(item, group=leader[name]) for item, name in zip(items, names, strict=True)]

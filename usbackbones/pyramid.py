@@ -47,14 +47,24 @@ def backbone(name: str, in_chans: int = 1, seed: int = 0) -> nn.Module:
     if isinstance(network, VisionTransformer) and not network.dynamic_img_size:
         # Its positions are interpolated to each picture.
         network = _made(name, arch, seed, in_chans=in_chans, dynamic_img_size=True)
-    cfg: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type]
-    cfg |= {"mean": PLAIN_MEAN, "std": PLAIN_STD} if arch else {}
+    describe_channels(network, in_chans, **({"mean": PLAIN_MEAN, "std": PLAIN_STD} if arch else {}))
+    return network
+
+
+def describe_channels(network: nn.Module, in_chans: int, **changes: Any) -> None:
+    """Make `pretrained_cfg` tell the input size, mean and std of the channels as built, where timm goes on saying 3.
+
+    Args:
+        network: a timm model, changed in place.
+        in_chans: that it was made with.
+        changes: of the cfg, before it follows the channels.
+    """
+    cfg: dict[str, Any] = dict(network.pretrained_cfg) | changes  # type: ignore[arg-type]
     cfg["input_size"] = (in_chans, *cfg["input_size"][1:])
     for statistic in ("mean", "std"):
         if len(cfg[statistic]) != in_chans:
             cfg[statistic] = (mean(cfg[statistic]),) * in_chans
     vars(network).update(pretrained_cfg=cfg, default_cfg=cfg)
-    return network
 
 
 def _made(name: str, arch: str, seed: int, **arguments: Any) -> nn.Module:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from usbackbones.masks import Masked, frame_of, mask_of
 from usbackbones.report import picture_section, table_section, write_report
-from usbackbones.segment import Segmenter
+from usbackbones.segmenter import Segmenter
 
 METRICS = ("dice", "iou", "hd95_pixels", "hd95_mm")
 Row = dict[str, str | float]
@@ -31,6 +31,7 @@ class Segmented:
         epochs: that were run.
         untrained: mean Dice of the validation part before the first step.
         validation: mean Dice of the validation part by the weights that were kept.
+        joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Segmented:
     epochs: int
     untrained: float
     validation: float
+    joined: str = ""
 
 
 def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pictures: bool) -> None:

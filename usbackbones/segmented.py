@@ -17,13 +17,15 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from torch import nn
 
+from usbackbones.copies import together, told
 from usbackbones.dataset import PARTS, DataError, split_items
 from usbackbones.dense_heads import targets_of
 from usbackbones.dense_scores import coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.files import atomic_write
-from usbackbones.masks import Masked, frame_of, mask_of, read_masked, spacing_of
-from usbackbones.segment import Segment, Segmenter, build, resized
+from usbackbones.masks import Masked, copies_of, frame_of, mask_of, read_masked, spacing_of
+from usbackbones.segment import Segment, build, from_blueprint
 from usbackbones.segment_report import METRICS, Row, Segmented, overlay, write_segment_report
+from usbackbones.segmenter import Segmenter, resized
 
 
 def segment(
@@ -52,19 +54,19 @@ def segment(
         progress: show bars.
 
     Raises:
-        DataError: if the data cannot be read or split without a leak.
+        DataError: if the data cannot be read, or split without a leak (of a group, or through near-duplicates).
         BackboneError: if the backbone has not the maps that the head needs.
         UnknownModel, WeightsError, RuntimeError: if the model cannot be had.
     """
     spec = spec or Segment()
-    items = read_masked(data)
-    if 0 < at_most < len(items):
-        chosen = np.random.default_rng(spec.seed).choice(len(items), at_most, replace=False)
-        items = [items[i] for i in sorted(chosen)]
-    parts = [
-        replace(item, part=decided.part)
-        for item, decided in zip(items, split_items(items, test, validation, spec.seed), strict=True)
-    ]
+    given = read_masked(data)
+    copies = copies_of(given)
+    joined = together(given, copies)
+    chosen = np.arange(len(given))
+    if 0 < at_most < len(given):
+        chosen = np.sort(np.random.default_rng(spec.seed).choice(len(given), at_most, replace=False))
+    decided = split_items([joined[i] for i in chosen], test, validation, spec.seed)
+    parts = [replace(given[i], group=item.group, part=item.part) for i, item in zip(chosen, decided, strict=True)]
     counts = {}
     for part in PARTS:
         members = [item for item in parts if item.part == part]
@@ -80,7 +82,7 @@ def segment(
     metrics = {metric: mean_of(rows, metric, spec.seed) for metric in measured}
     coco = _coco(run, tested) if spec.head == "mask_rcnn" else {}
     kept = max(record["validation"] for record in run.history) if spec.keep == "best" else run.history[-1]["validation"]
-    done = Segmented(out, metrics, coco, counts, run.epoch, untrained, kept)
+    done = Segmented(out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies))
     _write(run, done, rows)
     sheet = overlay(tested, rows, out)
     with atomic_write(out / "overlay.png") as stream:
@@ -135,10 +137,15 @@ def _coco(run: Segmenter, items: list[Masked]) -> dict[str, float]:
 
 
 def load_segmenter(folder: Path) -> nn.Module:
-    """The trained network of a folder, in eval mode."""
-    told = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    spec = Segment(**told["spec"])
-    model = build(told["model"], spec)
+    """The trained network of a folder, in eval mode; the weight that it began with is not needed.
+
+    Raises:
+        DataError: if the folder is of a version that did not write all that is needed.
+    """
+    settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if "blueprint" not in settings:
+        raise DataError(f"{folder / 'model.json'} has no blueprint of the backbone: run the same segment command again")
+    model = build(from_blueprint(settings["blueprint"]), Segment(**settings["spec"]))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 
@@ -148,10 +155,10 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
     with atomic_write(out / "model.safetensors") as stream:
         stream.write(save(tensors))
-    told = {"model": run.name, "spec": asdict(run.spec)}
+    settings = {"model": run.name, "spec": asdict(run.spec)}
     contents = (
-        ("model.json", told),
-        ("metrics.json", asdict(done) | {"folder": str(out)} | told),
+        ("model.json", settings | {"blueprint": run.blueprint}),
+        ("metrics.json", asdict(done) | {"folder": str(out)} | settings),
         ("history.json", run.history),
     )
     for name, content in contents:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 from usbackbones import cli
@@ -135,7 +136,7 @@ def test_agreement_is_the_cosine_about_the_mean() -> None:
 
 
 def test_smaller_programs_that_differ_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"bf16 the features .* cosine of only .* keep fp32"):
+    with pytest.raises(ExportError, match=r"bf16 the features .* cosine of only .* \(--frames CLIPS, .* keep fp32"):
         export(Offset(), tmp_path / "program.pt2", "torch", precision="bf16")
     for form, precision in (("onnx", "bf16"), ("torch", "int8")):
         with pytest.raises(ExportError, match=f"no {precision} program in the form '{form}'"):
@@ -143,6 +144,53 @@ def test_smaller_programs_that_differ_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"uint8 \[3, 8, 8\]; give uint8 \[N, H, W\], 16 at least"):
         export(Offset(), tmp_path / "x.onnx", precision="int8", frames=np.zeros((3, 8, 8), np.uint8))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [(), ("--preprocess",), ("--channels", "3")])
+def test_command_with_a_timm_folder(
+    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """timm's cfg of a folder says 3 channels whatever is built; the program has the channels that were asked for."""
+    means, stds = (0.1, 0.2, 0.3), (0.2, 0.2, 0.5)
+    cfg = {"input_size": (3, 64, 64), "crop_mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear"}
+    cfg |= {"mean": means, "std": stds}
+    made = timm.create_model("resnet10t", num_classes=0, pretrained_cfg_overlay=cfg)
+    timm.models.save_for_hf(made, tmp_path / "folder", safe_serialization=True)
+    cli.main(["export", f"local-dir:{tmp_path / 'folder'}", "-o", str(tmp_path / "a.onnx"), *options, "--json"])
+    channels = 3 if "3" in options else 1
+    told = json.loads(capsys.readouterr().out)["inputs"]
+    assert told == (
+        "frames uint8 [N, H, W]" if options[:1] == ("--preprocess",) else f"images float32 [N, {channels}, 64, 64]"
+    )
+    frames = phantom_clip(0, frames=3, size=64)
+    gray = torch.from_numpy(frames)[:, None].float() / 255
+    mean, std = (torch.tensor(v if channels == 3 else [sum(v) / 3])[:, None, None] for v in (means, stds))
+    images = (gray - mean) / std
+    network = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, num_classes=0, in_chans=channels)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    features = session.run(None, {"frames": frames if "--preprocess" in options else images.numpy()})[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(features, network.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+def test_command_with_frames_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the refusal of int8 advises: frames of every clip given reach the calibration, at the size of the input."""
+    for patient, side in enumerate((90, 70)):
+        np.save(tmp_path / f"{patient}.npy", phantom_clip(patient, frames=20 + 200 * patient, size=side))
+    seen = []
+    monkeypatch.setattr("usbackbones.export.export", lambda *args: seen.append(args) or export(args[0], args[1]))
+    command = ["export", "-o", str(tmp_path / "a.onnx"), "--precision", "int8", "--frames"]
+    cli.main([*command, str(tmp_path / "0.npy"), str(tmp_path / "1.npy")])
+    precision, frames = seen[0][-2:]
+    height, width = seen[0][0].pretrained_cfg["input_size"][1:]
+    assert (precision, frames.dtype, frames.shape) == ("int8", np.uint8, (20 + 128, height, width))
+    first = Image.fromarray(np.load(tmp_path / "0.npy")[0]).resize((width, height), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(frames[0], np.asarray(first))
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, str(tmp_path / "absent.mp4")])
+    assert stop.value.code == 2 and "absent.mp4" in capsys.readouterr().err
 
 
 def test_command(tmp_path: Path, published: object, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,22 +2,27 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from usbackbones.commands.segment import segment_command
 from usbackbones.commands.terminal import CommandError
-from usbackbones.dataset import DataError
+from usbackbones.dataset import DataError, split_items
 from usbackbones.dense_heads import foreground
 from usbackbones.dense_scores import dice
-from usbackbones.masks import Masked, frame_of, mask_of, read_masked
+from usbackbones.masks import Masked, copies_of, frame_of, mask_of, read_masked
 from usbackbones.phantom import phantom_clip
-from usbackbones.segment import UDIAT, Segment, Segmenter
+from usbackbones.pyramid import backbone
+from usbackbones.segment import UDIAT, Segment, blueprint, build, from_blueprint
 from usbackbones.segmented import load_segmenter, segment
+from usbackbones.segmenter import Segmenter
 
 MODEL = "random:resnet10t"
 QUICK = Segment(size=32, epochs=2, batch=4, lr=2e-3)
@@ -41,7 +46,7 @@ def data(tmp_path_factory):
 
 
 def test_layouts_agree(data, tmp_path):
-    """The folder, BUSI's layout with a mask in two pieces, and a table give the same pictures, masks and groups."""
+    """The folder, BUSI's layout with a mask in two pieces, and a table give the same pictures, masks and copies."""
     (tmp_path / "benign").mkdir()
     lines = ["image,mask"]
     for item in read_masked(data):
@@ -59,8 +64,8 @@ def test_layouts_agree(data, tmp_path):
         for one, two in zip(first, other, strict=True):
             np.testing.assert_array_equal(frame_of(one), frame_of(two))
             np.testing.assert_array_equal(mask_of(one, (60, 80)), mask_of(two, (60, 80)))
-            assert one.group.rpartition("/")[2] == two.group.rpartition("/")[2]
-    assert first[0].group == first[12].group and len({item.group for item in first}) == 12
+        assert copies_of(other) == copies_of(first) == [(0, 12)]
+    assert len({item.group for item in first}) == 13
 
 
 def test_it_learns_and_its_outputs_agree(data, tmp_path):
@@ -170,6 +175,90 @@ def test_only_our_own_errors_are_refusals(data, tmp_path, monkeypatch):
         segment_command(data, tmp_path, MODEL, size=32)
 
 
+def test_near_duplicates_of_other_groups_are_kept_together_or_refused(data, tmp_path, capsys):
+    """A table's groups divide the first picture from its lighter copy; the draw and a split column must not."""
+    items, table = read_masked(data), tmp_path / "table.csv"
+    lines = [f"{item.path},{item.masks[0]},g{number}" for number, item in enumerate(items)]
+    table.write_text("\n".join(["image,mask,group", *lines]))
+    alone = {item.path.name: item.part for item in split_items(read_masked(table), seed=4)}
+    assert (alone["p00.png"], alone["p12.png"]) == ("test", "train")
+    segment_command(table, tmp_path, MODEL, size=32, epochs=1, seed=4)
+    assert "note: 1 near-duplicate(s) of other groups, kept together: p00.png = p12.png" in capsys.readouterr().err
+    counts = json.loads((tmp_path / "metrics.json").read_text())["counts"]
+    assert sum(part["groups"] for part in counts.values()) == 12
+    tested = (tmp_path / "predictions.csv").read_text()
+    assert ("p00.png" in tested) == ("p12.png" in tested)
+    parts = ["train"] * 7 + ["validation"] * 2 + ["test"] * 4
+    rows = [f"{line},{part}" for line, part in zip(lines, parts, strict=True)]
+    table.write_text("\n".join(["image,mask,group,split", *rows]))
+    with pytest.raises(DataError, match=r"both sides of the split: p00\.png = p12\.png\. Give them one split"):
+        segment(table, MODEL, tmp_path / "out", QUICK, progress=False)
+
+
+def test_a_segmenter_outlives_the_weight_that_it_began_with(data, tmp_path, monkeypatch):
+    """The folder it came from, given relatively, is gone; its mean and std are remembered, for gray and for RGB."""
+    monkeypatch.chdir(tmp_path)
+    cfg = {"mean": (0.1, 0.2, 0.3), "std": (0.2, 0.3, 0.4)}
+    for head, in_chans in (("unet", 1), ("unet", 3), ("mask_rcnn", 1)):
+        network = timm.create_model("resnet10t", num_classes=0, pretrained_cfg_overlay=cfg)
+        timm.models.save_for_hf(network, tmp_path / "weight", safe_serialization=True)
+        out, spec = tmp_path / f"{head}{in_chans}", replace(QUICK, head=head, in_chans=in_chans, epochs=1, regions=16)
+        segment(data, "local-dir:weight", out, spec, progress=False)
+        before = build("local-dir:weight", spec).eval()
+        before.load_state_dict(load_file(out / "model.safetensors"))
+        shutil.rmtree(tmp_path / "weight")
+        images = torch.rand(2, in_chans, 32, 32, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            torch.testing.assert_close(foreground(load_segmenter(out), images), foreground(before, images))
+    settings = json.loads((out / "model.json").read_text())
+    del settings["blueprint"]
+    (out / "model.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=r"no blueprint .*: run the same segment command again"):
+        load_segmenter(out)
+
+
+def test_a_blueprint_builds_the_layers_again(published, tmp_path):
+    """Of our weights, of a folder whose ViT has other layers than its name says, and of random ones, through JSON."""
+    args = {"img_size": 64, "global_pool": "avg", "class_token": False, "depth": 2}
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, **args)
+    timm.models.save_for_hf(network, tmp_path, model_args=args, safe_serialization=True)
+    for name in (
+        f"usbackbones/{published.resnet}",
+        f"usbackbones/{published.vit}",
+        f"local-dir:{tmp_path}",
+        "random:vit_tiny_patch16_224",
+        "random:resnet10t",
+    ):
+        for in_chans in (1, 3):
+            before = backbone(name, in_chans).eval()
+            after = from_blueprint(json.loads(json.dumps(blueprint(name, before)))).eval()
+            after.load_state_dict(before.state_dict())
+            images = torch.rand(1, in_chans, 96, 128)
+            with torch.no_grad():
+                torch.testing.assert_close(after(images), before(images))
+            for key in ("input_size", "mean", "std"):
+                assert list(after.pretrained_cfg[key]) == list(before.pretrained_cfg[key])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"test": 0.0}, r"the test part: fraction is 0\.0: it must lie between 0 and 1"),
+        ({"test": 1.5}, r"the test part: fraction is 1\.5"),
+        ({"validation": -1.0}, r"the validation part: fraction is -1\.0"),
+        ({"batch": 0}, "batch is 0: give 1 or more"),
+        ({"epochs": 0}, "epochs is 0: give 1 or more"),
+        ({"regions": 0}, "regions is 0: give 1 or more"),
+        ({"seed": -1}, "seed is -1: give 0 or more"),
+        ({"lr": 0.0}, r"lr is 0\.0: give a number above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(data, tmp_path, options, told):
+    with pytest.raises(CommandError, match=told):
+        segment_command(data, tmp_path, MODEL, **({"size": 32} | options))
+
+
 def test_preset():
     """The published protocol, see USCL's and Meta-USCL's scripts."""
     assert (UDIAT.head, UDIAT.epochs, UDIAT.batch, UDIAT.lr, UDIAT.weight_decay) == ("mask_rcnn", 30, 2, 0.005, 5e-4)
@@ -188,6 +277,9 @@ def test_command_and_refusals(data, tmp_path, capsys):
         read_masked(tmp_path / "nowhere")
     (tmp_path / "t.csv").write_text("image,mask,group\nimages/a.png,nothing.png,1")
     with pytest.raises(DataError, match=r"line 2: .*nothing\.png does not exist"):
+        read_masked(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes("image,mask,group\nbröst.png,m.png,1".encode("latin-1"))
+    with pytest.raises(DataError, match=r"t\.csv is no CSV in UTF-8 .*: save it as one"):
         read_masked(tmp_path / "t.csv")
     with pytest.raises(DataError, match="size is 100"):
         Segment(size=100)

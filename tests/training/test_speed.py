@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from training.lookahead import Lookahead
 from training.speed.__main__ import Line, Suite, main, put_between, render
+from training.speed.meta_step import Bench
 from training.speed.timing import Times, forget_peak, in_fresh_process, memory, take_turns
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,29 @@ def test_the_page_of_the_documentation_has_a_place(tmp_path):
     page.write_bytes((ROOT / "docs" / "speed.md").read_bytes())
     put_between(page, render(iter([Line("loader", "ours", "1", "2")]), Suite()))
     assert "| loader | ours | 1 | 2 |  |  |" in page.read_text()
+
+
+def test_the_two_derivatives_of_a_meta_step_are_two(monkeypatch):
+    """Each row asks for its own, and the gradients are near each other but not the same."""
+    threads, asked = torch.get_num_threads(), []
+    try:
+        bench = Bench("resnet10t", batch=4, size=32, warm=2)
+    finally:
+        torch.set_num_threads(threads)
+
+    def look(net, optimiser, autocast, derivative):
+        asked.append(derivative)
+        return Lookahead(net, optimiser, autocast, derivative)
+
+    monkeypatch.setattr("training.methods.meta_uscl.Lookahead", look)
+    gradients = []
+    for name in ("ours", "ours, finite difference", "ours"):
+        bench.rewind()
+        bench.forms(bf16=False)[name]()
+        gradients.append(bench.gradient())
+    assert asked == ["forward", "difference", "forward"]
+    assert torch.equal(gradients[0], gradients[2]) and not torch.equal(*gradients[:2])
+    assert torch.cosine_similarity(*gradients[:2], dim=0) > 0.9
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")

@@ -108,7 +108,7 @@ def main(
     epochs: int = 10,
     batch: int = 8,
     lr: float = 1e-3,
-    seeds: int = 3,
+    seeds: int = DenseProtocol.seeds,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Print one table a task.

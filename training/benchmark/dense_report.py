@@ -14,8 +14,8 @@ from training.benchmark.networks import RANDOM, Entry
 from training.benchmark.report import overlap
 from usbackbones.dense_scores import dice, ellipse_circumference, hd95, mean_interval
 from usbackbones.masks import frame_of, mask_of
-from usbackbones.segment import Segmenter
 from usbackbones.segmented import at_size
+from usbackbones.segmenter import Segmenter
 
 
 def predictions(

@@ -100,7 +100,7 @@ class DenseProtocol:
     epochs: int = 10
     batch: int = 8
     lr: float = 1e-3
-    seeds: int = 3
+    seeds: int = 5
     resamples: int = 2000
     seed: int = 0
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.commands.terminal import AsJson, CommandError, Out, model_name, say
+from usbackbones.commands.terminal import AsJson, CommandError, Out, model_name, say, tell
 
 _N = arg(metavar="N")
 
@@ -39,7 +39,7 @@ def segment_command(
     look. The same command again continues a run that was stopped.
 
     Args:
-        data: the folder or the table; where no group is told, near-duplicates are one.
+        data: the folder or the table; near-duplicates are kept together.
         out: the folder to write.
         model: ARCH.TAG, a timm name, local-dir:FOLDER or random:ARCH; by default ours.
         preset: "udiat" is how USCL and Meta-USCL were judged on UDIAT-B.
@@ -79,6 +79,8 @@ def segment_command(
         done = segment(data, name, out, spec, test=test, validation=validation, at_most=at_most, pictures=pictures)
     except (DataError, BackboneError, ClipError) as error:
         raise CommandError(str(error)) from error
+    if done.joined:
+        tell(f"note: {done.joined}")
     if as_json:
         say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
         return

@@ -1,5 +1,6 @@
 """Dense tasks on made-up trees: what is locked stays shut, every row has one budget, the numbers are the masks'."""
 
+import inspect
 import json
 import shutil
 from functools import cache
@@ -171,6 +172,11 @@ def test_frozen_encoder_and_equal_budget():
     specs = [DenseProtocol(encoder=encoder, epochs=7).spec(3) for encoder in ("frozen", "tuned")]
     assert [spec.frozen for spec in specs] == ["all", -1]
     assert all((spec.keep, spec.epochs, spec.layer_decay, spec.seed) == ("last", 7, 1.0, 3) for spec in specs)
+
+
+def test_five_seeds_unless_told_otherwise():
+    """As many as the project's protocol asks for, by the command as well."""
+    assert DenseProtocol().seeds == inspect.signature(main).parameters["seeds"].default == 5
 
 
 def test_refusals(data, tmp_path):
