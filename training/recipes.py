@@ -148,8 +148,8 @@ _RELEASED["hico"] = replace(
     ),
 )
 """The authors' code, but for what the loop does for all methods alike: a cosine ends at 0 (theirs at 1e-6), a rise is
-linear (Meta-USCL's is exponential: half the peak after half of it, theirs a third), and Meta-USCL's meta clips are taken
-from what `validation` leaves (theirs are the validation clips, so it trains on 80 % of the groups and we on 64 %)."""
+linear (Meta-USCL's is exponential: half the peak after half of it, theirs a third), and Meta-USCL's meta clips are
+taken from what `validation` leaves (theirs are the validation clips: 80 % of the groups to train on, here 64 %)."""
 
 
 def _with(method: Method, **changes: Any) -> Recipe:

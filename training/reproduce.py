@@ -92,7 +92,7 @@ def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any
     if strange or absent:
         raise TrainingError(
             f"{where}: this version does not know {', '.join(strange) or 'nothing that is there'} and misses "
-            f"{', '.join(absent) or 'nothing'}: take the version of this code that made it, which the entry's environment names"
+            f"{', '.join(absent) or 'nothing'}: take the version of this code that the entry's environment names"
         )
     return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in told.items()})
 

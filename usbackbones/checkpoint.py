@@ -1,11 +1,15 @@
 """Torch checkpoints opened as tensors and plain values alone, with one error for all that can be wrong with one."""
 
 import argparse
+import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 
 class CheckpointError(ValueError):
@@ -29,3 +33,8 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> Any:
     # All that the unpickler raises on damaged files; they have no common base.
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} cannot be read as a checkpoint ({type(error).__name__})") from error
+
+
+def sum_of(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of the names, shapes and values of tensors, wherever they lie in memory."""
+    return hashlib.sha256(save({name: value.detach().contiguous() for name, value in tensors.items()})).hexdigest()

@@ -45,7 +45,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 DESCRIPTION = """Ultrasound-pretrained backbones for timm. Not a medical device.
 
 Every command takes --json: one object on stdout, all else on stderr.
-Exit codes: 0 done; 1 done, but a part failed; 2 refused; 130 interrupted.
+Exit codes: 0 done, clips that could not be read were named and skipped; 1 done,
+but a weight or a check failed; 2 refused; 130 interrupted.
 Completion for bash, zsh and fish: see docs/cli.md."""
 REFUSED, INTERRUPTED = 2, 130
 _FRAME = re.compile("[─│╭╮╰╯]")  # what the parser draws around its errors
@@ -55,7 +56,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run a command and exit as a program does; 0 is an ordinary return.
 
     Raises:
-        SystemExit: 0 after help, 1 when a part of the work failed, 2 when it was refused, 130 when interrupted.
+        SystemExit: 0 after help, 1 when a weight or a check failed, 2 when it was refused, 130 when interrupted.
     """
     words = list(sys.argv[1:] if args is None else args)
     as_json = "--json" in words

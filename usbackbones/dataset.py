@@ -104,7 +104,10 @@ def split_items(items: Sequence[Item], test: float = 0.2, validation: float = 0.
 def _drawn(items: Sequence[Item], share: float, to: str, rest: str, seed: int) -> list[Item]:
     """Give a share of the groups that are undecided, or in `rest`, to another part."""
     free = [item for item in items if item.part in ("", rest)]
-    _, held = holdout([item.group for item in free], [item.label for item in free], share, seed)
+    try:
+        _, held = holdout([item.group for item in free], [item.label for item in free], share, seed)
+    except SplitError as error:
+        raise DataError(f"the {to} part: {error}") from error
     return [
         replace(item, part=to if item.group in held else rest) if item.part in ("", rest) else item for item in items
     ]
@@ -149,15 +152,31 @@ def _clips(folder: Path) -> list[Path]:
     return kept + [path for path in found if path != folder and path not in kept]
 
 
+def read_table(table: Path, columns: set[str]) -> list[dict[str, str]]:
+    """The rows of a CSV; the first is in line 2 of the file.
+
+    Args:
+        table: the file, in UTF-8.
+        columns: that it must have.
+
+    Raises:
+        DataError: if it is no CSV in UTF-8, or lacks a column.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            lacking = columns - set(reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} is no CSV in UTF-8 ({error}): save it as one; Parquet is not read here") from error
+    if lacking:
+        raise DataError(f"{table} lacks the column(s) {', '.join(sorted(lacking))}: name them in the first line")
+    return rows
+
+
 def _of_table(table: Path, pattern: re.Pattern[str] | None) -> list[Item]:
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = set(reader.fieldnames or ())
-        rows = list(reader)
-    if not {"path", "label"} <= columns:
-        raise DataError(f"{table} lacks the column(s) {', '.join(sorted({'path', 'label'} - columns))}")
     items, faults = [], []
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(read_table(table, {"path", "label"}), start=2):
         path, label, part = (str(row.get(name) or "").strip() for name in ("path", "label", "split"))
         whole = table.parent / path
         if not path or not whole.exists():

@@ -19,13 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usbackbones.checkpoint import CheckpointError, load_checkpoint
+from usbackbones.checkpoint import CheckpointError, load_checkpoint, sum_of
 from usbackbones.dataset import DataError, Frames, Item
 from usbackbones.files import atomic_write
 from usbackbones.layer_rates import Steps
 from usbackbones.precision import computes_in_bf16
 from usbackbones.scores import scores
 from usbackbones.transforms import Transform, transforms
+
+_RANGES = {
+    "epochs": (1, 1e6), "head_epochs": (0, 1e6), "batch": (1, 1e6), "patience": (1, 1e6), "frames": (1, 1e6),
+    "lr": (0, 1e3), "layer_decay": (0, 1), "weight_decay": (0, 1e3), "ema": (0, 1), "seed": (0, 1e18),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class FineTune:
         patience: epochs without a better validation score before it stops.
         frames: most frames of a clip that are looked at, evenly spaced.
         seed: of the classifier, the order and the views.
+
+    Raises:
+        DataError: naming a setting that is out of its range.
     """
 
     epochs: int = 30
@@ -60,23 +68,35 @@ class FineTune:
     frames: int = 8
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:  # NaN is in no range
+                raise DataError(f"{name} is {getattr(self, name)}: give a number from {low} to {high:g}")
+        if self.rates not in ("decay", "metalr"):
+            raise DataError(f"rates is {self.rates!r}: give decay or metalr")
+
 
 class Tuner:
     """One fine-tuning run; resumes from `folder/checkpoint.pt` where that is of the same settings.
 
     Args:
         model: made with as many classes as `classes`; trained in place.
+        name: of the model that it was made from.
         items: with a part each, see `dataset.split_items`.
         classes: names; a label is an index into them.
         spec: how.
         frames: of the items, in their order.
         folder: of the run.
         progress: show bars.
+
+    Raises:
+        DataError: if no clip of a class could be read in one of the parts.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        name: str,
         items: Sequence[Item],
         classes: Sequence[str],
         spec: FineTune,
@@ -96,14 +116,18 @@ class Tuner:
         self.of = {
             part: np.array([i for i in seen if items[i].part == part]) for part in ("train", "validation", "test")
         }
-        empty = [part for part, members in self.of.items() if not len(members)]
-        if empty:
-            raise DataError(
-                f"no readable item in the {' or '.join(empty)} part; the first fault: {self.frames.skipped[:1]}"
-            )
+        for part, members in self.of.items():
+            if lacking := set(classes) - {items[i].label for i in members}:
+                raise DataError(
+                    f"no clip of {', '.join(sorted(lacking))} could be read in the {part} part, {len(frames.skipped)} "
+                    f"were skipped: mend them or give more groups; the first: {'; '.join(frames.skipped[:1])}"
+                )
         count = np.bincount(self.labels[self.of["train"]], minlength=len(classes))
         self.weight = torch.tensor(count.sum() / (len(classes) * np.maximum(count, 1)), dtype=torch.float32)
         self.head = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
+        state = model.state_dict(keep_vars=True)
+        backbone = {key: value for key, value in state.items() if id(value) not in self.head}
+        self.begun_from = {"model": name, "weights": sum_of(backbone)}
         self.steps = Steps(model, spec.rates, spec.lr, spec.layer_decay, spec.weight_decay, spec.epochs)
         self.average = timm.utils.ModelEmaV3(model, decay=spec.ema, use_warmup=True) if spec.ema else None
         self.epoch, self.best, self.history = 0, -1.0, list[dict[str, Any]]()
@@ -154,23 +178,24 @@ class Tuner:
         losses: list[float] = []
         for batch in bar:
             other = self.rng.choice(self.of["train"], len(batch)) if self.steps.learned and not only_head else None
-            self.steps.take(partial(self._loss, batch), None if other is None else partial(self._loss, other))
+            self.steps.take(partial(self._loss, batch, losses), None if other is None else partial(self._loss, other))
             if self.average:
-                self.average.update(self.model, step=self.epoch * len(batches) + len(losses))
-            losses.append(self.last_loss)
+                self.average.update(self.model, step=self.epoch * len(batches) + len(losses) - 1)
             bar.set_postfix(loss=f"{np.mean(losses):.3f}", best=f"{max(self.best, 0):.3f}", refresh=False)
         self.history.append({"epoch": self.epoch, "loss": float(np.mean(losses)), "rates": self.steps.rates})
 
-    def _loss(self, batch: np.ndarray) -> Tensor:
-        """Cross-entropy of one frame of each item, every class weighing the same."""
+    def _loss(self, batch: np.ndarray, record: list[float] | None = None) -> Tensor:
+        """Cross-entropy of one frame of each item, every class weighing the same; its value is added to the record."""
         chosen = [self.rng.choice(np.flatnonzero(self.frames.item == item)) for item in batch]
         logits = self._logits(self.model, chosen, self.view)
         loss = F.cross_entropy(
             logits, torch.from_numpy(self.labels[batch]).to(self.device), self.weight.to(self.device)
         )
-        self.last_loss = float(loss.detach())
-        if not np.isfinite(self.last_loss):
-            raise DataError(f"the loss is {self.last_loss} in epoch {self.epoch + 1}: lower --lr (now {self.spec.lr})")
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise DataError(f"the loss is {value} in epoch {self.epoch + 1}: lower --lr (now {self.spec.lr})")
+        if record is not None:
+            record.append(value)
         return loss
 
     def _logits(self, network: nn.Module, rows: Sequence[int] | np.ndarray, view: Transform) -> Tensor:
@@ -198,7 +223,7 @@ class Tuner:
 
     def _settings(self) -> str:
         told = {"spec": asdict(self.spec), "classes": self.classes, "items": [str(item) for item in self.items]}
-        return json.dumps(told, sort_keys=True)
+        return json.dumps(told | self.begun_from, sort_keys=True)
 
     def _save(self) -> None:
         state = {

@@ -10,14 +10,16 @@ import sys
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 
 from tests.conftest import Published, copy_package, python
 from usbackbones import cli, registry
 from usbackbones.clips import read_clip
-from usbackbones.commands.terminal import Progress
+from usbackbones.commands.terminal import CommandError, Progress, model_name, network
 from usbackbones.phantom import phantom_archive
 from usbackbones.probe import embed
+from usbackbones.untrained import PLAIN_MEAN
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +190,17 @@ def test_nothing_left_fails_and_leaves_an_earlier_file_alone(run, tmp_path):
     refused(run("embed", *named), "nothing to embed")
 
 
+def test_untrained_networks_where_they_will_do():
+    assert model_name("random:test_resnet", untrained=True) == "random:test_resnet"
+    first, again = (network("random:test_resnet") for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), again.parameters(), strict=True))
+    assert first.pretrained_cfg["mean"] == PLAIN_MEAN and first.num_classes == 0
+    with pytest.raises(registry.UnknownModel):
+        model_name("random:test_resnet")
+    with pytest.raises(CommandError, match="random:nothing: timm has no such architecture"):
+        model_name("random:nothing", untrained=True)
+
+
 def test_slips_are_one_line(run, archive, tmp_path):
     clip = archive / "patient00_clip0.mp4"
     (tmp_path / "folder.npz").mkdir()
@@ -224,6 +237,7 @@ def test_help_fits_a_screen(run, command, monkeypatch):
         assert len(lines) <= 40
         assert all(f"• {name} " in out for name in cli.COMMANDS)
         assert all(f"{code} " in out for code in (0, 1, cli.REFUSED, cli.INTERRUPTED))
+        assert "0 done, clips that could not be read were named and skipped" in " ".join(out.split())
     else:
         assert "--json" in out
 

@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+import torch
+from safetensors.torch import save
 
 from tests.conftest import REPOSITORY, Published
 from tests.hub.test_cli import archive, run  # noqa: F401  (fixtures)
@@ -80,6 +83,20 @@ def test_every_refusal_is_json_and_one_line(run, tmp_path):  # noqa: F811
     (tmp_path / "broken.csv").write_text("path,label\nabsent.png,a\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "config.json").write_text("{")
+    whole = save({"conv1.weight": torch.zeros(4)})
+    for name, content in (("torn", whole[:-3]), ("other", whole)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 0}')
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+    (tmp_path / "sound.csv").write_text(
+        "path,label,group\n" + "".join(f"note.mp4,{x},{x}{n}\n" for x in "ab" for n in range(6))
+    )
+    (tmp_path / "latin1.csv").write_bytes("path,label\nnote.mp4,Lähmung\n".encode("latin-1"))
+    pyarrow.parquet.write_table(pyarrow.table({"path": ["note.mp4"], "label": ["a"]}), tmp_path / "table.parquet")
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    tuned = ["-o", tmp_path / "tuned"]
+    sound = ("finetune", tmp_path / "sound.csv", *tuned)
+    damaged = [f"local-dir:{tmp_path / name}" for name in ("folder", "torn", "other")]
     out = ["-o", tmp_path / "out.npz"]
     for command in (
         ("embed", tmp_path / "absent.mp4", *out),
@@ -89,7 +106,15 @@ def test_every_refusal_is_json_and_one_line(run, tmp_path):  # noqa: F811
         ("probe", tmp_path / "broken.csv"),
         ("probe", tmp_path / "broken.csv", "--folds", 1),
         ("probe", tmp_path / "broken.csv", "--shots", "many"),
-        ("finetune", tmp_path / "absent", "-o", tmp_path / "tuned"),
+        ("finetune", tmp_path / "absent", *tuned),
+        ("finetune", tmp_path / "latin1.csv", *tuned),
+        ("finetune", tmp_path / "table.parquet", *tuned),
+        *((*sound, *words) for words in (("--test", 1.5), ("--batch", 0), ("--epochs", 0), ("--lr", "nan"))),
+        (*sound, "--model", "random:nothing"),
+        *((*sound, "--model", model) for model in damaged),
+        *(("probe", tmp_path / "sound.csv", "--model", model) for model in damaged),
+        *(("segment", tmp_path / "sound.csv", *tuned, "--model", model) for model in damaged),
+        *(("export", "-o", tmp_path / "a.onnx", model) for model in damaged),
         ("convert", tmp_path / "absent.pth", "--from", "hico", "-o", tmp_path / "converted"),
         ("export", "-o", tmp_path / "a.onnx", f"local-dir:{tmp_path / 'absent'}"),
         ("info", "nope"),
@@ -103,7 +128,7 @@ def test_every_refusal_is_json_and_one_line(run, tmp_path):  # noqa: F811
         told = answer(result, cli.REFUSED)
         assert set(told) == {"error"} and told["error"] and "\n" not in told["error"], command
         assert result[2], command
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.csv", "folder", "note.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 def test_an_interruption_is_told(run, monkeypatch):  # noqa: F811

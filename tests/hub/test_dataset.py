@@ -70,6 +70,13 @@ def test_all_faults_of_a_table_are_told(tmp_path):
     (tmp_path / "table.csv").write_text("path,label,split\na.png,x,train\nb.png,y,\na.png,y,tset\n")
     with pytest.raises(DataError, match=r"line 3: path 'b.png' does not exist; line 4: split 'tset'"):
         read_items(tmp_path / "table.csv")
+    for content in ("path,label\na.png,Lähmung\n".encode("latin-1"), b"PAR1\x15\x04\xff\x00"):
+        (tmp_path / "table.csv").write_bytes(content)
+        with pytest.raises(DataError, match=r"table\.csv is no CSV in UTF-8"):
+            read_items(tmp_path / "table.csv")
+    (tmp_path / "table.csv").write_text("")
+    with pytest.raises(DataError, match=r"lacks the column.s. label, path"):
+        read_items(tmp_path / "table.csv")
     (tmp_path / "table.csv").write_text("file,class\na.png,x\n")
     with pytest.raises(DataError, match=r"lacks the column.s. label, path"):
         read_items(tmp_path / "table.csv")

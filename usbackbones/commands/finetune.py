@@ -33,7 +33,7 @@ def finetune_command(
     Args:
         data: the folder or the table; a group is a patient and never divided.
         out: the folder to write.
-        model: the weight to start from; the default one if none is named. Any timm model works.
+        model: the weight to start from; the default one if none is named. Any timm model works, and random:ARCH.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
         test: share of the groups to judge on.
         validation: share of the other groups to stop early on.
@@ -46,12 +46,12 @@ def finetune_command(
         as_json: print the metrics as JSON.
     """
     from usbackbones.dataset import DataError
-    from usbackbones.finetuned import defaults_for, finetune
+    from usbackbones.finetuned import defaults_for, finetune, without_nan
 
-    name = model_name(model)
+    name = model_name(model, untrained=True)
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed}
-    spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
     try:
+        spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
         done = finetune(
             data, name, out, spec, group_from=group_from, test=test, validation=validation, pictures=pictures
         )
@@ -62,7 +62,7 @@ def finetune_command(
     if done.joined:
         tell(f"note: {done.joined}")
     if as_json:
-        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        say(json.dumps(without_nan(asdict(done) | {"folder": str(out)}), indent=2))
         return
     for part, count in done.counts.items():
         say(f"{part}: {count['items']} items of {count['groups']} groups")

@@ -32,7 +32,7 @@ def probe_command(
     Args:
         data: a group is a patient and never divided.
         out: the folder to write.
-        model: ARCH.TAG, timm names or local-dir:DIR; the default weight if none is named.
+        model: ARCH.TAG, timm names, local-dir:DIR or random:ARCH; the default weight if none is named.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
         folds: of the groups, where the data have no split.
         per_clip: frames of a clip, evenly spread.
@@ -61,7 +61,7 @@ def probe_command(
         raise CommandError(str(error)) from error
     if find_spec("sklearn") is None:
         raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
-    names = list(dict.fromkeys(map(model_name, model or (None,))))
+    names = list(dict.fromkeys(model_name(name, untrained=True) for name in model or (None,)))
     if all(item.group == str(item.path) for item in items):
         tell("note: no groups are given, so every file is taken for a patient of its own; see --group-from")
     from usbackbones.probe_run import probe

@@ -1,5 +1,6 @@
 """What every command shares: where its words go, how it refuses, how it shows that it is still at work."""
 
+import pickle
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, arg(name="json")]
 Out = Annotated[Path, arg(aliases=["-o"])]
 Model = Annotated[str | None, arg(metavar="ARCH.TAG")]
+# All that timm and torch raise on damaged folders besides the error of safetensors; they have no common base.
+_DAMAGE = (RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
 
 
 class CommandError(Exception):
@@ -41,40 +44,64 @@ def weight_name(model: str | None) -> str:
     return registry.weight(name).name
 
 
-def model_name(model: str | None) -> str:
-    """What to ask `timm.create_model` for: one of our weights by its short name, a timm name, a local folder."""
+def model_name(model: str | None, untrained: bool = False) -> str:
+    """What to ask `timm.create_model` for: one of our weights by its short name, a timm name, a local folder.
+
+    Args:
+        model: as it was given; None is the default weight.
+        untrained: let `random:ARCH` pass too, which timm does not know.
+
+    Raises:
+        CommandError: if there is no such model, or timm cannot load the folder.
+    """
+    import timm
+
     from usbackbones import registry
+    from usbackbones.untrained import RANDOM
 
     if model and model.startswith("local-dir:"):
-        if not (Path(model.removeprefix("local-dir:")) / "config.json").is_file():
-            raise CommandError(f"{model}: no timm folder there, it lacks a config.json")
+        _try(model)
+        return model
+    if untrained and model and model.startswith(RANDOM):
+        if not timm.is_model(model.removeprefix(RANDOM)):
+            raise CommandError(f"{model}: timm has no such architecture; try {RANDOM}resnet18")
         return model
     if model is None or model.removeprefix(registry.OWNER) in registry.list_weights():
         return f"{registry.OWNER}{weight_name(model)}"
-    import timm
-
     if timm.is_model(model.split(".")[0].removeprefix("timm/")):
         return model
     return f"{registry.OWNER}{weight_name(model)}"  # refuses it with what there is
+
+
+def _try(folder: str) -> None:
+    """Load a local folder, so that whatever is wrong with it is told in a line before a command begins."""
+    import timm
+    from safetensors import SafetensorError
+
+    if not (Path(folder.removeprefix("local-dir:")) / "config.json").is_file():
+        raise CommandError(f"{folder}: no timm folder there, it lacks a config.json")
+    try:
+        timm.create_model(folder, pretrained=True)
+    except (SafetensorError, *_DAMAGE) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CommandError(f"{folder} cannot be loaded ({reason}); write the folder again") from error
 
 
 def network(name: str) -> "nn.Module":
     """The headless model of a name that `model_name` returned, on the GPU where there is one."""
     import timm
     import torch
-    from safetensors import SafetensorError
 
     from usbackbones import registry
+    from usbackbones.pyramid import backbone
+    from usbackbones.untrained import RANDOM
 
-    # The cfg of ours follows the channels; that of others says 3 whatever is built.
-    channels: dict[str, Any] = {"in_chans": 1} if name.startswith(registry.OWNER) else {}
-    try:
+    if name.startswith(RANDOM):
+        model = backbone(name, 3)
+    else:
+        # The cfg of ours follows the channels; that of others says 3 whatever is built.
+        channels: dict[str, Any] = {"in_chans": 1} if name.startswith(registry.OWNER) else {}
         model = timm.create_model(name, pretrained=True, num_classes=0, **channels)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        if not name.startswith("local-dir:"):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CommandError(f"{name} cannot be loaded ({reason}); write the folder again") from error
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
