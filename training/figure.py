@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-LEFT, ROW, PANEL, GAP = 210, 22, 180, 34
+LETTER, ROW, PANEL, GAP = 7.4, 22, 180, 34
+"""Pixels of a bold letter, and of the parts."""
 TOP, FOOT = 46, 34
 INK, FAINT, OURS, NULL = "#1b1f24", "#8a929b", "#0b6bcb", "#c4c9cf"
 
 
 class Dot(NamedTuple):
-    """A value with its interval."""
+    """A value with its interval, and the architecture that random weights are its null of."""
 
     value: float
     low: float
     high: float
+    arch: str = ""
 
 
 class Panel(NamedTuple):
@@ -33,18 +35,20 @@ def panel_of(task: str, report: Mapping[str, Any]) -> Panel:
     for row in report["rows"]:
         if "results" in row:
             told = row["results"][probe][level][metric]
-            dots[row["model"]] = Dot(told["value"], told["low"], told["high"])
+            dots[row["model"]] = Dot(told["value"], told["low"], told["high"], row.get("arch", ""))
     return Panel(task, "mean absolute error, mm" if number else "balanced accuracy of clips", dots)
 
 
 def figure(panels: Sequence[Panel]) -> str:
-    """The picture as the text of an SVG file; rows in the order of their first appearance, random ones last.
+    """The picture as the text of an SVG file; rows by architecture, in the order of their appearance, random ones last.
 
-    A dashed line runs through the random row, so that one sees what beats it.
+    A dashed line runs from the random row of an architecture through its other rows, so that one sees what beats it.
     """
-    models = list(dict.fromkeys(model for panel in panels for model in panel.dots))
-    models.sort(key=lambda model: model.startswith("random:"))
-    width = LEFT + len(panels) * (PANEL + GAP)
+    archs = {model: dot.arch for panel in panels for model, dot in panel.dots.items()}
+    order = list(dict.fromkeys(archs.values()))
+    models = sorted(archs, key=lambda model: (order.index(archs[model]), model.startswith("random:")))
+    left = round(24 + LETTER * max((len(model.removeprefix("usbackbones/")) for model in models), default=0))
+    width = left + len(panels) * (PANEL + GAP)
     height = TOP + len(models) * ROW + FOOT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -56,9 +60,9 @@ def figure(panels: Sequence[Panel]) -> str:
         y = TOP + place * ROW + ROW / 2
         name = model.removeprefix("usbackbones/")
         weight = ' font-weight="600"' if name != model else ""
-        parts.append(_text(LEFT - 12, y + 4, name, "end", OURS if name != model else INK, weight))
+        parts.append(_text(left - 12, y + 4, name, "end", OURS if name != model else INK, weight))
     for place, panel in enumerate(panels):
-        parts += _panel(panel, models, LEFT + place * (PANEL + GAP))
+        parts += _panel(panel, models, left + place * (PANEL + GAP))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -82,8 +86,10 @@ def _panel(panel: Panel, models: Sequence[str], left: float) -> list[str]:
         dot, y = panel.dots[model], TOP + place * ROW + ROW / 2
         ink = OURS if model.startswith("usbackbones/") else FAINT
         if model.startswith("random:"):
+            first = min(models.index(other) for other, one in panel.dots.items() if one.arch == dot.arch)
             parts.append(
-                f'<line x1="{x(dot.value):.1f}" y1="{TOP}" x2="{x(dot.value):.1f}" y2="{bottom}" stroke="{FAINT}" '
+                f'<line x1="{x(dot.value):.1f}" y1="{TOP + first * ROW}" x2="{x(dot.value):.1f}" '
+                f'y2="{TOP + (place + 1) * ROW}" stroke="{FAINT}" '
                 'stroke-dasharray="3 3"/>'
             )
         parts += [

@@ -120,7 +120,7 @@ def _row_name(model: str, name: str) -> str:
         return "this weight"
     if model.startswith(RANDOM):
         return f"random {model.removeprefix(RANDOM)}"
-    return "SimCLR, same data" if SIMCLR in model.lower() and model.startswith("run:") else model
+    return "SimCLR, equal budget" if SIMCLR in model.lower() and model.startswith("run:") else model
 
 
 def _part(report: Mapping[str, Any]) -> str:
