@@ -32,7 +32,7 @@ def test_a_record_that_cannot_be_followed_is_told():
     told = json.loads(json.dumps(describe_recipe(RECIPES["uscl"][1], "uscl")))
     with pytest.raises(TrainingError, match=r"recipe\.method: this version has no method 'moco'"):
         recorded(Recipe, told | {"method": told["method"] | {"name": "moco"}})
-    with pytest.raises(TrainingError, match=r"recipe: this version does not know momentum .* revision"):
+    with pytest.raises(TrainingError, match=r"recipe: this version does not know momentum .* environment names"):
         recorded(Recipe, told | {"momentum": 0.9})
     with pytest.raises(TrainingError, match=r"misses method"):
         recorded(Recipe, {key: value for key, value in told.items() if key != "method"})
