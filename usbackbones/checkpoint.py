@@ -35,6 +35,28 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> Any:
         raise CheckpointError(f"{file} cannot be read as a checkpoint ({type(error).__name__})") from error
 
 
+def state_to_go_on_from(file: Path, settings: str, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The state of a run that was broken off, or None where there is none.
+
+    Args:
+        file: where the run keeps its state.
+        settings: of the run as it is now; the state has its own under "settings".
+        device: where its tensors go.
+
+    Raises:
+        CheckpointError: if it is damaged, or of another run.
+    """
+    if not file.is_file():
+        return None
+    try:
+        state: dict[str, Any] = load_checkpoint(file, device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}: delete it to begin anew") from error
+    if state["settings"] != settings:
+        raise CheckpointError(f"{file} is of other data or settings: choose another -o, or delete it to begin anew")
+    return state
+
+
 def sum_of(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 of the names, shapes and values of tensors, wherever they lie in memory."""
     return hashlib.sha256(save({name: value.detach().contiguous() for name, value in tensors.items()})).hexdigest()

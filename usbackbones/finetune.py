@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usbackbones.checkpoint import CheckpointError, load_checkpoint, sum_of
+from usbackbones.checkpoint import CheckpointError, state_to_go_on_from, sum_of
 from usbackbones.dataset import DataError, Frames, Item
 from usbackbones.files import atomic_write
 from usbackbones.layer_rates import Steps
@@ -239,15 +239,12 @@ class Tuner:
             torch.save(state, stream)
 
     def _resume(self) -> None:
-        file = self.folder / "checkpoint.pt"
-        if not file.is_file():
-            return
         try:
-            state = load_checkpoint(file, self.device)
+            state = state_to_go_on_from(self.folder / "checkpoint.pt", self._settings(), self.device)
         except CheckpointError as error:
-            raise DataError(f"{error}: delete it to begin anew") from error
-        if state["settings"] != self._settings():
-            raise DataError(f"{file} is of other data or settings: choose another -o, or delete it to begin anew")
+            raise DataError(str(error)) from error
+        if state is None:
+            return
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.module.load_state_dict(state["average"])

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from usbackbones.checkpoint import CheckpointError, load_checkpoint
+from usbackbones.checkpoint import CheckpointError, state_to_go_on_from
 from usbackbones.dataset import PARTS, DataError
 from usbackbones.dense import pyramid_of, train_mode
 from usbackbones.dense_heads import detections, foreground, loss_of
@@ -175,15 +175,12 @@ class Segmenter:
         torch.manual_seed(self.spec.seed)
         if self.folder is None:
             return
-        file = self.folder / "checkpoint.pt"
-        if not file.is_file():
-            return
         try:
-            state = load_checkpoint(file, self.device)
+            state = state_to_go_on_from(self.folder / "checkpoint.pt", self._settings(), self.device)
         except CheckpointError as error:
-            raise DataError(f"{error}: delete it to begin anew") from error
-        if state["settings"] != self._settings():
-            raise DataError(f"{file} is of other data or settings: choose another -o, or delete it to begin anew")
+            raise DataError(str(error)) from error
+        if state is None:
+            return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.kept = state["kept"]

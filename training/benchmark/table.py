@@ -1,10 +1,12 @@
 """The tables of the benchmark as Markdown, rendered from the numbers alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import shorten
 from typing import Any, Literal
 
 COLUMNS = ("frame", "clip")
+FEW = "5"
+"""Labelled groups of each class in the few-shot column of the table of all tasks."""
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
 _DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
 _TO_SIMCLR = "to_simclr"
@@ -33,13 +35,35 @@ def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """
     heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
     models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
+    gains = {model: few_shot_gain(model, reports.values()) for model in models}
+    if any(gains.values()):
+        heads.append(f"{FEW} groups a class, less random")
     lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for model in models:
         found = [next((row for row in report["rows"] if row["model"] == model), None) for report in reports.values()]
         cells = [_compact_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
+        cells += [gains[model]] * any(gains.values())
         lines.append(f"| {model} | {' | '.join(cells)} |")
     commands = dict.fromkeys(command for report in reports.values() for command in _commands(report))
     return "\n".join([*lines, "", "\n\n".join(f"`{command}`" for command in commands)])
+
+
+def few_shot_gain(model: str, reports: Iterable[Mapping[str, Any]]) -> str:
+    """Points of balanced accuracy over random weights of the architecture with few labelled groups of each class.
+
+    The mean over the tasks that have classes, of the linear probe on clips; empty where a task was not run.
+    """
+    gains = []
+    for report in reports:
+        if report.get("kind") == "number":
+            continue
+        rows = {row["model"]: row for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})}
+        null = f"random:{rows[model]['arch']}" if model in rows else ""
+        if null not in rows or null == model:
+            return ""
+        mine, theirs = (rows[one]["few_shot"]["linear"][FEW]["value"] for one in (model, null))
+        gains.append(100 * (mine - theirs))
+    return f"{sum(gains) / len(gains):+.1f}" if gains else ""
 
 
 def _commands(report: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from typing import IO, Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 
@@ -165,19 +164,3 @@ def good(tiny_tensors):
     model.load_state_dict({key: value.to(model.state_dict()[key].dtype) for key, value in stored.items()})
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 64, 64)}
     return digest(model)
-
-
-@pytest.fixture
-def clustered():
-    """Sixty groups of three classes with two clips each of one to six frames; classes overlap."""
-    rng = np.random.default_rng(1)
-    x, y, clip, group = [], [], [], []
-    for g in range(60):
-        centre = rng.normal(size=8) + 1.2 * np.eye(8)[g % 3]
-        for c in range(2):
-            for _ in range(rng.integers(1, 7)):
-                x.append(centre + 0.3 * rng.normal(size=8))
-                y.append(g % 3)
-                clip.append(f"g{g}c{c}")
-                group.append(f"g{g}")
-    return np.array(x), np.array(y), np.array(clip), np.array(group)

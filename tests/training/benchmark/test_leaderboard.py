@@ -164,6 +164,21 @@ def test_a_gain_inside_the_spread_of_random_networks_is_marked_as_such(differenc
     assert f"| m | {cell} |" in compact({"lung": {"rows": [row], "command": "c"}})
 
 
+def test_the_few_shot_column_is_the_mean_gain_over_random_weights_of_the_architecture():
+    def report(ours, null):
+        rows = [("m", "a", ours), ("random:a", "a", null), ("random:b", "b", 0.9)]
+        few = [{"model": m, "arch": a, "few_shot": {"linear": {"5": {"value": v}}}} for m, a, v in rows]
+        return {"rows": [row | {"not_run": ""} for row in few], "command": "c"}
+
+    reports = {"one": report(0.5, 0.4), "two": report(0.8, 0.5), "mm": {"kind": "number", "rows": [], "command": "c"}}
+    lines = compact(reports).splitlines()
+    assert lines[0] == "| model | one | two | mm, mm | 5 groups a class, less random |"
+    assert lines[2] == f"| m | not run | not run | not run | {(10 + 30) / 2:+.1f} |"
+    assert lines[3].endswith("| not run |  |")  # random weights are their own null
+    reports["three"] = {"rows": [], "command": "c"}
+    assert "groups a class" not in compact(reports)  # a mean over other tasks would be another number
+
+
 def test_a_run_that_saw_locked_groups_is_refused(task, network, tmp_path):
     seen = [*locked_split("pocus_lung")["pretrain"][:2], locked_split("pocus_lung")["test"][0]]
     for file, content in {"corpus": {"sources": ["pocus_lung"], "groups": seen}, "summary": {}}.items():
