@@ -23,7 +23,7 @@ from typing import Annotated
 
 import tyro
 
-from usbackbones.files import atomic_write
+from usbackbones._files import atomic_write
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "compatibility.md"
@@ -31,14 +31,14 @@ BEGIN, END = "<!-- matrix: written by python -m tests.matrix -->", "<!-- end -->
 TESTED = ("timm", "huggingface_hub", "torch", "torchvision")
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "scikit-learn", "pydicom", "setuptools")
 SUBSET = (
-    "tests/hub/test_registry.py",
-    "tests/hub/test_models.py",
-    "tests/hub/test_places.py",
-    "tests/hub/test_damage.py",
-    "tests/hub/test_transforms.py",
-    "tests/hub/test_zoo.py",
-    "tests/hub/test_clips.py",
-    "tests/hub/test_probe.py",
+    "tests/hub/hub/test_registry.py",
+    "tests/hub/hub/test_entrypoints.py",
+    "tests/hub/hub/test_locate.py",
+    "tests/hub/hub/test_damage.py",
+    "tests/hub/features/test_transforms.py",
+    "tests/hub/hub/test_zoo.py",
+    "tests/hub/clips/test_read.py",
+    "tests/hub/probing/test_probes.py",
     "tests/hub/loopback/test_download.py",
     "tests/hub/loopback/test_download_failures.py",
 )

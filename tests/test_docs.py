@@ -8,8 +8,6 @@ import timm
 
 import usbackbones
 from tests import matrix
-from training import api_page
-from usbackbones.models import ENTRYPOINTS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MIGRATION = (DOCS / "from-imagenet.md").read_text(encoding="utf-8")
@@ -53,27 +51,6 @@ def test_the_sum_over_channels_is_exact_for_one_mean_and_not_for_imagenets_three
         a = three((gray.expand(-1, 3, -1, -1) - means) / stds)
         b = one((gray - means.mean()) / stds.mean())
         assert ((a - b).abs().max() < 1e-5) == exact
-
-
-def test_the_api_page_is_as_rendered_now():
-    assert api_page.PAGE.read_text(encoding="utf-8") == api_page.page(), f"render it: {api_page.COMMAND}"
-
-
-def test_the_api_page_has_every_public_name_and_what_the_documents_import():
-    page = api_page.page()
-    for name in set(usbackbones.__all__) - ENTRYPOINTS.keys():  # timm adds the entrypoints when it is told of them
-        assert name.startswith("_") or f"\n### {name}\n" in page, name
-    shown = [file.read_text(encoding="utf-8") for file in [DOCS.parent / "README.md", *DOCS.glob("*.md")]]
-    for module, names in re.findall(r"^from usbackbones\.(\w+) import (.+)$", "\n".join(shown), re.MULTILINE):
-        for name in names.split("  #")[0].split(", "):
-            assert f"\n### {name}\n" in page, f"{module}.{name}: add its module to training.api_page.MODULES"
-
-
-def test_a_docstring_becomes_lists():
-    told = api_page.prose(
-        "A line.\n\nArgs:\n    x: one,\n        and more.\n    y: two.\n\nReturns:\n    A sum.\n\nEnd."
-    )
-    assert told == "A line.\n\n**Args**\n\n- `x`: one,\n  and more.\n- `y`: two.\n\n**Returns**\n\nA sum.\n\nEnd."
 
 
 def test_the_oldest_row_is_the_floors_and_the_page_has_every_row():

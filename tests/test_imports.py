@@ -13,55 +13,94 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # `files` and `_version` stand below all others.
 ARROWS = {
     "usbackbones._version": set(),
-    "usbackbones.files": set(),
+    "usbackbones._files": set(),
     # weights: where bytes come from, and what becomes of them
-    "usbackbones.zoo": set(),
-    "usbackbones.errors": {"usbackbones.zoo"},
-    "usbackbones.proof": set(),
-    "usbackbones.network": set(),
-    "usbackbones.download": {"usbackbones.errors", "usbackbones.network", "usbackbones.proof", "usbackbones.zoo"},
-    "usbackbones.hub": {"usbackbones.download", "usbackbones.errors", "usbackbones.proof", "usbackbones.zoo"},
-    "usbackbones.registry": {"usbackbones.zoo"},
-    "usbackbones.models": {"usbackbones.errors", "usbackbones.hub", "usbackbones.registry", "usbackbones.zoo"},
-    "usbackbones.timm_folder": set(),
-    "usbackbones.checkpoint": set(),
-    "usbackbones.layouts": set(),
-    "usbackbones.convert": {"usbackbones.checkpoint", "usbackbones.layouts", "usbackbones.timm_folder"},
-    "usbackbones.quantise": set(),
-    "usbackbones.export": {"usbackbones.phantom", "usbackbones.quantise", "usbackbones.transforms"},
-    "usbackbones.precision": set(),
-    "usbackbones.transforms": set(),
+    "usbackbones.hub.zoo": set(),
+    "usbackbones.hub.errors": {"usbackbones.hub.zoo"},
+    "usbackbones.hub.checksum": set(),
+    "usbackbones.hub.reachability": set(),
+    "usbackbones.hub.download": {
+        "usbackbones.hub.errors",
+        "usbackbones.hub.reachability",
+        "usbackbones.hub.checksum",
+        "usbackbones.hub.zoo",
+    },
+    "usbackbones.hub.locate": {
+        "usbackbones.hub.download",
+        "usbackbones.hub.errors",
+        "usbackbones.hub.checksum",
+        "usbackbones.hub.zoo",
+    },
+    "usbackbones.hub.registry": {"usbackbones.hub.zoo"},
+    "usbackbones.hub.entrypoints": {
+        "usbackbones.hub.errors",
+        "usbackbones.hub.locate",
+        "usbackbones.hub.registry",
+        "usbackbones.hub.zoo",
+    },
+    "usbackbones.hub.timm_folder": set(),
+    "usbackbones.hub.torch_checkpoint": set(),
+    "usbackbones.exporting.checkpoint_layouts": set(),
+    "usbackbones.exporting.convert_checkpoint": {
+        "usbackbones.hub.torch_checkpoint",
+        "usbackbones.exporting.checkpoint_layouts",
+        "usbackbones.hub.timm_folder",
+    },
+    "usbackbones.exporting.quantize": set(),
+    "usbackbones.exporting.export": {
+        "usbackbones.phantom.simulator",
+        "usbackbones.exporting.quantize",
+        "usbackbones.features.transforms",
+    },
+    "usbackbones.features.precision": set(),
+    "usbackbones.features.transforms": set(),
     # clips and who they are of
-    "usbackbones.duplicates": set(),
-    "usbackbones.splits": {"usbackbones.duplicates"},
-    "usbackbones.dataset": {"usbackbones.clips", "usbackbones.splits"},
-    "usbackbones.phantom": {"usbackbones.phantom_tissue"},
-    "usbackbones.phantom_tissue": set(),
+    "usbackbones.data.near_duplicates": set(),
+    "usbackbones.data.splits": {"usbackbones.data.near_duplicates"},
+    "usbackbones.data.dataset": {"usbackbones.clips.read", "usbackbones.data.splits"},
+    "usbackbones.phantom.simulator": {"usbackbones.phantom.tissue"},
+    "usbackbones.phantom.tissue": set(),
     # judging
-    "usbackbones.scores": set(),
-    "usbackbones.metalr": set(),
-    "usbackbones.probe": {"usbackbones.splits", "usbackbones.scores", "usbackbones.transforms"},
-    "usbackbones.untrained": set(),
-    "usbackbones.pyramid": {"usbackbones.untrained"},
-    "usbackbones.dense": {"usbackbones.pyramid"},
-    "usbackbones.dense_heads": set(),
-    "usbackbones.dense_scores": {"usbackbones.scores"},
-    "usbackbones.masks": {
+    "usbackbones.metrics.classification": set(),
+    "usbackbones.finetuning.metalr": set(),
+    "usbackbones.probing.probes": {
+        "usbackbones.data.splits",
+        "usbackbones.metrics.classification",
+        "usbackbones.features.transforms",
+    },
+    "usbackbones.hub.random_weights": set(),
+    "usbackbones.segmentation.feature_maps": {"usbackbones.hub.random_weights"},
+    "usbackbones.segmentation.models": {"usbackbones.segmentation.feature_maps"},
+    "usbackbones.segmentation.losses": set(),
+    "usbackbones.metrics.segmentation": {"usbackbones.metrics.classification"},
+    "usbackbones.segmentation.dataset": {
         *(f"usbackbones.{name}" for name in ("clips", "dataset", "dense_scores", "duplicates")),
     },
-    "usbackbones.saliency": set(),
-    "usbackbones.folding": set(),
-    "usbackbones.features": {"usbackbones.folding", "usbackbones.precision", "usbackbones.transforms"},
-    "usbackbones.feature_table": set(),
-    "usbackbones.feature_cache": {"usbackbones.clips", "usbackbones.proof", "usbackbones.readers.kinds"},
-    "usbackbones.probed": {
+    "usbackbones.features.saliency": set(),
+    "usbackbones.features.fold_batchnorm": set(),
+    "usbackbones.features.extract": {
+        "usbackbones.features.fold_batchnorm",
+        "usbackbones.features.precision",
+        "usbackbones.features.transforms",
+    },
+    "usbackbones.features.table": set(),
+    "usbackbones.features.cache": {
+        "usbackbones.clips.read",
+        "usbackbones.hub.checksum",
+        "usbackbones.clips.formats.kinds",
+    },
+    "usbackbones.probing.evaluate": {
         *(f"usbackbones.{name}" for name in ("dataset", "fewshot", "probe", "scores", "splits", "report")),
     },
     "usbackbones.report.markup": set(),
     "usbackbones.report.style": set(),
-    "usbackbones.fewshot": {"usbackbones.probe", "usbackbones.scores", "usbackbones.splits"},
+    "usbackbones.probing.few_shot": {
+        "usbackbones.probing.probes",
+        "usbackbones.metrics.classification",
+        "usbackbones.data.splits",
+    },
 }
-LEAVES = {"usbackbones.files", "usbackbones._version"}
+LEAVES = {"usbackbones._files", "usbackbones._version"}
 
 
 def modules() -> dict[str, Path]:
@@ -136,7 +175,7 @@ def later():
 
 def test_there_is_no_circle():
     edges = graph()
-    assert {"usbackbones", "usbackbones.models", "training.pretrain"} <= edges.keys()
+    assert {"usbackbones", "usbackbones.hub.entrypoints", "training.pretrain"} <= edges.keys()
     assert circle_in(edges) is None
 
 
@@ -155,26 +194,31 @@ def test_the_arrows_of_the_hub_hold():
         if name in edges:
             assert edges[name] - LEAVES <= allowed, f"{name} must not import {edges[name] - LEAVES - allowed}"
     for name, targets in edges.items():
-        if name == "usbackbones.clips" or name.startswith("usbackbones.readers"):
-            assert all(target.startswith("usbackbones.readers") for target in targets - LEAVES), name
-        if not name.startswith(("usbackbones.commands", "usbackbones.cli")):
-            assert not {target for target in targets if target.startswith("usbackbones.commands")}, name
-        if name.startswith("usbackbones.commands."):
-            assert not {t for t in targets if t.startswith("usbackbones.commands.")} - {"usbackbones.commands.terminal"}
+        if name == "usbackbones.clips.read" or name.startswith("usbackbones.clips.formats"):
+            assert all(target.startswith("usbackbones.clips.formats") for target in targets - LEAVES), name
+        if not name.startswith(("usbackbones.cli", "usbackbones.cli.main")):
+            assert not {target for target in targets if target.startswith("usbackbones.cli")}, name
+        if name.startswith("usbackbones.cli."):
+            assert not {t for t in targets if t.startswith("usbackbones.cli.")} - {"usbackbones.cli.terminal"}
 
 
 def test_the_arrows_of_training_hold():
     for name, targets in graph().items():
-        if name == "training.engine":
+        if name == "training.engine.loop":
             # It knows a method only through the protocol.
             assert not {target for target in targets if target.startswith("training.methods.")} - {
                 "training.methods.base"
             }
         if name.startswith("training.methods."):
-            assert not targets & {"training.engine", "training.pretrain", "training.recipes", "training.release"}, name
-        if name == "training.losses":
-            assert targets <= {"training.distributed"}
-        if name in ("training.heads", "training.distributed"):
+            assert not targets & {
+                "training.engine.loop",
+                "training.pretrain",
+                "training.recipes",
+                "training.release.commands",
+            }, name
+        if name == "training.nn.contrastive_loss":
+            assert targets <= {"training.nn.distributed"}
+        if name in ("training.nn.heads", "training.nn.distributed"):
             assert not targets, name
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.hub.dicom_files import speckle, write_dicom
-from usbackbones.phantom import phantom_clip
+from tests.hub.clips.dicom.dicom_files import speckle, write_dicom
+from usbackbones.phantom.simulator import phantom_clip
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MARK = "<!-- {}, run by tests/test_readme.py -->"

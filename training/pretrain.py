@@ -22,24 +22,24 @@ import numpy as np
 import torch
 import tyro
 
-from training.batches import divide, open_data, step_batches
-from training.checkpoint import written_or_told
-from training.curves import draw_loss, draw_rankme
-from training.data.ahead import ViewsOn, views_on
-from training.data.corpus import CorpusError
-from training.distributed import joined, rank, world_size
-from training.engine import Engine
+from training.data.batches.prefetch import ViewsOn, views_on
+from training.data.corpus.known import CorpusError
+from training.engine.backbone import backbone_of
+from training.engine.checkpoint import written_or_told
+from training.engine.curves import draw_loss, draw_rankme
+from training.engine.dataloaders import divide, open_data, step_batches
+from training.engine.log import Mirror, read_journal
+from training.engine.loop import Engine
+from training.engine.memory import keep_pages
+from training.engine.run_folder import describe_corpus, describe_recipe, environment, write_json
+from training.engine.validate import refuse_impossible
 from training.errors import TrainingError
-from training.generators import seed_everything
-from training.initial import backbone_of
-from training.journal import Mirror, read_journal
-from training.limits import refuse_impossible
-from training.lookahead import LookaheadError
 from training.methods.base import Method
-from training.pages import keep_pages
+from training.nn.distributed import joined, rank, world_size
+from training.nn.meta_gradient import LookaheadError
+from training.nn.rng import seed_everything
 from training.recipes import RECIPES, Recipe
-from training.record import describe_corpus, describe_recipe, environment, write_json
-from usbackbones.splits import SplitError
+from usbackbones.data.splits import SplitError
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Run:
 
     Attributes:
         recipe: what to do.
-        data: a folder made by training.data.prepare, or a manifest CSV, which is then prepared beside itself.
+        data: a folder made by training.data.prepare.run, or a manifest CSV, which is then prepared beside itself.
         out: the run folder; by default runs/<recipe>-<arch>-seed<seed>.
         workers: loader processes; 0 is fastest on a CPU.
         checkpoint_every: steps between checkpoints, each with a look at the representation.

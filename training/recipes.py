@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from training.data import augment
-from training.data.augment import Augment
-from training.data.sampling import Draw
+from training.data.batches.sampling import Draw
+from training.data.views import augment
+from training.data.views.augment import Augment
 from training.methods.awcl import AWCL
 from training.methods.clip_pair import ClipPair
 from training.methods.hico import HiCo
@@ -47,12 +47,12 @@ class Recipe:
         seed: of weights, sampling and views.
         layer_decay: factor of the learning rate from one layer of the backbone to the one below it; 1 is off.
         ema: decay of a moving average of the backbone, which is then what is released; 0 is off.
-        accumulate: pieces in which a batch passes the backbone, to save memory; see `training.accumulate`.
+        accumulate: pieces in which a batch passes the backbone, to save memory; see `training.engine.grad_cache`.
         checkpoint_blocks: keep only the inputs of the backbone's blocks, and compute the rest again in the backward
             pass: less memory, a third more time.
-        sync_batchnorm: normalise by the statistics of all processes; see `training.sync_batchnorm`.
+        sync_batchnorm: normalise by the statistics of all processes; see `training.nn.sync_batchnorm`.
         compile: compile the backbone on a GPU; a CPU gains nothing from it in training, and ignores it.
-        stop_collapsed: end the run when the representation has collapsed, see `training.watch`.
+        stop_collapsed: end the run when the representation has collapsed, see `training.engine.collapse`.
     """
 
     method: Method

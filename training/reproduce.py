@@ -23,17 +23,17 @@ import torch
 import tyro
 from safetensors.torch import save
 
-from training.batches import open_data
 from training.data.cache import Cache
-from training.data.corpus import CorpusError
+from training.data.corpus.known import CorpusError
+from training.engine.dataloaders import open_data
+from training.engine.run_folder import rows_sha256
+from training.engine.trial_run import losses_of
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
-from training.published import backbone_of_run, published_tensors, read_json
 from training.recipes import Recipe
-from training.record import rows_sha256
-from training.rehearsal import losses_of
-from training.rendering import ZOO
-from usbackbones.files import atomic_write
+from training.release.render import ZOO
+from training.release.weights_file import backbone_of_run, published_tensors, read_json
+from usbackbones._files import atomic_write
 
 TOLERANCE = 0.02
 """Largest relative difference of a loss in the first steps on another machine."""
@@ -67,7 +67,7 @@ def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any
 
     Args:
         kind: the dataclass, or a union of such, of which the one whose `name` was recorded is taken.
-        values: as `training.record.describe_recipe` wrote them.
+        values: as `training.engine.run_folder.describe_recipe` wrote them.
         where: for messages.
 
     Raises:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usbackbones._version import __version__
-from usbackbones.errors import WeightsAccess, WeightsCorrupt, WeightsError, WeightsNotFound, WeightsUnavailable
-from usbackbones.zoo import ZooError
+from usbackbones.hub.errors import WeightsAccess, WeightsCorrupt, WeightsError, WeightsNotFound, WeightsUnavailable
+from usbackbones.hub.zoo import ZooError
 
 if TYPE_CHECKING:
-    from usbackbones.clips import Clip, ClipError, read_clip
-    from usbackbones.probe import embed
-    from usbackbones.registry import default_cfgs as default_cfgs
-    from usbackbones.registry import list_weights, register
-    from usbackbones.transforms import transforms
+    from usbackbones.clips.read import Clip, ClipError, read_clip
+    from usbackbones.features.transforms import transforms
+    from usbackbones.hub.registry import default_cfgs as default_cfgs
+    from usbackbones.hub.registry import list_weights, register
+    from usbackbones.probing.probes import embed
 
     alias_installed: bool
     """Whether `timm.create_model("usbackbones/<arch>.<tag>")` works with this timm; a warning has said if not."""
@@ -45,18 +45,22 @@ __all__ = [
 ]
 
 # Loaded at first use: PyAV and scikit-learn are slow to import and many users need neither.
-_LAZY = {"Clip": "clips", "ClipError": "clips", "read_clip": "clips", "embed": "probe"}
+_LAZY = {"Clip": "clips.read", "ClipError": "clips.formats.base", "read_clip": "clips.read", "embed": "probing.probes"}
 
 _WITH_TIMM = {"alias_installed", "default_cfgs", "list_weights", "register", "transforms"}
 
 
 def _register() -> None:
     """Import timm, tell it of our models, and put the names that need it here."""
-    from usbackbones.models import ENTRYPOINTS
-    from usbackbones.registry import default_cfgs, install, list_weights, register  # timm looks for default_cfgs here
-
     # Not lazy, so that the name means the function and not the submodule; torchvision is loaded at the first call.
-    from usbackbones.transforms import transforms
+    from usbackbones.features.transforms import transforms
+    from usbackbones.hub.entrypoints import ENTRYPOINTS
+    from usbackbones.hub.registry import (  # timm looks for default_cfgs here
+        default_cfgs,
+        install,
+        list_weights,
+        register,
+    )
 
     globals().update(ENTRYPOINTS)
     globals().update(default_cfgs=default_cfgs, list_weights=list_weights, register=register, transforms=transforms)

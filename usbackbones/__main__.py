@@ -1,5 +1,5 @@
 """`python -m usbackbones` is the command `usbackbones`."""
 
-from usbackbones.cli import main
+from usbackbones.cli.main import main
 
 main()

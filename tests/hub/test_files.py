@@ -2,7 +2,7 @@
 
 import pytest
 
-from usbackbones.files import atomic_write
+from usbackbones._files import atomic_write
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):

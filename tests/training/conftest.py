@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from training.data.corpus import Row
-from training.data.prepare import prepare
-from usbackbones.phantom import phantom_clip
+from training.data.corpus.known import Row
+from training.data.prepare.run import prepare
+from usbackbones.phantom.simulator import phantom_clip
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ import pytest
 import tyro
 
 from training import pretrain
-from training.data.augment import Augment
+from training.data.views.augment import Augment
+from training.engine.run_folder import describe_recipe
 from training.errors import TrainingError
 from training.pretrain import build
 from training.recipes import RECIPES, Method, Recipe
-from training.record import describe_recipe
 
 ONE_OF_EACH = [name for name in RECIPES if RECIPES[name][1].method.name == name]
 

@@ -8,7 +8,7 @@ random are always there, run or not. The default judges on the locked test parts
 part, their penalty is chosen inside it, and test labels are read once, by the scores. Every other choice is made with
 `--part inner`, which cross-validates inside the pretraining part and never opens a test clip. A backbone that was
 pretrained on those very clips looks too good there; to choose a recipe, pretrain without some groups and judge on them,
-as `training.study` does.
+as `training.study.run` does.
 """
 
 import json
@@ -20,13 +20,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from training.benchmark.comparison import write_comparison
-from training.benchmark.networks import entries
+from training.benchmark.evaluate import Columns, task_report
+from training.benchmark.html_report import write_comparison
+from training.benchmark.markdown import summary
+from training.benchmark.models import entries
 from training.benchmark.protocol import Protocol
-from training.benchmark.report import Columns, task_report
-from training.benchmark.table import summary
 from training.benchmark.tasks import load_task
-from usbackbones.files import atomic_write
+from usbackbones._files import atomic_write
 
 PLACES = ("--json", "--page", "--report", "--cache")
 """Options that only say where something is written."""

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from training.benchmark.features import features
-from training.benchmark.measure import LEVELS_OF, METRICS_OF, measured
+from training.benchmark.feature_cache import features
+from training.benchmark.metrics import LEVELS_OF, METRICS_OF, measured
 from training.benchmark.task import Kind, Part, Task
-from usbackbones.fewshot import few_shot_predict
-from usbackbones.probe import knn_predict, linear_predict, ridge_predict
-from usbackbones.scores import interval, scores
-from usbackbones.splits import grouped_folds
+from usbackbones.data.splits import grouped_folds
+from usbackbones.metrics.classification import interval, scores
+from usbackbones.probing.few_shot import few_shot_predict
+from usbackbones.probing.probes import knn_predict, linear_predict, ridge_predict
 
 PROBES: dict[Kind, tuple[str, ...]] = {"classes": ("knn", "linear"), "number": ("ridge",)}
 

@@ -17,9 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data.manifest import Row
-from usbackbones.clips import read_clip
-from usbackbones.files import atomic_write
-from usbackbones.splits import assert_disjoint
+from usbackbones._files import atomic_write
+from usbackbones.clips.read import read_clip
+from usbackbones.data.splits import assert_disjoint
 
 Kind = Literal["classes", "number"]
 """What is asked of a frame: which of some classes, or how large something is."""

@@ -1,6 +1,6 @@
 """The tasks by name, each built from a folder of datasets; what a task can show stands beside its definition.
 
-The locked part of a task is that of its dataset: the committed split, or the rule of `training.benchmark.lock` for
+The locked part of a task is that of its dataset: the committed split, or the rule of `training.data.locked_splits` for
 datasets that are not at hand. Those are read by their published layout.
 """
 
@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.lock import joined, locked_groups
 from training.benchmark.task import Measure, Task
 from training.data.corpora import CORPORA
 from training.data.corpora.record import read_csv
 from training.data.errors import CorpusError
+from training.data.locked_splits import joined, locked_groups
 from training.data.manifest import Row
 
 LUNG_CLASSES = {"covid": "covid", "bacterial_pneumonia": "pneumonia", "regular": "regular"}
@@ -97,7 +97,7 @@ def public_task(name: str, classes: tuple[str, ...], label: str = "label") -> Ca
         rows = [
             replace(row, label=getattr(row, label)) for row in rows_of(name, data) if getattr(row, label) in classes
         ]
-        about = "Its locked part follows the rule of training.benchmark.lock, not a split of its authors."
+        about = "Its locked part follows the rule of training.data.locked_splits, not a split of its authors."
         return _task(name, rows, cache, classes, about=about)
 
     build.__doc__ = f"{', '.join(classes)}, from {name}."

@@ -2,7 +2,7 @@
 
     python -m training.data.cache cache/lung        reads every frame and compares the hashes
 
-The folder, as `training.data.prepare` writes it:
+The folder, as `training.data.prepare.run` writes it:
 
     frames-00000.u8    a shard: gray frames uint8 [N, S, S] of the first few clips, one after another
     frames-00001.u8    and so on; no clip is divided
@@ -206,7 +206,7 @@ def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
     """Verify a prepared folder: every frame is read, and the hashes are compared.
 
     Args:
-        folder: made by training.data.prepare.
+        folder: made by training.data.prepare.run.
     """
     try:
         cache = open_cache(folder)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.data.cache import open_cache, read_index, shard_file
 from training.data.errors import CorpusError, short_errors
-from usbackbones.files import atomic_write
+from usbackbones._files import atomic_write
 
 Image = Literal["jpeg", "png"]
 
@@ -33,7 +33,7 @@ def pack(folder: Path, out: Path, image: Image = "jpeg", quality: int = 95, prog
     """Write a cache into one file, the same bytes for the same cache.
 
     Args:
-        folder: made by training.data.prepare.
+        folder: made by training.data.prepare.run.
         out: zip file with index.json, report.json and frames/<clip>/<frame>.jpg or .png, numbered from 0.
         image: how frames are stored.
         quality: of JPEG, 1 to 100.
@@ -134,7 +134,7 @@ def main_pack(
     """Write a cache into one file.
 
     Args:
-        folder: made by training.data.prepare.
+        folder: made by training.data.prepare.run.
         out: the file, a zip of images.
         image: jpeg loses a little, png nothing.
         quality: of JPEG, 1 to 100.

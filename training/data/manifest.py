@@ -1,7 +1,7 @@
 """The manifest of a corpus: one row a clip, with who it is from and what may be done with it.
 
 A manifest is a CSV or Parquet file with the columns of `Row`, of which path, clip and group are a must. Any tool can
-write one; `training.data.prepare` reads it. A column "note" is for people: nothing reads it.
+write one; `training.data.prepare.run` reads it. A column "note" is for people: nothing reads it.
 """
 
 import csv
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from training.data.check import check_cells, named_cells
+from training.data.check_manifest import check_cells, named_cells
 from training.data.errors import CorpusError, Fault, listing
-from training.data.table import import_parquet, read_table
-from usbackbones.files import atomic_write
+from training.data.read_table import import_parquet, read_table
+from usbackbones._files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """AWCL: anatomy-aware contrastive learning on frames (Fu et al., ECCV MCV workshop 2022, arXiv 2208.10642).
 
 Frames of one anatomy, of whatever patient, attract one another; a frame of unknown anatomy only attracts its own second
-view. In the masked loss of `training.losses` that is a choice of positives an anchor i:
+view. In the masked loss of `training.nn.contrastive_loss` that is a choice of positives an anchor i:
 
     P(i) = views of the same anatomy, the own second view among them    where the anatomy is known
     P(i) = the own second view                                          where it is not
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.augment import Augment
-from training.data.sampling import Batch, Known, Pairs
-from training.losses import other_view, same_class
+from training.data.batches.sampling import Batch, Known, Pairs
+from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
 from training.methods.clip_pair import ClipPair
-from training.methods.interpolation import Interpolation
+from training.methods.pairs import Interpolation
 from training.methods.simclr import SimCLR, SimCLRNet
 from training.methods.uscl import USCL
+from training.nn.contrastive_loss import other_view, same_class
 
 PAIRS: dict[str, Pairs] = {"frame": SimCLR(), "clip": ClipPair(), "mixed": USCL(), "interpolated": Interpolation()}
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.data.augment import Augment
+from training.data.views.augment import Augment
 from training.methods.simclr import SimCLR
 
 

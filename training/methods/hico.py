@@ -8,7 +8,7 @@ views 1 and 2,
     cross = NT(g1, m2) + NT(g2, m1) + NT(g1, l2) + NT(g2, l1)
     L     = 0.5 * peer + 0.5 * cross + 0.2 * (CE(o1, y~) + CE(o2, y~)),        NT = NT-Xent
 
-Local and medium come from a feature pyramid, or from blocks of a ViT; see `training.pyramid`.
+Local and medium come from a feature pyramid, or from blocks of a ViT; see `training.nn.feature_pyramid`.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.data.augment import Augment
-from training.data.sampling import Batch
-from training.distributed import gather, world_size
-from training.heads import flatten_projector, pooled_projector, projector
+from training.data.batches.sampling import Batch
+from training.data.views.augment import Augment
 from training.methods.awcl import AWCL, positives_of
 from training.methods.base import Method, Paper
-from training.methods.contrast import Contrast, Options
-from training.methods.interpolation import Interpolation
+from training.methods.contrastive import Contrast, Options
+from training.methods.pairs import Interpolation
 from training.methods.uscl import USCL
-from training.pyramid import Levels, Maps, Pyramid
+from training.nn.distributed import gather, world_size
+from training.nn.feature_pyramid import Levels, Maps, Pyramid
+from training.nn.heads import flatten_projector, pooled_projector, projector
 
 Soften = Literal["label_smoothing", "hico_batch", "none"]
 

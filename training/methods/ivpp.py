@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from training.data.augment import Augment
-from training.data.sampling import Batch, Known
+from training.data.batches.sampling import Batch, Known
+from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
 from training.methods.simclr import SimCLR, SimCLRNet
 

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.augment import Augment
-from training.data.sampling import Batch
-from training.heads import CMWNet
-from training.lookahead import Lookahead
-from training.losses import weighted_mean
+from training.data.batches.sampling import Batch
+from training.data.views.augment import Augment
 from training.methods.awcl import AWCL, AWCLNet
 from training.methods.base import Autocast, Method, Paper
-from training.methods.contrast import Contrast, Options
+from training.methods.contrastive import Contrast, Options
 from training.methods.hico import HiCo, HiCoNet
-from training.methods.interpolation import Interpolation
+from training.methods.pairs import Interpolation
 from training.methods.simclr import SimCLR, SimCLRNet
+from training.nn.contrastive_loss import weighted_mean
+from training.nn.heads import CMWNet
+from training.nn.meta_gradient import Lookahead
 
 
 @dataclass(frozen=True)

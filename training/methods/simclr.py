@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from training.data.augment import Augment
-from training.heads import projector
+from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
-from training.methods.contrast import Contrast, Options
+from training.methods.contrastive import Contrast, Options
+from training.nn.heads import projector
 
 
 @dataclass(frozen=True)

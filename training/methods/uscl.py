@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.augment import Augment
-from training.data.sampling import Batch
-from training.heads import projector
-from training.losses import labelled_cross_entropy, nt_xent
+from training.data.batches.sampling import Batch
+from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
-from training.methods.contrast import Options
+from training.methods.contrastive import Options
+from training.nn.contrastive_loss import labelled_cross_entropy, nt_xent
+from training.nn.heads import projector
 
 
 @dataclass(frozen=True)

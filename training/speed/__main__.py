@@ -21,15 +21,15 @@ import tyro
 from tqdm import tqdm
 
 from training.data.cache import Cache
-from training.pages import keep_pages
-from training.record import environment
+from training.engine.memory import keep_pages
+from training.engine.run_folder import environment
 from training.speed import loaders, on_gpu, steps
 from training.speed import loss as nt_xent
 from training.speed.corpus import write_corpus
 from training.speed.meta_step import Bench
 from training.speed.timing import Times, in_fresh_process, take_turns
-from usbackbones.files import atomic_write
-from usbackbones.precision import computes_in_bf16
+from usbackbones._files import atomic_write
+from usbackbones.features.precision import computes_in_bf16
 
 _MARKS = "<!-- speed -->", "<!-- end -->"
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from training.data.cache import Cache
-from training.data.corpus import Row
-from training.data.prepare import prepare
+from training.data.corpus.known import Row
+from training.data.prepare.run import prepare
 
 
 def write_corpus(folder: Path, clips: int, frames: int, size: int) -> tuple[Cache, list[list[Path]]]:

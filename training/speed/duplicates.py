@@ -14,8 +14,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from usbackbones.duplicates import fingerprint, near_duplicates
-from usbackbones.phantom import phantom_clip
+from usbackbones.data.near_duplicates import fingerprint, near_duplicates
+from usbackbones.phantom.simulator import phantom_clip
 
 _CLIP = 20  # frames
 

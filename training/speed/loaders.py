@@ -12,9 +12,9 @@ from PIL import Image, ImageFilter
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from training.data.augment import USCL, Augment
+from training.data.batches.sampling import StepBatches
 from training.data.cache import Cache
-from training.data.sampling import StepBatches
+from training.data.views.augment import USCL, Augment
 from training.methods.simclr import SimCLR
 from training.methods.uscl import USCL as USCLPairs
 

@@ -16,7 +16,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from training.losses import nt_xent
+from training.nn.contrastive_loss import nt_xent
 from training.speed.timing import Times, cpu_seconds, forget_peak, in_fresh_process, memory, take_turns
 
 WIDTH = 256

@@ -24,11 +24,11 @@ import tyro
 from torch import Tensor
 from torch.func import functional_call
 
-from training.data.sampling import Batch
-from training.losses import nt_xent, weighted_mean
+from training.data.batches.sampling import Batch
 from training.methods.meta_uscl import MetaUSCL, MetaUSCLNet
+from training.nn.contrastive_loss import nt_xent, weighted_mean
 from training.speed.timing import in_fresh_process, memory, take_turns
-from usbackbones.phantom import phantom_clip
+from usbackbones.phantom.simulator import phantom_clip
 
 SPEC = MetaUSCL(features="attached", symmetric=False)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.batches import step_batches
-from training.data.ahead import developed
+from training.data.batches.prefetch import developed
 from training.data.cache import open_cache
-from training.engine import Engine
+from training.engine.dataloaders import step_batches
+from training.engine.loop import Engine
 from training.pretrain import build
 from training.speed.corpus import write_corpus
 from training.speed.steps import recipe_of

@@ -20,11 +20,11 @@ import torch
 import tyro
 
 from training.benchmark.tasks import lung_task
-from usbackbones.export import Exported, ExportError, Form, Precision, export
-from usbackbones.probe import knn_predict
-from usbackbones.quantise import cosines
-from usbackbones.splits import grouped_folds
-from usbackbones.transforms import transforms
+from usbackbones.data.splits import grouped_folds
+from usbackbones.exporting.export import Exported, ExportError, Form, Precision, export
+from usbackbones.exporting.quantize import cosines
+from usbackbones.features.transforms import transforms
+from usbackbones.probing.probes import knn_predict
 
 PROGRAMS: tuple[tuple[Form, Precision], ...] = (
     ("onnx", "fp32"),

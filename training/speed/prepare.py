@@ -30,10 +30,10 @@ from tqdm import tqdm
 
 from training.data.cache import Cache, open_cache
 from training.data.corpora.lung import pocus_lung
-from training.data.decode import even
 from training.data.manifest import Row
-from training.data.prepare import prepare
-from usbackbones.clips import iter_frames
+from training.data.prepare.decode import even
+from training.data.prepare.run import prepare
+from usbackbones.clips.read import iter_frames
 
 SIZE = 224
 

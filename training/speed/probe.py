@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import tyro
 
-from usbackbones.probe import knn_predict, linear_predict
-from usbackbones.splits import grouped_folds
+from usbackbones.data.splits import grouped_folds
+from usbackbones.probing.probes import knn_predict, linear_predict
 
 
 def made_up(rows: int, width: int, classes: int, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

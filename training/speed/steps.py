@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from training.batches import step_batches
-from training.data.augment import USCL
+from training.data.batches.sampling import Batch, batches
 from training.data.cache import open_cache
-from training.data.sampling import Batch, batches
-from training.engine import Engine
-from training.heads import projector
-from training.losses import nt_xent
-from training.pages import keep_pages
+from training.data.views.augment import USCL
+from training.engine.dataloaders import step_batches
+from training.engine.loop import Engine
+from training.engine.memory import keep_pages
+from training.nn.contrastive_loss import nt_xent
+from training.nn.heads import projector
 from training.pretrain import build
 from training.recipes import RECIPES, Recipe
 from training.speed.loaders import PlainUSCL

@@ -10,7 +10,7 @@ file or a group; `pictures=True` shows them, and the report then says so at its 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from usbackbones.files import atomic_write
+from usbackbones._files import atomic_write
 from usbackbones.report.kinds import Features, Heat, Predictions, Section, picture_section, table_section
 
 __all__ = ["Features", "Heat", "Predictions", "Section", "picture_section", "table_section", "write_report"]
@@ -39,7 +39,7 @@ def write_report(
         predictions: gives confusion matrices, a table of classes with intervals, and reliability curves.
         features: gives maps of the features by class and by group, and nearest neighbours.
         history: one mapping an epoch, with "epoch" and numbers; each number becomes a curve.
-        heat: frames with what the network looked at, see `usbackbones.saliency`; shown only with `pictures`.
+        heat: frames with what the network looked at, see `usbackbones.features.saliency`; shown only with `pictures`.
         sections: more, of the caller's own, in order.
         pictures: show frames, and the names of files and groups. They may be patients'; say True only where everyone
             who may read the report may see them.
@@ -48,11 +48,12 @@ def write_report(
         ValueError: if lengths of what belongs together differ.
     """
     from usbackbones.report import features as of_features
-    from usbackbones.report import judged, pages, runs
+    from usbackbones.report import pages, runs
+    from usbackbones.report import predictions as of_predictions
 
     parts = [*([runs.metrics_section(metrics)] if metrics else [])]
     if predictions is not None:
-        parts += judged.sections(predictions)
+        parts += of_predictions.sections(predictions)
     if history:
         parts.append(runs.history_section(history))
     if features is not None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from usbackbones.report.images import figure
 from usbackbones.report.kinds import Features, Section
 from usbackbones.report.markup import Markup, element
-from usbackbones.report.pictures import figure
 from usbackbones.report.plots import scatter
 
 POINTS = 1200
@@ -68,7 +68,7 @@ def pca(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def nearest(x: np.ndarray, group: np.ndarray, k: int) -> np.ndarray:
     """Int [N, k]: for each row the most similar rows of other groups, -1 where there are fewer.
 
-    Similarity is the cosine after the mean of all rows is taken off, as in `usbackbones.probe.knn_predict`.
+    Similarity is the cosine after the mean of all rows is taken off, as in `usbackbones.probing.probes.knn_predict`.
     """
     centred = x - x.mean(0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from usbackbones.metrics.classification import Ids
 from usbackbones.report.markup import Markup, element, table
-from usbackbones.scores import Ids
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def table_section(heading: str, header: Sequence[str], rows: Sequence[Sequence[s
 
 def picture_section(heading: str, pictures: Sequence[tuple[str, np.ndarray]], note: str = "") -> Section:
     """A section of frames with captions, uint8 [H, W] or [H, W, 3] each; left out of a report without pictures."""
-    from usbackbones.report.pictures import figure
+    from usbackbones.report.images import figure
 
     return Section(heading, element("div", *(figure(*one) for one in pictures), class_="gallery"), note, True)
 

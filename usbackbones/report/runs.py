@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from usbackbones.report.images import figure, overlay
 from usbackbones.report.kinds import Heat, Section
 from usbackbones.report.markup import element, table
-from usbackbones.report.pictures import figure, overlay
 from usbackbones.report.plots import Axes, curves
 
 NAMES = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auroc": "AUROC", "ece": "calibration error"}

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import usbackbones
 from tests.conftest import REPOSITORY
-from usbackbones import registry
+from usbackbones.hub import registry
 
 NAME = registry.default_name()
 

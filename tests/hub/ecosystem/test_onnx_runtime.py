@@ -9,7 +9,7 @@ import pytest
 import timm
 
 import usbackbones
-from usbackbones.export import export
+from usbackbones.exporting.export import export
 
 pytest.importorskip("onnxruntime", reason="the export extra is not installed")
 pytest.importorskip("onnxscript", reason="the export extra is not installed")

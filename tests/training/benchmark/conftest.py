@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.benchmark.lock import locked_split
-from training.benchmark.networks import random_networks
+from training.benchmark.models import random_networks
 from training.benchmark.tasks import lung_task
+from training.data.locked_splits import locked_split
 
 LABELS = ("covid", "bacterial_pneumonia", "regular")
 SMALL = {"input_size": (3, 32, 32)}

@@ -13,15 +13,15 @@ import timm
 import tyro
 from PIL import Image
 
-from training.benchmark.dense import dense_entries, main, markdown
-from training.benchmark.dense_report import dense_report, measured, predictions
-from training.benchmark.dense_task import DENSE_TASKS, DenseProtocol, load_dense_task
-from training.benchmark.lock import locked_groups, locked_split
+from training.benchmark.dense.evaluate import dense_report, measured, predictions
+from training.benchmark.dense.run import dense_entries, main, markdown
+from training.benchmark.dense.task import DENSE_TASKS, DenseProtocol, load_dense_task
 from training.data.errors import CorpusError
-from usbackbones.dense_scores import dice, ellipse_circumference, hd95
-from usbackbones.masks import frame_of, mask_of
-from usbackbones.phantom import phantom_clip
-from usbackbones.segmented import at_size
+from training.data.locked_splits import locked_groups, locked_split
+from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95
+from usbackbones.phantom.simulator import phantom_clip
+from usbackbones.segmentation.dataset import frame_of, mask_of
+from usbackbones.segmentation.run import at_size
 
 MODEL = "random:resnet10t"
 QUICK = DenseProtocol(size=32, epochs=1, batch=4, seeds=2, resamples=50)

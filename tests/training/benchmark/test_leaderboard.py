@@ -12,12 +12,12 @@ from timm.models import save_for_hf
 
 from tests.conftest import REPOSITORY
 from tests.training.benchmark.conftest import SMALL
+from training.benchmark.evaluate import Columns, noise_floor, overlap, task_report
 from training.benchmark.leaderboard import command_line, main
-from training.benchmark.lock import locked_split
-from training.benchmark.networks import Entry, random_networks
+from training.benchmark.markdown import compact, gain, interval_cell, markdown
+from training.benchmark.models import Entry, random_networks
 from training.benchmark.protocol import Protocol, judge, predict
-from training.benchmark.report import Columns, noise_floor, overlap, task_report
-from training.benchmark.table import compact, gain, interval_cell, markdown
+from training.data.locked_splits import locked_split
 
 
 def saved(network, folder):

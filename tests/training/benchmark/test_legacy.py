@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
-from training.benchmark.legacy import accuracies, legacy_table, main
-from training.benchmark.networks import Entry
-from training.benchmark.pickles import read_folds
-from training.benchmark.trained import ARMS
+from training.benchmark.legacy.pickles import read_folds
+from training.benchmark.legacy.run import accuracies, legacy_table, main
+from training.benchmark.legacy.trained_head import ARMS
+from training.benchmark.models import Entry
 from training.data.errors import CorpusError
 
 PAGE = "# Legacy\n\n<!-- legacy: made by a command -->\n\nstale\n\n<!-- end -->\n\nEnd.\n"
@@ -19,7 +19,8 @@ PAGE = "# Legacy\n\n<!-- legacy: made by a command -->\n\nstale\n\n<!-- end -->\
 def small(network, monkeypatch):
     """The command's model is the small network of these tests, whatever it is called."""
     monkeypatch.setattr(
-        "training.benchmark.legacy.entries", lambda names, size, seeds: [Entry(n, "resnet18", [network]) for n in names]
+        "training.benchmark.legacy.run.entries",
+        lambda names, size, seeds: [Entry(n, "resnet18", [network]) for n in names],
     )
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.training.benchmark.conftest import write_table
-from training.benchmark.lock import locked_split
 from training.benchmark.protocol import evaluate_backbone
 from training.benchmark.tasks import lung_task
 from training.data.errors import CorpusError
-from usbackbones.splits import SplitError
+from training.data.locked_splits import locked_split
+from usbackbones.data.splits import SplitError
 
 
 def test_the_task_has_the_right_clips_frames_and_labels(task):

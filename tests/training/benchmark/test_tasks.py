@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.benchmark import lock
-from training.benchmark.lock import SPLITS, locked_groups, locked_split
 from training.benchmark.tasks import GROUPS_AN_ORGAN, ORGANS, TASKS, load_task
+from training.data import locked_splits
 from training.data.corpora import CORPORA
 from training.data.errors import CorpusError
+from training.data.locked_splits import SPLITS, locked_groups, locked_split
 
 
 def still(file, value=90):
@@ -96,7 +96,7 @@ def test_every_task_has_a_test():
 
 
 def test_busi_groups_are_its_joined_near_duplicates(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "SPLITS", tmp_path)
+    monkeypatch.setattr(locked_splits, "SPLITS", tmp_path)
     names = {label: [f"{label} ({n})" for n in range(1, 5)] for label in ("benign", "malignant", "normal")}
     for label, stems in names.items():
         for stem in stems:

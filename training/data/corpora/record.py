@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.data.errors import CorpusError, Fault, listing
 from training.data.manifest import Row
-from training.data.table import Cells, read_table
+from training.data.read_table import Cells, read_table
 
 _STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 

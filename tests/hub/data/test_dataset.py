@@ -1,0 +1,129 @@
+"""Labelled folders and tables, and parts that never leak."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from usbackbones.clips.read import read_clip
+from usbackbones.data.dataset import DataError, Frames, Item, read_items, split_items
+from usbackbones.phantom.simulator import phantom_archive
+
+
+def still(file: Path, level: int = 100, size: tuple[int, int] = (40, 30)) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(size, level, np.uint8)).save(file)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes: stills of six patients with a mask each, a video, a folder of frames."""
+    for label in ("benign", "malignant"):
+        for patient in range(6):
+            still(tmp_path / label / f"p{patient:02d}_{label}.png")
+            still(tmp_path / label / f"p{patient:02d}_{label}_mask.png", 255)
+            still(tmp_path / label / f"p{patient:02d}_{label}_mask_1.png", 255)
+    for frame in range(3):
+        still(tmp_path / "benign" / "p09_clip" / f"{frame}.png", frame)
+    (tmp_path / "benign" / "notes.txt").write_text("not a clip")
+    return tmp_path
+
+
+def test_class_folders_without_masks(folder):
+    items = read_items(folder)
+    assert [item.label for item in items].count("benign") == 7
+    assert not any("mask" in item.path.name for item in items)
+    assert items[0].group == str(items[0].path)  # nobody said which patient it is of
+
+
+def test_groups_by_a_pattern(folder):
+    items = read_items(folder, "^(p[0-9]+)_")
+    assert {item.group for item in items} == {*(f"p{number:02d}" for number in range(6)), "p09"}
+    with pytest.raises(DataError, match="does not match"):
+        read_items(folder, "^(q[0-9]+)_")
+    with pytest.raises(DataError, match="2 brackets"):
+        read_items(folder, "(p)([0-9])")
+    with pytest.raises(DataError, match="no regular expression"):
+        read_items(folder, "(")
+
+
+def test_a_table_with_groups_and_a_split(tmp_path):
+    rows = ["path,label,patient,split"]
+    for number in range(12):
+        still(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},p{number // 2},{('train', 'validation', 'test')[number // 4]}")
+    (tmp_path / "table.csv").write_text("\ufeff" + "\n".join(rows))
+    items = split_items(read_items(tmp_path / "table.csv"))
+    assert [item.part for item in items] == ["train"] * 4 + ["validation"] * 4 + ["test"] * 4
+    assert items[3].group == "p1"
+    rows[9] = "8.png,a,p3,test"  # patient 3 is in the validation part
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"group in validation and test.*: p3"):
+        split_items(read_items(tmp_path / "table.csv"))
+
+
+def test_all_faults_of_a_table_are_told(tmp_path):
+    still(tmp_path / "a.png")
+    (tmp_path / "table.csv").write_text("path,label,split\na.png,x,train\nb.png,y,\na.png,y,tset\n")
+    with pytest.raises(DataError, match=r"line 3: path 'b.png' does not exist; line 4: split 'tset'"):
+        read_items(tmp_path / "table.csv")
+    for content in ("path,label\na.png,Lähmung\n".encode("latin-1"), b"PAR1\x15\x04\xff\x00"):
+        (tmp_path / "table.csv").write_bytes(content)
+        with pytest.raises(DataError, match=r"table\.csv is no CSV in UTF-8"):
+            read_items(tmp_path / "table.csv")
+    (tmp_path / "table.csv").write_text("")
+    with pytest.raises(DataError, match=r"lacks the column.s. label, path"):
+        read_items(tmp_path / "table.csv")
+    (tmp_path / "table.csv").write_text("file,class\na.png,x\n")
+    with pytest.raises(DataError, match=r"lacks the column.s. label, path"):
+        read_items(tmp_path / "table.csv")
+
+
+def test_what_cannot_be_learned_from_is_refused(tmp_path, folder):
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_items(tmp_path / "nothing")
+    still(tmp_path / "one" / "x" / "a.png")
+    with pytest.raises(DataError, match=r"1 class.es. \(x\)"):
+        read_items(tmp_path / "one")
+    (tmp_path / "one" / "y").mkdir()
+    with pytest.raises(DataError, match="a folder without clips"):
+        read_items(tmp_path / "one")
+    half = [Item(Path("a"), "x", "1", "train"), Item(Path("b"), "y", "2")]
+    with pytest.raises(DataError, match="1 of 2 rows have no split"):
+        split_items(half)
+    with pytest.raises(DataError, match="part has no item of x, y"):
+        split_items([Item(Path(str(n)), "xy"[n % 2], str(n % 2)) for n in range(8)])
+
+
+@given(
+    groups=st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 9)), min_size=1, max_size=80),
+    seed=st.integers(0, 99),
+)
+def test_no_split_divides_a_group(groups, seed):
+    items = [Item(Path(str(n)), label, f"{label}{group}") for n, (label, group) in enumerate(groups)]
+    try:
+        parts = split_items(items, seed=seed)
+    except DataError as error:
+        assert "has no item of" in str(error)  # too few groups for three parts
+        return
+    of = {}
+    for item in parts:
+        assert of.setdefault(item.group, item.part) == item.part
+
+
+def test_frames_are_a_few_of_each_item(tmp_path):
+    phantom_archive(tmp_path / "clips", 2, 1, frames=9, size=64)
+    items = [Item(path, "x", "g") for path in sorted((tmp_path / "clips").glob("*.mp4"))]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(items[0].path.read_bytes()[:200])
+    frames = Frames([items[0], Item(broken, "x", "g"), items[1]], tmp_path / "frames.u8", 4, progress=False)
+    assert frames.item.tolist() == [0] * 4 + [2] * 4
+    assert np.array_equal(frames[7], read_clip(items[1].path).frames[8])  # first and last are among them, as they are
+    small = Frames(items, tmp_path / "small.u8", 4, longest=32, progress=False)
+    assert small[0].shape == (32, 32)
+    assert len(frames.skipped) == 1 and "broken.mp4" in frames.skipped[0]
+    with pytest.raises(DataError, match="not one of 1 clips could be read"):
+        Frames([Item(broken, "x", "g")], tmp_path / "none.u8", 4, progress=False)

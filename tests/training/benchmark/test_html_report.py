@@ -1,0 +1,56 @@
+"""The page of a leaderboard holds the numbers of its summary, and loads nothing."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from tests.browser import CHROMIUM, Browser
+from training.benchmark.html_report import write_comparison
+from training.benchmark.leaderboard import main
+from training.benchmark.models import Entry
+
+
+@pytest.fixture(scope="module")
+def board(mini, tmp_path_factory):
+    place = tmp_path_factory.mktemp("comparison")
+    quick = {"size": 32, "seeds": 2, "shots": ("1", "2"), "legacy_epochs": 0, "cache": place / "cache"}
+    main(("random:test_resnet",), mini, json_file=place / "s.json", report=place / "r.html", **quick)
+    return json.loads((place / "s.json").read_text()), place / "r.html"
+
+
+def test_numbers_are_those_of_the_summary(board):
+    found, file = board
+    text = file.read_text(encoding="utf-8")
+    for task, report in found["tasks"].items():
+        assert f"{task}: balanced accuracy by clip" in text and f"{task}: few labelled groups" in text
+        for row in report["rows"]:
+            assert row["model"] in text
+            for levels in row.get("results", {}).values():
+                for metrics in levels.values():
+                    for told in metrics.values():
+                        assert f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}]" in text
+    assert "not run" in text and "data:image" not in text and "--report" not in found["command"]
+
+
+def test_a_measured_number_has_its_page_too(tmp_path):
+    """Errors in millimetres, no classes and no few-shot curves; rows that were not run are told."""
+    numbers = {"mae": {"value": 19.3, "low": 17.4, "high": 21.2}, "r2": {"value": 0.87, "low": 0.84, "high": 0.9}}
+    random = {"model": "random:resnet18", "overlap": "none", "networks": 2, "results": {"ridge": {"frame": numbers}}}
+    absent = {"model": "SimCLR resnet18", "overlap": "unknown", "not_run": "no run. See", "command": "python"}
+    found = {"command": "python -m x", "tasks": {"hc18": {"kind": "number", "rows": [random, absent]}}}
+    task = SimpleNamespace(pretrain=SimpleNamespace(frames=()))
+    rows = [Entry("random:resnet18", "resnet18", [None]), Entry("SimCLR resnet18", "resnet18", [], "no run")]
+    write_comparison(tmp_path / "r.html", found, [task], rows, None, False)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "19.300 [17.400, 21.200]" in text and "0.870 [0.840, 0.900]" in text and "mean of 2 networks" in text
+    assert "SimCLR resnet18 was not run: no run." in text and "few labelled groups" not in text
+
+
+def test_in_a_browser(board):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with Browser() as browser:
+        browser.open(board[1], width=360, dark=True)
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.requests == [board[1].as_uri()] and browser.faults == []

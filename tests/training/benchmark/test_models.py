@@ -1,0 +1,122 @@
+"""From names to rows: what is built, what is always there, and what is said where weights cannot be had."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from tests.training.benchmark.conftest import SMALL
+from training.benchmark.feature_cache import features, frames_hash, weights_hash
+from training.benchmark.models import PLAIN_INPUT, entries, random_networks, run_folders, with_input
+from training.pretrain import Run, pretrain
+from training.recipes import RECIPES
+from usbackbones.probing.probes import embed
+
+
+@pytest.fixture(scope="module")
+def simclr(cache, tmp_path_factory):
+    """A finished SimCLR run of a tiny network, and a copy of it as a second seed."""
+    from dataclasses import replace
+
+    recipe = RECIPES["simclr"][1]
+    recipe = replace(recipe, arch="test_resnet", steps=2, batch=4, augment=replace(recipe.augment, size=32))
+    folder = tmp_path_factory.mktemp("runs") / "simclr-seed0"
+    pretrain(Run(recipe=recipe, data=cache, out=folder), "simclr", "the command", progress=False)
+    shutil.copytree(folder, folder.with_name("simclr-seed1"))
+    return folder
+
+
+def test_random_networks_are_seeded_alive_and_leave_the_generator_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    one, two = random_networks("resnet18", 2, **SMALL)
+    assert torch.equal(torch.rand(1), expected)
+    (again,) = random_networks("resnet18", 1, **SMALL)
+    assert torch.equal(one.conv1.weight, again.conv1.weight)
+    assert not torch.equal(one.conv1.weight, two.conv1.weight)
+    assert all(module.weight.all() for module in one.modules() if isinstance(module, nn.BatchNorm2d))
+    assert one.pretrained_cfg["input_size"] == (3, 32, 32) and one.pretrained_cfg["mean"] == PLAIN_INPUT["mean"]
+
+
+def test_a_vit_is_brought_to_the_asked_size():
+    model = with_input(timm.create_model("vit_tiny_patch16_224", num_classes=0), **SMALL)
+    assert model.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 5, 192)
+
+
+def test_the_rows_that_are_always_there(published):
+    """For a weight: SimCLR with the command that makes it, ImageNet which is not here, and random networks."""
+    name = f"usbackbones/{published.resnet}"
+    rows = entries([name], None, 2, always=True)
+    assert [row.name for row in rows] == [name, "SimCLR resnet18", "resnet18.a1_in1k", "random:resnet18"]
+    weight, simclr, imagenet, random = rows
+    assert {row.arch for row in rows} == {"resnet18"}
+    assert "training.pretrain simclr --arch resnet18" in simclr.remedy and not simclr.members
+    assert imagenet.why_not and not imagenet.members and not imagenet.remedy
+    assert len(random.members) == 2
+    assert random.members[0].pretrained_cfg["input_size"] == weight.members[0].pretrained_cfg["input_size"]
+    assert random.members[0].pretrained_cfg["mean"] == weight.members[0].pretrained_cfg["mean"]
+    assert [row.name for row in entries([name], None, 2)] == [name]
+
+
+def test_a_control_takes_the_place_of_the_row_that_is_not_run(simclr):
+    runs = f"run:{simclr.parent}/simclr-seed*"
+    rows = entries(["random:test_resnet"], None, 2, always=True, controls=[runs])
+    assert [row.name for row in rows][:2] == ["random:test_resnet", runs]
+    control = rows[1]
+    assert len(control.members) == 2 and control.arch == "test_resnet"
+    assert not any(row.name.startswith("SimCLR") for row in rows)
+    assert control.members[0].pretrained_cfg["input_size"] == (1, 32, 32)
+    assert rows[0].members[0].pretrained_cfg["input_size"][1:] == (32, 32)
+
+
+def test_random_networks_take_the_input_of_their_own_architecture(published):
+    names = [f"usbackbones/{published.resnet}", f"usbackbones/{published.vit}"]
+    rows = {row.name: row for row in entries(names, None, 1, always=True)}
+    assert rows["random:resnet18"].members[0].pretrained_cfg["input_size"][-1] == 64
+    assert rows["random:vit_tiny_patch16_224"].members[0].pretrained_cfg["input_size"][-1] == 96
+    sized = entries(names, 32, 1, always=True)
+    assert {row.members[0].pretrained_cfg["input_size"][-1] for row in sized if row.members} == {32}
+
+
+def test_an_unfinished_run_is_named(tmp_path):
+    for name in (f"run:{tmp_path}/none", f"run:{tmp_path}/none*"):
+        with pytest.raises(FileNotFoundError, match="holds no finished run"):
+            run_folders(name)
+
+
+def test_features_are_kept_by_weights_frames_and_precision(network, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
+    first = features(network, frames, tmp_path)
+    np.testing.assert_array_equal(first, embed(network, frames))
+    (file,) = tmp_path.iterdir()
+    with np.load(file) as arrays:
+        np.testing.assert_array_equal(arrays["features"], first)
+    np.savez(file, features=first + 1)
+    np.testing.assert_array_equal(features(network, frames, tmp_path), first + 1)  # it was read, not computed
+    features(network, frames, tmp_path, bf16=True)
+    features(network, frames[:2], tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_hash_tells_weights_inputs_and_frames_apart():
+    one, two = random_networks("resnet18", 2, **SMALL)
+    hashes = {weights_hash(one), weights_hash(two)}
+    (larger,) = random_networks("resnet18", 1, input_size=(3, 64, 64))
+    hashes.add(weights_hash(larger))
+    one.bn1.running_mean[0] += 1e-3
+    hashes.add(weights_hash(one))
+    assert len(hashes) == 4
+    assert weights_hash(two) == weights_hash(random_networks("resnet18", 2, **SMALL)[1])
+    frames = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    assert len({frames_hash(frames), frames_hash(frames.reshape(2, 4, 3)), frames_hash(frames + 1)}) == 3
+    assert frames_hash(frames[:, ::-1]) == frames_hash(frames[:, ::-1].copy())
+
+
+def test_a_run_tells_what_it_is(simclr):
+    assert json.loads((simclr / "recipe.json").read_text())["method"]["name"] == "simclr"
+    assert run_folders(f"run:{simclr}") == [simclr]

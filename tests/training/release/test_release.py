@@ -1,0 +1,312 @@
+"""From a run to a published folder, and what is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from training.data.corpus.known import CorpusError
+from training.data.fingerprints import FILE as LEDGER
+from training.data.fingerprints import read_ledger, write_ledger
+from training.data.locked_splits import locked_split
+from training.data.overlap.verdicts import corpus_ledger
+from training.methods.hico import HiCo
+from training.methods.meta_uscl import MetaUSCL
+from training.pretrain import Run, pretrain
+from training.recipes import RECIPES
+from training.release.commands import add, embed, labels_told, metrics, overlap
+from training.release.render import ZOO
+from training.release.run_checks import ReleaseError, refuse_start
+from training.release.weights_file import PYRAMID, backbone_of_run, input_side
+from usbackbones.phantom.simulator import phantom_clip
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module", params=["test_resnet", "vit_tiny_patch16_224"])
+def run(request, cache, tmp_path_factory):
+    recipe = RECIPES["smoke"][1]
+    recipe = replace(recipe, arch=request.param, steps=3, batch=6, augment=replace(recipe.augment, size=64))
+    folder = pretrain(
+        Run(recipe=recipe, data=cache, out=tmp_path_factory.mktemp("run")), "smoke", "the command", progress=False
+    )
+    write_ledger(corpus_ledger(str(cache), folder), folder / LEDGER)
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path):
+    zoo = tmp_path / "zoo.json"
+    zoo.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
+    return {"zoo": zoo, "cards": tmp_path / "cards"}
+
+
+def change(run, tmp_path, **changes):
+    """A copy of a run whose files are changed by functions."""
+    copy = tmp_path / "changed"
+    copy.mkdir()
+    for file in run.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    for name, function in changes.items():
+        if name == "checkpoint":
+            state = torch.load(copy / "checkpoint.pt", weights_only=True)
+            function(state["method"])
+            torch.save(state, copy / "checkpoint.pt")
+        else:
+            content = json.loads((copy / f"{name}.json").read_text())
+            function(content)
+            (copy / f"{name}.json").write_text(json.dumps(content))
+    return copy
+
+
+@pytest.mark.parametrize("run", ["test_resnet"], indirect=True)
+def test_a_network_may_be_given_larger_frames_than_its_views(run, places, tmp_path):
+    add(change(run, tmp_path, recipe=lambda recipe: recipe.update(input_size=80)), "uscl_open1", **places)
+    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    assert entry["training"]["recipe"]["augment"]["size"] < entry["input"]["size"] == 80
+    config = json.loads((places["cards"] / name / "config.json").read_text())
+    assert config["pretrained_cfg"]["input_size"] == [3, 80, 80]
+
+
+def test_the_card_tells_which_labels_a_method_was_given():
+    classes = ["a", "b"]
+    weak = labels_told({"label_weight": 0.2}, classes)
+    assert weak.startswith("Weak clip labels entered the loss with weight 0.2. So a few-")
+    assert (
+        labels_told({"label_weight": 0.0}, classes) == labels_told({"name": "simclr"}, classes) == "No label was used."
+    )
+    assert labels_told({"label_weight": 0.2}, []) == "No label was used."
+    anatomy = {"granularity": "fine", "anatomy_ratio": 1.0}
+    told = labels_told(anatomy, [])
+    assert told.startswith("Anatomy labels (fine) chose which frames attract one another. So a few-")
+    assert "of 25% of the clips" in labels_told(anatomy | {"anatomy_ratio": 0.25}, [])
+    assert labels_told(anatomy | {"anatomy_ratio": 0.0}, classes) == "No label was used."
+    # HiCo and Meta-USCL may take AWCL's positives, beside labels or alone.
+    for method in (HiCo(attract="anatomy"), MetaUSCL(contrast="anatomy"), HiCo(attract="anatomy", label_weight=0)):
+        found = labels_told(asdict(method), classes)
+        assert "Anatomy labels chose which frames attract one another." in found
+        assert ("Weak clip labels" in found) == bool(asdict(method).get("label_weight"))
+
+
+def test_a_run_that_began_at_a_weight_of_unknown_or_closed_data_is_refused(run, places, tmp_path):
+    start = "usbackbones/test_resnet.uscl_nc9"
+    weights = {f"test_resnet.uscl_{tier}9": {"tier": tier} for tier in ("nc", "open")}
+    for init, told in [("resnet18.tv_in1k", "is not told here"), (start, "on open data, but began at .* which is nc")]:
+        with pytest.raises(ReleaseError, match=told):
+            refuse_start(init, "open", weights)
+        place = tmp_path / init.rpartition(".")[2]
+        place.mkdir()
+        begun = change(run, place, recipe=lambda recipe, init=init: recipe.update(init=init))
+        with pytest.raises(ReleaseError, match="began at"):
+            add(begun, "uscl_open1", **places)
+    refuse_start(start.replace("nc9", "open9"), "open", weights)
+    refuse_start("", "open", {})
+
+
+def test_a_pyramid_that_was_learned_is_released_with_its_backbone(cache, places, tmp_path):
+    recipe = RECIPES["hico"][1]
+    recipe = replace(recipe, arch="test_resnet", steps=2, batch=6, augment=replace(recipe.augment, size=64))
+    run = pretrain(Run(recipe=recipe, data=cache, out=tmp_path / "run"), "hico", progress=False)
+    add(run, "hico_open1", **places)
+    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    folder, state = places["cards"] / name, torch.load(run / "checkpoint.pt", weights_only=True)["method"]
+    trained = recipe.method.build(backbone_of_run(run)[0], 2)
+    trained.load_state_dict(state)
+    tensors = load_file(folder / PYRAMID)
+    assert {key: list(value.shape) for key, value in tensors.items()} == entry["training"]["pyramid"]
+    images = torch.rand(2, 1, 64, 64)
+    expected = trained.pyramid(trained.eval().maps(trained.backbone, images)[1])
+    again = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, in_chans=1).eval()
+    trained.pyramid.load_state_dict({key: value.float() for key, value in tensors.items()})
+    for ours, theirs in zip(trained.pyramid(trained.maps(again, images)[1]), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.01)
+    assert "`pyramid.safetensors` holds the feature pyramid" in (folder / "README.md").read_text()
+
+
+def test_the_folder_loads_with_timm_alone_and_gives_the_runs_features(run, places):
+    add(run, "uscl_open1", **places)
+    zoo = json.loads(places["zoo"].read_text())
+    (name,) = zoo["weights"]
+    folder = places["cards"] / name
+    backbone, recipe = backbone_of_run(run)
+    size = input_side(recipe)
+    gray = torch.randn(2, 1, size, size)
+    script = (
+        "import sys, timm, torch\n"
+        "gray = torch.load(sys.argv[1], weights_only=True)\n"
+        "model = timm.create_model('local-dir:' + sys.argv[2], pretrained=True, num_classes=0).eval()\n"
+        "assert not any(name.startswith('usbackbones') for name in sys.modules)\n"
+        "torch.save(model(gray.expand(-1, 3, -1, -1)).detach(), sys.argv[1])\n"
+    )
+    exchanged = places["zoo"].with_name("exchange.pt")
+    torch.save(gray, exchanged)
+    subprocess.run([sys.executable, "-c", script, exchanged, folder], check=True, cwd=places["zoo"].parent)
+    with torch.inference_mode():
+        expected = backbone(gray)
+    got = torch.load(exchanged, weights_only=True)
+    assert (got - expected).abs().max() < 0.01 * expected.abs().max()
+    config = timm.create_model(f"local-dir:{folder}").pretrained_cfg
+    assert tuple(config["input_size"]) == (3, size, size) and tuple(config["mean"]) == (0.5, 0.5, 0.5)
+    assert config["license"] == "Apache-2.0" and "a1_in1k" not in json.dumps(config, default=str)
+
+
+def test_norms_and_the_first_layer_stay_float32_and_the_rest_is_half(run, places):
+    add(run, "uscl_open1", **places)
+    (folder,) = places["cards"].iterdir()
+    kinds = {key: value.dtype for key, value in load_file(folder / "model.safetensors").items()}
+    backbone, _ = backbone_of_run(run)
+    layers = dict(backbone.named_modules())
+    for key, kind in kinds.items():
+        layer = layers[key.rpartition(".")[0]]
+        wide = isinstance(layer, torch.nn.BatchNorm2d | torch.nn.LayerNorm) or key in (
+            "conv1.0.weight",
+            "patch_embed.proj.weight",
+        )
+        counter = key.endswith("num_batches_tracked")
+        assert kind == (torch.int64 if counter else torch.float32 if wide else torch.float16), key
+
+
+def test_a_locked_test_group_is_refused(run, places, tmp_path):
+    test_group = locked_split("pocus_lung")["test"][0]
+
+    def sees_it(corpus):
+        corpus["sources"], corpus["groups"] = ["pocus_lung"], [test_group]
+
+    with pytest.raises(ReleaseError, match=test_group):
+        add(change(run, tmp_path, corpus=sees_it), "uscl_open1", **places)
+    assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
+
+
+def test_a_run_on_a_set_that_is_for_judging_alone_or_on_groups_locked_by_rule_is_refused(run, places, tmp_path):
+    with pytest.raises(ReleaseError, match="never pretrained on: busi"):
+        add(change(run, tmp_path, corpus=lambda corpus: corpus["sources"].append("busi")), "uscl_open1", **places)
+    copy = tmp_path / "changed"
+    corpus = json.loads((run / "corpus.json").read_text()) | {"locked_groups": ["bus_bra/7"]}
+    (copy / "corpus.json").write_text(json.dumps(corpus))
+    with pytest.raises(ReleaseError, match="locked test groups: bus_bra/7"):
+        add(copy, "uscl_open1", **places)
+
+
+def lung_folder(root, locked, patient):
+    """A folder of the lung collection with one clip, of a simulated patient under a locked group's name."""
+    folder = root / "pocus_lung"
+    folder.mkdir(parents=True)
+    first, *others = (Image.fromarray(frame) for frame in phantom_clip(patient, frames=6, size=48)[..., ::-1])
+    first.save(folder / "clip.gif", save_all=True, append_images=others)
+    (folder / "groups.csv").write_text(
+        f"path,kind,label,label_uncertain,licence,group\nclip.gif,video,covid,0,CC BY 4.0,{locked}\n"
+    )
+    return root
+
+
+def test_a_frame_of_a_locked_test_part_is_refused_whatever_its_name(run, places, tmp_path):
+    root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=3)
+    with pytest.raises(ReleaseError, match=r"1 locked test clip\(s\) of pocus_lung, as .*clip\.gif: .*of clip3"):
+        add(run, "uscl_open1", root=root, **places)
+    assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
+
+
+def test_the_ledger_goes_with_the_weight_and_the_card_tells_what_was_seen(run, places, tmp_path):
+    root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=30)
+    add(run, "uscl_open1", root=root, **places)
+    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    assert read_ledger(places["cards"] / name / LEDGER).clips == tuple(sorted(entry["corpus"]["clips"]))
+    found = {name: found["verdict"] for name, found in entry["overlap"]["benchmarks"].items()}
+    assert found["pocus_lung"] == "clean" and found["hc18"] == found["timtrack_muscle"] == "unknown"
+    assert "- pocus_lung: clean" in (places["cards"] / name / "README.md").read_text()
+    (root / "pocus_lung").rename(root / "elsewhere")
+    lung_folder(root, locked_split("pocus_lung")["test"][0], patient=5)
+    overlap(name, root, **places)
+    card = (places["cards"] / name / "README.md").read_text()
+    assert "- pocus_lung: overlap 1 clip (pocus_lung/clip.gif)" in card and "- hc18: unknown" in card
+
+
+def test_a_run_without_a_ledger_is_unknown_and_never_clean(run, places, tmp_path):
+    bare = change(run, tmp_path)
+    (bare / LEDGER).unlink()
+    add(
+        bare,
+        "uscl_open1",
+        root=lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=3),
+        **places,
+    )
+    (entry,) = json.loads(places["zoo"].read_text())["weights"].values()
+    assert {found["verdict"] for found in entry["overlap"]["benchmarks"].values()} == {"unknown"}
+
+
+def test_data_without_a_licence_are_refused(run, places, tmp_path):
+    bad = change(run, tmp_path, corpus=lambda corpus: corpus.update(licences=["CC0", ""]))
+    with pytest.raises(CorpusError, match="none stated"):
+        add(bad, "uscl_open1", **places)
+
+
+def test_a_tag_that_hides_the_tier_is_refused(run, places, tmp_path):
+    nc = change(run, tmp_path, corpus=lambda corpus: corpus.update(licences=["CC BY-NC 4.0"]))
+    with pytest.raises(ReleaseError, match="uscl_nc"):
+        add(nc, "uscl_open1", **places)
+
+
+@pytest.mark.parametrize(("value", "complaint"), [(float("nan"), "NaN"), (1e6, "beyond fp16")])
+def test_numbers_that_cannot_be_published_are_refused(run, places, tmp_path, value, complaint):
+    def spoil(method):
+        key = [key for key in method if key.startswith("backbone.") and method[key].dim() > 1][-1]
+        method[key].view(-1)[0] = value
+
+    with pytest.raises(ValueError, match=complaint):
+        add(change(run, tmp_path, checkpoint=spoil), "uscl_open1", **places)
+    assert json.loads(places["zoo"].read_text())["weights"] == {}
+
+
+def test_an_unfinished_run_is_named(places, tmp_path):
+    with pytest.raises(CorpusError, match=r"recipe\.json is missing"):
+        add(tmp_path, "uscl_open1", **places)
+
+
+def test_metrics_and_embedding(run, places, tmp_path):
+    add(run, "uscl_open1", **places)
+    (name,) = json.loads(places["zoo"].read_text())["weights"]
+    results = tmp_path / "results.json"
+    committed = json.loads(ZOO.read_text())
+    report = committed["weights"][committed["default"]]["metrics"]["pocus_lung"]
+    results.write_text(json.dumps({"tasks": {"pocus_lung": report}}))
+    with pytest.raises(ReleaseError, match=f"no row usbackbones/{name}"):
+        metrics(name, results, **places)
+    results.write_text(results.read_text().replace(committed["default"], name))
+    metrics(name, results, **places)
+    card = (places["cards"] / name / "README.md").read_text()
+    assert report["command"].replace(committed["default"], name) in card and "Not measured yet" not in card
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "old.tag.safetensors").write_bytes(b"")
+    embed(name, weights=tmp_path / "weights", **places)
+    assert [file.name for file in (tmp_path / "weights").iterdir()] == [f"{name}.safetensors"]
+    assert json.loads(places["zoo"].read_text())["default"] == name
+    with pytest.raises(ReleaseError, match="not in the zoo"):
+        embed("resnet18.nope", weights=tmp_path / "weights", **places)
+
+
+def test_the_card_is_valid_and_says_what_it_must(run, places):
+    add(run, "uscl_open1", **places)
+    (folder,) = places["cards"].iterdir()
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    data = yaml.safe_load(head)
+    assert data["library_name"] == "timm" and data["license"] == "apache-2.0"
+    assert "Not a medical device" in body and "the command" in body
+
+
+def test_a_refusal_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "training.release", "add", str(tmp_path), "--tag", "x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,105 @@
+"""A released weight is made again from its entry in the zoo, to the bit; what is not the same is told."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.data.corpus.known import CorpusError
+from training.engine.run_folder import describe_recipe
+from training.errors import TrainingError
+from training.pretrain import Run, pretrain
+from training.recipes import RECIPES, Recipe
+from training.release.commands import TRAJECTORY, add
+from training.release.render import ZOO
+from training.reproduce import main, recorded
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_comes_back_from_its_record(name):
+    recipe = RECIPES[name][1]
+    again = json.loads(json.dumps(describe_recipe(recipe, name)))
+    assert recorded(Recipe, again) == recipe
+
+
+def test_a_record_that_cannot_be_followed_is_told():
+    told = json.loads(json.dumps(describe_recipe(RECIPES["uscl"][1], "uscl")))
+    with pytest.raises(TrainingError, match=r"recipe\.method: this version has no method 'moco'"):
+        recorded(Recipe, told | {"method": told["method"] | {"name": "moco"}})
+    with pytest.raises(TrainingError, match=r"recipe: this version does not know momentum .* environment names"):
+        recorded(Recipe, told | {"momentum": 0.9})
+    with pytest.raises(TrainingError, match=r"misses method"):
+        recorded(Recipe, {key: value for key, value in told.items() if key != "method"})
+
+
+def test_the_weights_of_the_zoo_can_be_followed_and_have_their_first_losses():
+    for name, entry in json.loads(ZOO.read_text())["weights"].items():
+        assert recorded(Recipe, entry["training"]["recipe"]).arch == entry["arch"], name
+        assert len(entry["training"]["trajectory"]) == TRAJECTORY, name
+
+
+@pytest.fixture(scope="module")
+def zoo(cache, tmp_path_factory):
+    """A weight released from a short run, with more steps than are recorded."""
+    folder = tmp_path_factory.mktemp("released")
+    recipe = RECIPES["smoke"][1]
+    recipe = replace(recipe, arch="test_resnet", steps=14, batch=6, augment=replace(recipe.augment, size=32))
+    threads = torch.get_num_threads()
+    run = pretrain(Run(recipe=recipe, data=cache, out=folder / "run"), "smoke", "the command", progress=False)
+    file = folder / "zoo.json"
+    file.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
+    add(run, "uscl_open1", zoo=file, cards=folder / "cards")
+    assert (
+        threads
+        == json.loads(file.read_text())["weights"]["test_resnet.uscl_open1"]["training"]["environment"]["threads"]
+    )
+    return file
+
+
+def reproduce(zoo, cache, *options, name="test_resnet.uscl_open1"):
+    command = [sys.executable, "-m", "training.reproduce", name, "--data", str(cache), "--zoo", str(zoo), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_first_steps_are_the_same_to_the_bit(zoo, cache):
+    done = reproduce(zoo, cache, "--check")
+    assert done.returncode == 0, done.stderr
+    assert "the same to the bit" in done.stdout and f"step {TRAJECTORY - 1:3d}" in done.stdout
+
+
+def test_the_whole_run_gives_the_released_file(zoo, cache, tmp_path):
+    done = reproduce(zoo, cache, "--out", str(tmp_path / "again"))
+    assert done.returncode == 0, done.stderr
+    assert "byte for byte" in done.stdout
+    released = zoo.parent / "cards" / "test_resnet.uscl_open1" / "model.safetensors"
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == released.read_bytes()
+
+
+def test_another_training_or_corpus_is_told(zoo, cache):
+    threads = torch.get_num_threads()
+    content = json.loads(zoo.read_text())
+    entry = content["weights"]["test_resnet.uscl_open1"]
+    entry["training"]["recipe"]["lr"] *= 20
+    other = zoo.with_name("other.json")
+    other.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="this is another training"):
+        main("test_resnet.uscl_open1", cache, True, zoo=other)
+    with pytest.raises(CorpusError, match=r"nope is not in other\.json; there is: test_resnet\.uscl_open1"):
+        main("nope", cache, zoo=other)
+    entry["corpus"]["frames_sha256"] = "0" * 64
+    other.write_text(json.dumps(content))
+    with pytest.raises(CorpusError, match=r"is not the corpus of .* 0 of 8 clips are missing.*training\.data\.prepare"):
+        main("test_resnet.uscl_open1", cache, zoo=other)
+    torch.set_num_threads(threads)
+
+
+def test_a_refusal_is_a_line(zoo, cache):
+    done = reproduce(zoo, cache, name="nope")
+    assert done.returncode == 1 and done.stderr.startswith("error: nope is not in zoo.json")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,145 @@
+"""The suite runs, measures what it says, and writes its table where the documentation shows it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.nn.meta_gradient import Lookahead
+from training.speed.__main__ import Line, Suite, main, put_between, render
+from training.speed.meta_step import Bench
+from training.speed.timing import Times, forget_peak, in_fresh_process, memory, take_turns
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    """Runs the command in this process, and puts back the number of threads, which it sets."""
+    threads = torch.get_num_threads()
+
+    def run(*args):
+        monkeypatch.setattr("training.speed.__main__.keep_pages", bool)  # the other tests' memory stays as it is
+        monkeypatch.setattr(sys, "argv", ["speed", "--quick", *args])
+        main()
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def test_sides_take_turns_and_the_slower_takes_longer():
+    seen = []
+
+    def side(name, seconds):
+        seen.append(name)
+        time.sleep(seconds)
+
+    times = take_turns(
+        {"a": lambda: side("a", 0.001), "b": lambda: side("b", 0.02)}, 3, before=lambda: seen.append("-")
+    )
+    assert seen == ["-", "a", "-", "b"] * 4  # one round warms up
+    assert len(times["a"].wall) == 3 and times["b"].least >= 0.02 > times["a"].median
+    assert times["b"].cpu_least < 0.01  # who sleeps works not
+    assert len(take_turns({"a": lambda: time.sleep(0.01)}, 1, seconds=0.1)["a"].wall) >= 5
+    assert Times([3.0, 1.0, 2.0], [1.0]).median == 2.0
+
+
+def peaks():
+    held = bytearray(200_000_000)
+    del held
+    forget_peak()
+    before, now = memory("VmHWM"), memory("VmRSS")
+    held = bytearray(100_000_000)
+    return before, now, memory("VmHWM") - before, len(held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_what_was_held_since_it_was_forgotten():
+    """In a process of its own: a worker in which a run has asked to keep its pages gives none back."""
+    before, now, grown, _ = in_fresh_process(peaks)
+    if before > now + 50:
+        pytest.skip("this kernel never forgets the peak of a process")
+    assert grown == pytest.approx(100, abs=10)
+
+
+def test_a_fresh_process_answers_or_is_told_to_have_failed(capfd):
+    assert in_fresh_process(os.getpid) != os.getpid()
+    with pytest.raises(RuntimeError, match="strerror failed"):
+        in_fresh_process(os.strerror, "no number")
+    assert "TypeError" in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_quick_suite_fills_every_part(suite, tmp_path, capsys):
+    page = tmp_path / "speed.md"
+    page.write_text("before\n<!-- speed -->\nold\n<!-- end -->\nafter\n")
+    suite("--markdown", str(page))
+    text, shown = page.read_text(), capsys.readouterr().out
+    assert (
+        text.startswith("before\n<!-- speed -->\n") and text.endswith("\n<!-- end -->\nafter\n") and "old" not in text
+    )
+    for part in ("loader", "model step", "epoch", "meta step", "loss, N = 32", "features"):
+        assert f"\n| {part} | " in text and f"\n| {part} | " in shown
+
+
+def test_a_page_without_a_place_is_refused_before_anything_is_measured(suite, tmp_path):
+    page = tmp_path / "speed.md"
+    page.write_text("nothing here\n")
+    with pytest.raises(SystemExit, match="add the lines <!-- speed --> and <!-- end -->"):
+        suite("--markdown", str(page))
+    assert page.read_text() == "nothing here\n"
+
+
+def test_the_page_of_the_documentation_has_a_place(tmp_path):
+    page = tmp_path / "speed.md"
+    page.write_bytes((ROOT / "docs" / "speed.md").read_bytes())
+    put_between(page, render(iter([Line("loader", "ours", "1", "2")]), Suite()))
+    assert "| loader | ours | 1 | 2 |  |  |" in page.read_text()
+
+
+def test_the_two_derivatives_of_a_meta_step_are_two(monkeypatch):
+    """Each row asks for its own, and the gradients are near each other but not the same."""
+    threads, asked = torch.get_num_threads(), []
+    try:
+        bench = Bench("resnet10t", batch=4, size=32, warm=2)
+    finally:
+        torch.set_num_threads(threads)
+
+    def look(net, optimiser, autocast, derivative):
+        asked.append(derivative)
+        return Lookahead(net, optimiser, autocast, derivative)
+
+    monkeypatch.setattr("training.methods.meta_uscl.Lookahead", look)
+    gradients = []
+    for name in ("ours", "ours, finite difference", "ours"):
+        bench.rewind()
+        bench.forms(bf16=False)[name]()
+        gradients.append(bench.gradient())
+    assert asked == ["forward", "difference", "forward"]
+    assert torch.equal(gradients[0], gradients[2]) and not torch.equal(*gradients[:2])
+    assert torch.cosine_similarity(*gradients[:2], dim=0) > 0.9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_pages_are_kept():
+    """Page faults of large blocks that come and go, with and without."""
+    code = """
+import resource, sys
+from training.engine.memory import keep_pages
+kept = sys.argv[1] == "1" and keep_pages()
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for turn in range(12):
+    begun = faults()
+    held = [bytearray(b'x') * 60_000_000 for _ in range(2)]
+    del held
+print(int(kept), faults() - begun)
+"""
+    command = [sys.executable, "-c", code]
+    (kept, few), (_, many) = (subprocess.check_output([*command, flag], cwd=ROOT, text=True).split() for flag in "10")
+    if kept == "0":
+        pytest.skip("this C library cannot be told")
+    assert int(few) < 1000 < 10000 < int(many)

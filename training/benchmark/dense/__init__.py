@@ -1,0 +1,1 @@
+"""Backbones compared as encoders of a U-Net on locked masks."""

@@ -1,0 +1,141 @@
+"""Backbones beside each other below a U-Net, with the rows that keep a table honest.
+
+    python -m training.benchmark.dense usbackbones/resnet18.TAG --tasks busi_lesion hc18_head --data FOLDER
+
+A MODEL is `usbackbones/ARCH.TAG`, `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`. For every
+architecture the rows SimCLR, ImageNet and random are always there, run or not. The default judges on a quarter of the
+groups that are not locked and opens no locked file; `--part test` fits on all of those groups and judges on the locked
+ones, once every choice is made.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from training.benchmark.dense.evaluate import dense_report
+from training.benchmark.dense.task import DenseProtocol, load_dense_task
+from training.benchmark.leaderboard import command_line
+from training.benchmark.markdown import interval_cell, not_run_cells
+from training.benchmark.models import RANDOM, Entry, imagenet_name
+from usbackbones._files import atomic_write
+from usbackbones.segmentation.feature_maps import backbone
+
+
+def dense_entries(names: Sequence[str], control: str = "") -> list[Entry]:
+    """The rows of a table: the names as given, then for every architecture SimCLR, ImageNet and random.
+
+    Raises:
+        OSError: if weights that should lie here do not.
+        BackboneError: if a backbone gives no feature maps.
+        RuntimeError: if timm does not know a name.
+    """
+    given = {name: _entry(name) for name in dict.fromkeys((*names, *([control] if control else [])))}
+    rows = dict(given)
+    for arch in dict.fromkeys(entry.arch for entry in given.values() if entry.members):
+        if not control:
+            remedy = f"python -m training.pretrain simclr --arch {arch} --data CACHE"
+            rows[f"SimCLR {arch}"] = Entry(
+                f"SimCLR {arch}", arch, why_not="no --control local-dir:FOLDER", remedy=remedy
+            )
+        imagenet = imagenet_name(arch)
+        for name in filter(None, (imagenet, f"{RANDOM}{arch}")):
+            if name not in rows:
+                rows[name] = _entry(name)
+    return list(rows.values())
+
+
+def _entry(name: str) -> Entry:
+    """The row of a name; without a member if its weights are others' and cannot be fetched."""
+    try:
+        network: Any = backbone(name)
+    except OSError as error:
+        if name.startswith(("local-dir:", "usbackbones/")):
+            raise
+        return Entry(name, name.removeprefix("timm/").partition(".")[0], why_not=" ".join(str(error).split()))
+    return Entry(name, network.pretrained_cfg["architecture"].removeprefix("us"), [network])
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report of one task as a Markdown table with lines about what it stands on."""
+    unit = "mm" if report["millimetres"] else "pixels"
+    heads = {"dice": "Dice", "hd95": f"HD95, {unit}"}
+    if report["millimetres"]:
+        heads["circumference_error"] = "circumference error, mm"
+    header = ["model", "overlap", *heads.values(), *(f"{head} − random" for head in heads.values())]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for row in report["rows"]:
+        cells = not_run_cells(row, True) if "not_run" in row else _cells(row, list(heads))
+        lines.append(f"| {' | '.join(cells)} |" + " |" * (len(header) - len(cells)))
+    fit, judged = (f"{n['pictures']} pictures of {n['groups']} groups" for n in report["counts"].values())
+    protocol = report["protocol"]
+    where = "the locked" if protocol["part"] == "test" else "no locked picture opened, judged on an inner"
+    lines += [
+        "",
+        f"{report['task']}: fitted on {fit}, {'judged on ' if protocol['part'] == 'test' else ''}{where} {judged}. "
+        f"Mean of {protocol['seeds']} U-Nets, encoder {protocol['encoder']}, {protocol['epochs']} epochs at "
+        f"{protocol['size']} pixels. Brackets: 95 % bootstrap over groups.",
+        "In italics: a difference no larger than that between the best and the worst random U-Net.",
+        report["about"],
+    ]
+    if "true_masks" in report:
+        lines.append(f"Of the true masks themselves the circumference errs by {report['true_masks']:.1f} mm.")
+    return "\n".join([*lines, f"`{report['command']}`"])
+
+
+def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    values, differences = [], []
+    for metric in metrics:
+        told, digits = row["results"][metric], 3 if metric == "dice" else 1
+        values.append(interval_cell(told, digits))
+        apart = told.get("difference")
+        cell = interval_cell(apart, digits)
+        differences.append(f"*{cell}*" if apart and abs(apart["value"]) <= told["noise"] else cell)
+    return [row["model"], row["overlap"], *values, *differences]
+
+
+def main(
+    models: Annotated[tuple[str, ...], tyro.conf.Positional],
+    data: Path,
+    tasks: tuple[str, ...] = ("busi_lesion",),
+    control: str = "",
+    part: Literal["test", "inner"] = "inner",
+    encoder: Literal["frozen", "tuned"] = "tuned",
+    size: int = 224,
+    epochs: int = 10,
+    batch: int = 8,
+    lr: float = 1e-3,
+    seeds: int = DenseProtocol.seeds,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Print one table a task.
+
+    Args:
+        models: usbackbones/ARCH.TAG, local-dir:FOLDER, any timm name, or random:ARCH.
+        data: folder that holds a folder for each dataset.
+        tasks: names of dense tasks; a wrong one lists them.
+        control: a SimCLR weight, as local-dir:FOLDER, for the row that is always there.
+        part: judge on the locked test groups, or without them to make a choice.
+        encoder: keep it as it is, or fine-tune it with the decoder.
+        size: side of the square that pictures are squashed to, a multiple of 32.
+        epochs: passes over the pictures, for every row; the last counts.
+        batch: pictures in a batch.
+        lr: peak rate, for every row.
+        seeds: U-Nets of each row.
+        json_file: write all numbers here.
+    """
+    command = command_line("training.benchmark.dense.run", sys.argv[1:])
+    protocol = DenseProtocol(part, encoder, size, epochs, batch, lr, seeds)
+    try:
+        loaded = [load_dense_task(name, data) for name in tasks]
+        rows = dense_entries(models, control)
+        reports = {task.name: dense_report(task, rows, protocol, command) for task in loaded}
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print("\n\n".join(f"### {name}\n\n{markdown(report)}" for name, report in reports.items()))  # noqa: T201
+    if json_file:
+        with atomic_write(json_file, "w") as stream:
+            json.dump({"command": command, "tasks": reports}, stream, indent=1)

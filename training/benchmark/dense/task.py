@@ -1,0 +1,169 @@
+"""What a backbone is judged on below a segmenter: pictures with masks, in a part for choices and a part that is locked.
+
+The locked part of a task is that of its dataset, as in `training.benchmark.tasks`. A task lists files and opens none.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from training.benchmark.task import Measure
+from training.benchmark.tasks import head_measures, rows_of
+from training.data.errors import CorpusError
+from training.data.locked_splits import locked_groups
+from training.data.manifest import Row
+from usbackbones.data.splits import assert_disjoint, holdout
+from usbackbones.metrics.segmentation import Spacing
+from usbackbones.segmentation.config import Segment
+from usbackbones.segmentation.dataset import Masked
+
+HC18_SIZE = (540, 800)
+"""Height and width of HC18's originals, whose pixels the table of sizes is about; copies of it may be smaller."""
+INNER_FRACTION = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class DenseTask:
+    """A task with masks and a locked test part.
+
+    Attributes:
+        name: of the task.
+        rows: pictures of the part that may be used for training and for every choice.
+        test_rows: pictures that are judged on.
+        measures: of HC18's heads the circumference in pixels of the original and the mm of such a pixel, by clip.
+        value: the value in the masks that is meant; None is all that is bright.
+        about: a sentence on what the task can show, and what it cannot.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    test_rows: tuple[Row, ...]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    value: int | None = None
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        assert_disjoint((row.group for row in self.rows), (row.group for row in self.test_rows))
+        for side, rows in (("pretraining", self.rows), ("test", self.test_rows)):
+            if not rows:
+                raise CorpusError(f"the {side} part of {self.name} is empty: its folder holds too few pictures")
+        unmeasured = [
+            row.clip for row in (*self.rows, *self.test_rows) if self.measures and row.clip not in self.measures
+        ]
+        if unmeasured:
+            raise CorpusError(f"{self.name}: nothing was measured on {', '.join(unmeasured[:5])}")
+
+    def inner(self, seed: int = 0) -> "DenseTask":
+        """A task inside the pretraining part: a quarter of its groups stands in for the locked ones, which are gone."""
+        groups = [row.group for row in self.rows]
+        _, held = holdout(groups, [row.label for row in self.rows], INNER_FRACTION, seed)
+        kept = tuple(row for row in self.rows if row.group not in held)
+        judged = tuple(row for row in self.rows if row.group in held)
+        return replace(self, rows=kept, test_rows=judged)
+
+    def items(self) -> list[Masked]:
+        """Pictures to learn from, as the part "train", then those to be judged on, as "test"."""
+        return [
+            Masked(Path(row.path), row.label, row.group, part, tuple(map(Path, row.masks)), value=self.value)
+            for part, rows in (("train", self.rows), ("test", self.test_rows))
+            for row in rows
+        ]
+
+    def spacing(self, row: Row, shape: tuple[int, int]) -> Spacing | None:
+        """Height and width in mm of a pixel of a picture of this shape, where a table of the dataset tells."""
+        if row.clip not in self.measures:
+            return None
+        pixel = self.measures[row.clip].unit
+        return pixel * HC18_SIZE[0] / shape[0], pixel * HC18_SIZE[1] / shape[1]
+
+
+@dataclass(frozen=True)
+class DenseProtocol:
+    """How a row of the table is made; the budget is the same for all rows, and the last epoch counts.
+
+    Attributes:
+        part: "test" judges on the locked part, "inner" on a quarter of the other groups.
+        encoder: "frozen" trains the decoder alone, "tuned" everything at one rate.
+        size: side of the square that pictures are squashed to, a multiple of 32.
+        epochs: passes over the pictures.
+        batch: pictures in a batch.
+        lr: peak rate.
+        seeds: U-Nets of each row; of a random row also the encoder differs.
+        resamples: of the bootstrap over groups.
+        seed: of the inner division and the bootstrap.
+    """
+
+    part: Literal["inner", "test"] = "inner"
+    encoder: Literal["frozen", "tuned"] = "tuned"
+    size: int = 224
+    epochs: int = 10
+    batch: int = 8
+    lr: float = 1e-3
+    seeds: int = 5
+    resamples: int = 2000
+    seed: int = 0
+
+    def spec(self, seed: int) -> Segment:
+        """The settings of one U-Net."""
+        frozen: int | Literal["all"] = "all" if self.encoder == "frozen" else -1
+        return Segment(
+            size=self.size, epochs=self.epochs, batch=self.batch, lr=self.lr, layer_decay=1.0, frozen=frozen,
+            keep="last", seed=seed,
+        )  # fmt: skip
+
+
+def _task(dataset: str, name: str, value: int | None = None, about: str = "") -> Callable[[Path], DenseTask]:
+    """A task of one dataset: its pictures that have a mask.
+
+    Args:
+        dataset: its name.
+        name: of the task.
+        value: see `DenseTask`.
+        about: see `DenseTask`.
+    """
+
+    def build(data: Path) -> DenseTask:
+        rows = [row for row in rows_of(dataset, data) if row.mask]
+        if not rows:
+            raise CorpusError(f"{data / dataset} holds no masks, which {name} is about: get the copy with masks")
+        test = locked_groups(dataset, {row.group for row in rows})
+        sides = {side: tuple(row for row in rows if (row.group in test) == side) for side in (False, True)}
+        measures = head_measures(data) if dataset == "hc18" else {}
+        return DenseTask(name, sides[False], sides[True], measures, value, about)
+
+    return build
+
+
+_RULE = "Its locked part follows the rule of training.data.locked_splits, not a split of its authors."
+DENSE_TASKS: Mapping[str, Callable[[Path], DenseTask]] = {
+    "busi_lesion": _task(
+        "busi",
+        "busi_lesion",
+        about="Stills that show a lesion; near-duplicates are one group. Calipers and text stand on some stills.",
+    ),
+    "hc18_head": _task(
+        "hc18", "hc18_head", about="The circumference is that of an ellipse with the area and moments of the mask."
+    ),
+    "udiat_b_lesion": _task("udiat_b", "udiat_b_lesion", about=_RULE),
+    "tn3k_nodule": _task("tn3k", "tn3k_nodule", about=_RULE),
+    "camus_cavity": _task("camus", "camus_cavity", 1, f"The left ventricle in the first frame of a sequence. {_RULE}"),
+}
+"""The tasks by name; the last three are of datasets that are read by their published layout."""
+
+
+def load_dense_task(name: str, data: Path) -> DenseTask:
+    """The task of this name.
+
+    Args:
+        name: of `DENSE_TASKS`.
+        data: folder that holds a folder for each dataset.
+
+    Raises:
+        CorpusError: if there is no such task, or its data are not there or laid out differently.
+        OSError: if the locked part of a dataset has not been drawn.
+        ValueError: if a group is on neither side of a locked split, or on both.
+    """
+    if name not in DENSE_TASKS:
+        raise CorpusError(f"no dense task named {name!r}; there is: {', '.join(DENSE_TASKS)}")
+    return DENSE_TASKS[name](data)

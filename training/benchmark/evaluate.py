@@ -1,0 +1,181 @@
+"""One task, all rows: from networks to the numbers that a table is rendered from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import timm
+import torch
+from tqdm import tqdm
+
+from training.benchmark.dense.task import DenseProtocol, DenseTask
+from training.benchmark.feature_cache import features
+from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, judge_linear_head
+from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
+from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict
+from training.benchmark.task import Task
+from training.release.weights_file import read_json
+from usbackbones.hub.registry import OWNER, weight
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table holds beside the probes.
+
+    Attributes:
+        overlap: what is known of judged groups that a weight was pretrained on.
+        legacy: epochs of the trained head that is judged as the seeds judged; 0 for no such column.
+    """
+
+    overlap: bool = False
+    legacy: int = 0
+
+
+def task_report(
+    task: Task, rows: Sequence[Entry], protocol: Protocol, columns: Columns, command: str, cache: Path | None
+) -> dict[str, Any]:
+    """The numbers of a task's table, which `training.benchmark.markdown.markdown` renders.
+
+    Raises:
+        ValueError: if a weight was pretrained on groups of the locked part that it is to be judged on.
+    """
+    overlaps = {entry.name: overlap(entry, task, protocol) for entry in rows}
+    found = {
+        entry.name: predict(tqdm(entry.members, f"{task.name}: {entry.name}", unit="network"), task, protocol, cache)
+        for entry in rows
+        if entry.members
+    }
+    nulls = {entry.arch: found[entry.name] for entry in rows if entry.name.startswith(RANDOM)}
+    controls = {entry.arch: found[entry.name] for entry in rows if is_simclr(entry.name)}
+    first = next((entry.name for entry in rows if entry.name.startswith(RANDOM)), None)
+    report: dict[str, Any] = {
+        "task": task.name,
+        "kind": task.kind,
+        "classes": task.classes,
+        "about": task.about,
+        "protocol": asdict(protocol),
+        "counts": {"pretrain": task.pretrain.counts()}
+        | ({"test": task.test.counts()} if protocol.part == "test" else {}),
+        "reference": first,
+        "rows": [],
+        "versions": {module.__name__: module.__version__ for module in (np, sklearn, timm, torch)},
+        "command": command,
+    }
+    for entry in rows:
+        shown = {"overlap": overlaps[entry.name]} if columns.overlap else {}
+        if not entry.members:
+            report["rows"].append(
+                {"model": entry.name, **shown, "not_run": entry.why_not, "command": entry.remedy or command}
+            )
+            continue
+        reference = nulls.get(entry.arch) or (found[first] if first else None)
+        row = _row(entry, task, protocol, found[entry.name], reference, controls.get(entry.arch))
+        if columns.legacy and task.kind == "classes":
+            row["legacy"] = _legacy(entry, task, protocol, columns.legacy, cache)
+        report["rows"].append(row | shown)
+    return report
+
+
+def _row(
+    entry: Entry,
+    task: Task,
+    protocol: Protocol,
+    mine: Predictions,
+    reference: Predictions | None,
+    control: Predictions | None,
+) -> dict[str, Any]:
+    network: Any = entry.members[0]
+    against = None if reference is mine else reference
+    beside = None if mine is reference or mine is control else control
+    row: dict[str, Any] = {
+        "model": entry.name,
+        "arch": entry.arch,
+        "networks": len(entry.members),
+        "input": {key: network.pretrained_cfg[key] for key in PLAIN_INPUT},
+        "penalties": mine.penalties,
+        "results": judge(mine, task, protocol, difference=against, to_simclr=beside),
+    }
+    if protocol.shots and task.kind == "classes":
+        row["few_shot"] = judge_few(mine, task, protocol)
+    if against:
+        row["noise"] = noise_floor(judge(against, task, protocol), _networks(against, protocol))
+    return row
+
+
+def _networks(predictions: Predictions, protocol: Protocol) -> int:
+    members = len(next(iter(predictions.probe.values())))
+    return members if protocol.part == "test" else members // protocol.repeats
+
+
+def noise_floor(results: Mapping[str, Any], networks: int) -> dict[str, Any]:
+    """How far the best and the worst of several random networks are apart: {probe: {level: {metric: range}}}.
+
+    Args:
+        results: of the row of random networks, as `judge` returns them.
+        networks: how many there are; repeats of one network are averaged first.
+    """
+    return {
+        probe: {
+            level: {
+                metric: float(np.ptp(np.reshape(entry["members"], (networks, -1)).mean(1)))
+                for metric, entry in metrics.items()
+            }
+            for level, metrics in levels.items()
+        }
+        for probe, levels in results.items()
+    }
+
+
+def _legacy(entry: Entry, task: Task, protocol: Protocol, epochs: int, cache: Path | None) -> dict[str, float]:
+    """The accuracy of a trained linear head, both ways, as the mean over the row's networks."""
+    known, training = task.pretrain, Training(epochs=epochs)
+    arms = [
+        judge_linear_head(
+            features(model, known.frames, cache, protocol.bf16),
+            known.label,
+            known.group,
+            len(task.classes),
+            training,
+            seed,
+        )
+        for seed, model in enumerate(entry.members)
+    ]
+    return {name: float(np.mean([arm[of] for arm in arms])) for name, of in (("legacy", LEGACY), ("honest", HONEST))}
+
+
+def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProtocol) -> str:
+    """What is known of judged groups that the weight of a row was pretrained on, by name and by its ledger of frames.
+
+    Raises:
+        ValueError: if it was pretrained on groups of the locked part that it is to be judged on.
+    """
+    if entry.name.startswith(RANDOM):
+        return "none"
+    corpora, benchmarks = _corpora(entry)
+    if not corpora:
+        return "unknown"
+    rows = task.test_rows if protocol.part == "test" else task.rows
+    judged = {(row.source, row.group.removeprefix(f"{row.source}/")) for row in rows}
+    seen = {(source, group) for corpus in corpora for source in corpus["sources"] for group in corpus["groups"]}
+    shared = sorted(group for _, group in judged & seen)
+    if shared and protocol.part == "test":
+        raise ValueError(
+            f"{entry.name} was pretrained on {len(shared)} locked groups of {task.name} ({', '.join(shared[:5])}): "
+            "it cannot be judged on them"
+        )
+    verdicts = sorted({benchmarks[source]["verdict"] for source, _ in judged if source in benchmarks})
+    return "; ".join([f"{len(shared)} of {len(judged)} groups", *(f"by frames {verdict}" for verdict in verdicts)])
+
+
+def _corpora(entry: Entry) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What a row's networks were pretrained on, and what the ledger found of each benchmark; nothing if not known."""
+    if entry.name.startswith(RUN):
+        return [read_json(folder / "corpus.json") for folder in run_folders(entry.name)], {}
+    if not entry.name.startswith(OWNER) or not entry.members:
+        return [], {}
+    told = weight(entry.name.removeprefix(OWNER)).entry
+    corpus = told["corpus"] if told.get("corpus") else None
+    return ([corpus] if corpus and "groups" in corpus else []), dict(told.get("overlap", {}).get("benchmarks", {}))

@@ -1,0 +1,1 @@
+"""One trained head scored under the original papers' protocol and under a patient-grouped one."""

@@ -1,0 +1,174 @@
+"""From the names of a table's rows to networks, or to what has to be done to get them.
+
+A name is `usbackbones/ARCH.TAG`, `run:FOLDER` of training.pretrain (with * for several runs that count as one row, as
+seeds do), `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from training.release.weights_file import backbone_of_run, input_side, read_json
+from usbackbones.hub.random_weights import PLAIN_MEAN, PLAIN_STD, RANDOM, untrained
+
+RUN = "run:"
+
+# How frames reach a random network when no pretrained one stands beside it to take this from.
+PLAIN_INPUT: dict[str, Any] = {
+    "input_size": (3, 128, 128),
+    "mean": PLAIN_MEAN,
+    "std": PLAIN_STD,
+    "interpolation": "bilinear",
+    "crop_mode": "squash",
+    "crop_pct": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a table before it is judged.
+
+    Attributes:
+        name: as the row is called.
+        arch: timm's name of the architecture; empty where it is not known.
+        members: its networks, whose results are averaged; none where they cannot be had here.
+        why_not: why they cannot be had.
+        remedy: the command that gets them; empty if it is the same command again, elsewhere.
+    """
+
+    name: str
+    arch: str = ""
+    members: list[nn.Module] = field(default_factory=list)
+    why_not: str = ""
+    remedy: str = ""
+
+
+def entries(
+    names: Sequence[str], size: int | None, seeds: int, always: bool = False, controls: Sequence[str] = ()
+) -> list[Entry]:
+    """The rows of a table, in the order of their names.
+
+    Random networks are given the input settings of the first pretrained one of their architecture, or of any, so that
+    only the weights differ.
+
+    Args:
+        names: of the rows.
+        size: side of every network's input, pixels; None for each pretrained network's own.
+        seeds: networks of a random row.
+        always: add, for every architecture, the rows SimCLR, ImageNet and random where they are missing.
+        controls: names of SimCLR runs for those rows.
+
+    Raises:
+        OSError: if weights that should lie here do not.
+        RuntimeError: if timm does not know a name.
+    """
+    found = {
+        name: _pretrained(name, size) for name in dict.fromkeys((*names, *controls)) if not name.startswith(RANDOM)
+    }
+    wanted = {name: name.removeprefix(RANDOM) for name in names if name.startswith(RANDOM)}
+    archs = list(dict.fromkeys([entry.arch for entry in found.values() if entry.members] + list(wanted.values())))
+    if always:
+        for arch in archs:
+            if not any(entry.arch == arch and is_simclr(name) for name, entry in found.items()):
+                command = f"python -m training.pretrain simclr --arch {arch} --data CACHE"
+                why_not = "no --control run:FOLDER"
+                found[f"SimCLR {arch}"] = Entry(f"SimCLR {arch}", arch, why_not=why_not, remedy=command)
+            imagenet = imagenet_name(arch)
+            if imagenet and imagenet not in found:
+                found[imagenet] = _pretrained(imagenet, size)
+            wanted.setdefault(f"{RANDOM}{arch}", arch)
+    rows = dict(found)
+    for name, arch in wanted.items():
+        likes = [entry.members[0] for entry in found.values() if entry.members]
+        same = [entry.members[0] for entry in found.values() if entry.members and entry.arch == arch]
+        rows[name] = Entry(name, arch, random_networks(arch, seeds, **_input_of([*same, *likes]) | _resized(size)))
+    # Controls after what they are controls of: the names as given, then the rows that are always there.
+    return [rows[name] for name in dict.fromkeys((*names, *controls, *rows))]
+
+
+def random_networks(arch: str, seeds: int = 5, **input_cfg: Any) -> list[nn.Module]:
+    """Networks of one architecture before any training, seeds 0, 1, ...
+
+    Args:
+        arch: timm's name.
+        seeds: how many.
+        input_cfg: fields of a timm pretrained_cfg; what is not given is taken from `PLAIN_INPUT`.
+    """
+    return [with_input(untrained(arch, seed), **(PLAIN_INPUT | input_cfg)) for seed in range(seeds)]
+
+
+def with_input(model: nn.Module, **input_cfg: Any) -> nn.Module:
+    """The model with other input settings (fields of a timm pretrained_cfg) for its transform to follow."""
+    network: Any = model
+    network.pretrained_cfg = network.pretrained_cfg | input_cfg
+    if "input_size" in input_cfg and hasattr(network, "set_input_size"):
+        network.set_input_size(img_size=input_cfg["input_size"][-1])
+    return model
+
+
+def run_folders(name: str) -> list[Path]:
+    """The folders of a `run:` name, of which the last part may hold a *.
+
+    Raises:
+        FileNotFoundError: if there is none, or one holds no finished run.
+    """
+    pattern = Path(name.removeprefix(RUN))
+    folders = sorted(pattern.parent.glob(pattern.name)) if "*" in pattern.name else [pattern]
+    unfinished = [folder for folder in folders if not (folder / "summary.json").is_file()]
+    if unfinished or not folders:
+        raise FileNotFoundError(f"{(unfinished or [pattern])[0]} holds no finished run: make it with training.pretrain")
+    return folders
+
+
+def _pretrained(name: str, size: int | None) -> Entry:
+    """The row of a name that is not random; without members if its weights are others' and cannot be fetched."""
+    try:
+        members = _runs(name) if name.startswith(RUN) else [_by_timm(name)]
+    except OSError as error:
+        if name.startswith(("local-dir:", "usbackbones/", RUN)):
+            raise
+        return Entry(name, name.removeprefix("timm/").partition(".")[0], why_not=" ".join(str(error).split()))
+    members = [with_input(member, **_resized(size)) for member in members]
+    first: Any = members[0]
+    return Entry(name, first.pretrained_cfg["architecture"].removeprefix("us"), members)
+
+
+def _by_timm(name: str) -> nn.Module:
+    return timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0)
+
+
+def _runs(name: str) -> list[nn.Module]:
+    members = []
+    for folder in run_folders(name):
+        backbone, recipe = backbone_of_run(folder)
+        size = input_side(recipe)
+        given = {"input_size": (1, size, size), "mean": (recipe["mean"],), "std": (recipe["std"],)}
+        members.append(with_input(backbone, **PLAIN_INPUT | given))
+    return members
+
+
+def is_simclr(name: str) -> bool:
+    """Whether a row's networks are runs of plain SimCLR, the control of every table."""
+    return name.startswith(RUN) and all(
+        read_json(folder / "recipe.json")["method"]["name"] == "simclr" for folder in run_folders(name)
+    )
+
+
+def imagenet_name(arch: str) -> str:
+    """The default weight that timm has for an architecture, as a rule trained on ImageNet; empty where it has none."""
+    cfg = timm.get_pretrained_cfg(arch)
+    return f"{arch}.{cfg.tag}" if cfg is not None and cfg.tag else ""
+
+
+def _resized(size: int | None) -> dict[str, Any]:
+    return {"input_size": (3, size, size)} if size else {}
+
+
+def _input_of(networks: Sequence[nn.Module]) -> dict[str, Any]:
+    """The input settings of the first of the networks, if there is one."""
+    first: Any = networks[0] if networks else None
+    return {} if first is None else {key: first.pretrained_cfg[key] for key in PLAIN_INPUT}

@@ -1,0 +1,1 @@
+"""Near-duplicates inside a corpus, and between a corpus and a benchmark."""

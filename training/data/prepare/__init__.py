@@ -1,0 +1,1 @@
+"""Decode a corpus once into memory-mapped frames."""

@@ -1,0 +1,55 @@
+"""A method's network as a recipe wants it on a device, and what in a recipe contradicts itself."""
+
+import torch
+
+from training.errors import TrainingError
+from training.methods.base import Method
+from training.nn.distributed import of_first, world_size
+from training.nn.sync_batchnorm import synchronise
+from training.recipes import Recipe
+
+
+def network_of(method: Method, recipe: Recipe, device: torch.device) -> Method:
+    """The method on a device, with the recipe's options for it, and with the weights of process 0.
+
+    Raises:
+        TrainingError: if the recipe asks for what the method or its backbone cannot do.
+    """
+    _refuse(method, recipe)
+    if recipe.checkpoint_blocks:
+        _checkpoint_blocks(method, recipe)
+    if recipe.sync_batchnorm and world_size() > 1:
+        synchronise(method)
+    method = method.to(device).to(memory_format=torch.channels_last)
+    of_first([*method.parameters(), *method.buffers()])
+    if recipe.compile and device.type == "cuda":
+        method.backbone.compile()
+    return method
+
+
+def _refuse(method: Method, recipe: Recipe) -> None:
+    name = type(method).__name__
+    if method.looks_ahead:
+        reasons = {
+            "clip_gradient": (recipe.clip_gradient, "--clip-gradient 0", "would change the step behind its back"),
+            "accumulate": (recipe.accumulate > 1, "--accumulate 1", "has no second pass for three gradients"),
+            "checkpoint_blocks": (recipe.checkpoint_blocks, "--no-checkpoint-blocks", "has no forward mode"),
+            "compile": (recipe.compile, "--no-compile", "has no forward mode"),
+        }
+        for field, (asked, remedy, why) in reasons.items():
+            if asked:
+                raise TrainingError(
+                    f"{name} looks ahead of the optimiser's step, and {field} = {getattr(recipe, field)} {why}: "
+                    f"set {remedy}"
+                )
+    if not 0 <= recipe.ema < 1:
+        raise TrainingError(f"ema is {recipe.ema}; it must be at least 0 (off) and below 1 (0.999 is usual)")
+    if recipe.accumulate < 1:
+        raise TrainingError(f"accumulate is {recipe.accumulate}; it counts the pieces of a batch, 1 is the whole")
+
+
+def _checkpoint_blocks(method: Method, recipe: Recipe) -> None:
+    try:
+        method.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AssertionError, AttributeError, NotImplementedError) as error:
+        raise TrainingError(f"{recipe.arch} cannot checkpoint its blocks: set --no-checkpoint-blocks") from error

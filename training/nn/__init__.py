@@ -1,0 +1,1 @@
+"""Losses, heads and gradients that several methods or the engine use."""

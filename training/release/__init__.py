@@ -1,0 +1,1 @@
+"""From a run to a published weight with its card."""

@@ -1,0 +1,252 @@
+"""Turn a run into a published weight, and keep the cards in step with zoo.json.
+
+    python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_nc2    a folder in model_cards/, a zoo entry
+    python -m training.release metrics resnet18.uscl_nc2 results.json         the probe table into the entry
+    python -m training.release overlap resnet18.uscl_nc2 --root FOLDER        what it has seen of each benchmark, anew
+    python -m training.release embed resnet18.uscl_nc2                        make it the weight inside the package
+    python -m training.release render                                         cards and README lists anew from the zoo
+    python -m training.release page                                           model_cards/index.html anew from the zoo
+
+`add` refuses a weight that is not finite, that has seen a patient or a frame of a locked test part, whose data have no
+licence for it, or that does not give the run's features after it went through the file.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from safetensors.torch import save
+
+from training.data.corpus.known import WEIGHTS_LICENCE, CorpusError, tier_of_all
+from training.data.fingerprints import FILE as LEDGER
+from training.data.fingerprints import Overlap
+from training.data.overlap.verdicts import overlaps_with_all
+from training.engine.log import read_journal
+from training.release.card import own_rows
+from training.release.push import push
+from training.release.render import CARDS, ROOT, ZOO, page, render
+from training.release.run_checks import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames, refuse_start
+from training.release.weights_file import (
+    PYRAMID,
+    backbone_of_run,
+    input_side,
+    published_config,
+    published_tensors,
+    pyramid_of_run,
+    read_json,
+)
+from usbackbones._files import atomic_write
+from usbackbones.finetuning.trainer import FineTune
+
+TRAJECTORY = 12
+"""Steps of which the losses are kept, for training.reproduce to compare with."""
+KNOWN = "So a few-shot column of a dataset that it was trained on knows more labels than it says."
+"""What a reader must know of a weight that was given labels."""
+RECOMMENDED = ("epochs", "head_epochs", "batch", "lr", "layer_decay", "weight_decay", "freeze_norm", "ema")
+"""Settings of fine-tuning that an entry records; the general ones, until somebody tunes them on inner groups."""
+EMBEDDED = ROOT / "usbackbones" / "weights"
+
+
+def add(
+    run: Annotated[Path, tyro.conf.Positional],
+    tag: str,
+    choice: str = "",
+    root: Path | None = None,
+    zoo: Path = ZOO,
+    cards: Path = CARDS,
+) -> None:
+    """Publish a run: model_cards/<arch>.<tag>/ and an entry in zoo.json.
+
+    Args:
+        run: folder of a finished training.pretrain.
+        tag: <method>_<tier><corpus version>, as uscl_nc2.
+        choice: a sentence for the card on how length, resolution and the like were chosen.
+        root: the folder of the benchmarks' folders; what the run saw of those that are there is found by frame.
+        zoo: the zoo to write to.
+        cards: the folder of model folders.
+    """
+    backbone, recipe = backbone_of_run(run)
+    corpus, summary = read_json(run / "corpus.json"), read_json(run / "summary.json")
+    name = f"{recipe['arch']}.{tag}"
+    refuse_overlap(corpus)
+    overlaps = overlaps_with_all(run / LEDGER, corpus, root)
+    refuse_seen_frames(overlaps)
+    whole = read_json(zoo)
+    tier = tier_of_all(corpus["licences"])
+    refuse_start(recipe["init"], tier, whole["weights"])
+    method = recipe["method"]
+    if not tag.startswith(f"{method['name']}_{tier}"):
+        raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
+    content, pyramid = save(published_tensors(backbone), metadata={"format": "pt"}), pyramid_of_run(run)
+    entry = {
+        "arch": recipe["arch"],
+        "tag": tag,
+        "method": method["name"],
+        "tier": tier,
+        "hub_id": f"usbackbones/{name}",
+        "revision": None,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "num_features": backbone.num_features,
+        "model_args": recipe["model_args"],
+        "input": {
+            "size": input_side(recipe),
+            "mean": recipe["mean"],
+            "std": recipe["std"],
+            "interpolation": "bilinear",
+            "crop_mode": "squash",
+            "crop_pct": 1.0,
+        },
+        "finetune": {key: getattr(FineTune(), key) for key in RECOMMENDED},
+        "licences": {"code": "Apache-2.0", "weights": WEIGHTS_LICENCE[tier], "data": corpus["licences"]},
+        "corpus": corpus,
+        "training": {
+            "recipe": recipe,
+            "batch": summary["batch"],
+            "steps": summary["steps"],
+            "views": summary["views"],
+            "loss": summary["loss"],
+            "trajectory": [record["loss"] for record in read_journal(run)[:TRAJECTORY]],
+            "labels": labels_told(method, corpus["classes"]),
+            "choice": choice,
+            "pyramid": {key: list(value.shape) for key, value in pyramid.items()},
+            "command": summary["command"],
+            "environment": summary["environment"],
+        },
+        "overlap": {"locked_test_groups": 0, "benchmarks": _overlap_entry(overlaps)},
+        "paper": method["paper"],
+        "metrics": None,
+    }
+    cards.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cards, prefix=f".{name}.") as temporary:
+        staged = Path(temporary)
+        (staged / "model.safetensors").write_bytes(content)
+        (staged / "config.json").write_text(json.dumps(published_config(name, entry, backbone), indent=1) + "\n")
+        if (run / LEDGER).is_file():
+            (staged / LEDGER).write_bytes((run / LEDGER).read_bytes())
+        if pyramid:
+            (staged / PYRAMID).write_bytes(save(pyramid, metadata={"format": "pt"}))
+        check_parity(staged, backbone, recipe)
+        (cards / name).mkdir(exist_ok=True)
+        for file in staged.iterdir():
+            file.replace(cards / name / file.name)
+    whole["weights"][name] = entry
+    _write_zoo(whole, zoo)
+    render(zoo, cards)
+    print(f"{cards / name}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
+
+
+def labels_told(method: dict[str, Any], classes: list[str]) -> str:
+    """What a method's settings say of the labels that it was given, on a corpus of these classes."""
+    told = []
+    if method.get("label_weight") and classes:
+        told.append(f"Weak clip labels entered the loss with weight {method['label_weight']:g}.")
+    if method.get("anatomy_ratio") or "anatomy" in (method.get("contrast"), method.get("attract")):
+        ratio = method.get("anatomy_ratio", 1.0)
+        share = f"of {ratio:.0%} of the clips " if ratio < 1 else ""
+        which = f" ({method['granularity']})" if "granularity" in method else ""
+        told.append(f"Anatomy labels{which} {share}chose which frames attract one another.")
+    return " ".join([*told, KNOWN]) if told else "No label was used."
+
+
+def overlap(
+    name: Annotated[str, tyro.conf.Positional],
+    root: Path,
+    zoo: Path = ZOO,
+    cards: Path = CARDS,
+) -> None:
+    """Compare a published weight's ledger with the benchmarks anew, and render the cards.
+
+    Args:
+        name: <arch>.<tag>.
+        root: the folder of the benchmarks' folders.
+        zoo: the zoo that the weight is in.
+        cards: the folder of model folders.
+    """
+    content = read_json(zoo)
+    entry = _entry(content, name)
+    entry["overlap"]["benchmarks"] = _overlap_entry(overlaps_with_all(cards / name / LEDGER, entry["corpus"], root))
+    _write_zoo(content, zoo)
+    render(zoo, cards)
+
+
+def _overlap_entry(overlaps: dict[str, Overlap]) -> dict[str, Any]:
+    return {name: {"verdict": found.verdict, "clips": found.clips} for name, found in overlaps.items()}
+
+
+def metrics(
+    name: Annotated[str, tyro.conf.Positional],
+    results: Annotated[Path, tyro.conf.Positional],
+    zoo: Path = ZOO,
+    cards: Path = CARDS,
+) -> None:
+    """Put the numbers of training.benchmark.leaderboard into an entry and render the cards.
+
+    Args:
+        name: <arch>.<tag>.
+        results: what the leaderboard wrote with --json. Tasks that were measured before and are not in it stay.
+        zoo: the zoo to write to.
+        cards: the folder of model folders.
+    """
+    content, reports = read_json(zoo), read_json(results)["tasks"]
+    entry = _entry(content, name)
+    for task, report in reports.items():
+        models = [row["model"] for row in report["rows"]]
+        if f"usbackbones/{name}" not in models:
+            raise ReleaseError(f"{results}: {task} has no row usbackbones/{name}, only {', '.join(models)}")
+        entry["metrics"] = (entry["metrics"] or {}) | {task: own_rows(name, report)}
+    _write_zoo(content, zoo)
+    render(zoo, cards)
+
+
+def embed(
+    name: Annotated[str, tyro.conf.Positional],
+    zoo: Path = ZOO,
+    cards: Path = CARDS,
+    weights: Path = EMBEDDED,
+) -> None:
+    """Copy a weight into the package, in place of the one there, and make it the default."""
+    content = read_json(zoo)
+    _entry(content, name)
+    with atomic_write(weights / f"{name}.safetensors") as stream:
+        stream.write((cards / name / "model.safetensors").read_bytes())
+    for other in weights.glob("*.safetensors"):
+        if other.name != f"{name}.safetensors":
+            other.unlink()
+    content["default"] = name
+    _write_zoo(content, zoo)
+
+
+def _entry(content: dict[str, Any], name: str) -> dict[str, Any]:
+    if name not in content["weights"]:
+        raise ReleaseError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
+    return content["weights"][name]
+
+
+def _write_zoo(content: dict[str, Any], zoo: Path) -> None:
+    with atomic_write(zoo, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+
+
+def main() -> None:
+    """The command line; a refusal is a line and exit code 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {
+                "add": add,
+                "metrics": metrics,
+                "overlap": overlap,
+                "embed": embed,
+                "render": render,
+                "page": page,
+                "push": push,
+            }
+        )
+    except (ReleaseError, CorpusError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from error

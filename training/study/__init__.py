@@ -1,0 +1,1 @@
+"""Recipes compared on held-out groups of the pretraining part."""

@@ -1,0 +1,133 @@
+"""What a study compares, the log of its measurements, and the table of them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from training.data.views import augment
+from training.methods.meta_uscl import MetaUSCL
+from training.methods.uscl import USCL
+from training.recipes import RECIPES, Recipe
+
+LOG = Path(__file__).parent / "studies" / "methods.jsonl"
+CONTROL = "simclr"
+
+
+def _changed(name: str, **changes: Any) -> Recipe:
+    """The default recipe of a method with other augmentation."""
+    recipe = RECIPES[name][1]
+    return replace(recipe, augment=replace(recipe.augment, **changes))
+
+
+_METHODS = ("simclr", "clip_pair", "uscl", "meta_uscl", "hico", "awcl")
+_BEAM = replace(augment.ULTRASOUND, size=96, area=(0.2, 1.0), aspect=(0.8, 1.25))
+_GENTLE = {"area": (0.8, 1.0), "brightness": 0.8, "contrast": 0.8}
+VARIANTS: dict[str, Recipe] = {
+    "random": RECIPES["simclr"][1],
+    **{name: RECIPES[name][1] for name in _METHODS},
+    **{f"{name}-papers-views": _changed(name, **_GENTLE) for name in _METHODS},
+    # Every step with an update of CMW-Net takes three of the others: every fourth is what the released weight did.
+    "meta_uscl-every4": replace(RECIPES["meta_uscl"][1], method=MetaUSCL(meta_every=4)),
+    "uscl-small": _changed("uscl", area=(0.08, 1.0)),
+    "uscl-unlabelled": replace(RECIPES["uscl"][1], method=USCL(label_weight=0.0)),
+    "uscl-sharp": replace(RECIPES["uscl"][1], method=USCL(temperature=0.1)),
+    "uscl-beam": replace(RECIPES["uscl"][1], augment=_BEAM),
+    "uscl-even": replace(RECIPES["uscl"][1], draw="even"),
+    **{f"uscl-{size}px": _changed("uscl", size=size) for size in (64, 128, 160, 224)},
+}
+"""The recipe of each; "random" is only told how large its input is. A study sets seed and steps for all alike."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of a study.
+
+    Attributes:
+        variant: of `VARIANTS`.
+        sources: the datasets that it was trained on.
+        steps: of the run.
+        seed: of the run.
+        fold: which third of the groups was held out.
+        px: side of the frames that it was judged on.
+        found: {task: {probe: {level: value}}} on the groups held out.
+    """
+
+    variant: str
+    sources: tuple[str, ...]
+    steps: int
+    seed: int
+    fold: int
+    px: int
+    found: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes it the same measurement."""
+        return self.variant, self.sources, self.steps, self.seed, self.fold, self.px
+
+    def told(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """A line of the log."""
+        return vars(self) | {"found": found}
+
+
+def read_log(log: Path) -> list[Record]:
+    """The measurements of a log, none where there is no log yet."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [Record(**{**record, "sources": tuple(record["sources"])}) for record in map(json.loads, lines)]
+
+
+def _score(found: Mapping[str, Any]) -> float | None:
+    """The number of a task that stands in the table: the linear probe on clips, or the error in mm of ridge."""
+    if "linear" in found:
+        return float(found["linear"]["clip"])
+    return float(found["ridge"]["frame"]) if "ridge" in found else None
+
+
+def study_table(log: Path = LOG) -> str:
+    """The log as Markdown: a row a variant, for each task the mean over runs, and below it the paired difference.
+
+    A difference is taken to the control of the same datasets, length, seed, fold and size; its interval is Student's at
+    95 % over those pairs, and is left out where there is one pair alone.
+    """
+    records = read_log(log)
+    tasks = list(dict.fromkeys(task for record in records for task in record.found))
+    rows: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        rows.setdefault((record.px, record.sources, record.steps, record.variant), []).append(record)
+    by_key = {record.key: record for record in records}
+    heads = [f"{task} (mm)" if task == "hc18" else task for task in tasks]
+    lines = [
+        f"| variant | trained on | steps | judged at | runs | {' | '.join(heads)} |",
+        "|---|---|---|---|---|" + "---|" * len(tasks),
+    ]
+    for (px, sources, steps, variant), members in sorted(rows.items()):
+        cells = [_cell(task, members, by_key) for task in tasks]
+        trained_on = ", ".join(sources) or "nothing"
+        lines.append(f"| {variant} | {trained_on} | {steps} | {px} px | {len(members)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(task: str, members: Iterable[Record], by_key: Mapping[tuple[Any, ...], Record]) -> str:
+    """Mean over runs, then the mean paired difference to the control with its interval."""
+    values, differences = [], []
+    for record in members:
+        value = _score(record.found.get(task, {}))
+        if value is None:
+            continue
+        values.append(value)
+        control = by_key.get((CONTROL, *record.key[1:]))
+        other = _score(control.found.get(task, {})) if control else None
+        if other is not None and record.variant != CONTROL:
+            differences.append(value - other)
+    if not values:
+        return "not run"
+    text = f"{np.mean(values):.2f}"
+    if len(differences) > 1:
+        error = t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / len(differences) ** 0.5
+        text += f" ({np.mean(differences):+.2f} ± {error:.2f})"
+    return text

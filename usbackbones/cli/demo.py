@@ -1,0 +1,25 @@
+"""usbackbones demo: the first thing that a newcomer runs."""
+
+import json
+from pathlib import Path
+
+from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, say, tell, weight_name
+
+
+def demo_command(out: Out = Path("demo.png"), model: Model = None, as_json: AsJson = False) -> None:
+    """Make ultrasound clips, embed them, tell the nearest frames and draw them; needs no data and no network.
+
+    Args:
+        out: the PNG picture.
+        model: the weight, <arch>.<tag>; the default one if none is named.
+        as_json: print the picture's name as JSON, all else to stderr.
+    """
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise CommandError(f"{out} is no name for a picture; write for example -o demo.png")
+    name = weight_name(model)
+    from usbackbones.cli import demonstration
+    from usbackbones.hub.registry import OWNER
+
+    demonstration.run(name, out, tell if as_json else say)
+    if as_json:
+        say(json.dumps({"file": str(out), "model": f"{OWNER}{name}"}))

@@ -1,0 +1,170 @@
+"""usbackbones embed: the features of the frames of clips."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
+
+from tyro.conf import Positional
+
+from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, Progress, network, say, tell, weight_name
+
+if TYPE_CHECKING:
+    from usbackbones.features.cache import FeatureCache
+    from usbackbones.features.extract import Extractor
+
+
+def embed_command(
+    paths: Positional[tuple[Path, ...]],
+    out: Out,
+    model: Model = None,
+    level: Literal["pooled", "levels", "tokens"] = "pooled",
+    batch: int = 32,
+    stride: int = 1,
+    fast: bool = False,
+    cache: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the features of the frames of clips to an .npz or .parquet file.
+
+    Each row is a frame: its features, `source`, the clip's path, `frame`, its number, and `seconds`, its time. A clip
+    that cannot be read is left out and named.
+
+    Args:
+        paths: videos, images, and folders of them; a folder of stills is one clip.
+        out: the .npz or .parquet file.
+        model: the weight, <arch>.<tag>; the default one if none is named.
+        level: features [D]; level1 .. level4, each pooled; or tokens [C, h, w], the last map.
+        batch: frames held and computed at a time.
+        stride: every stride-th frame of a clip.
+        fast: fold BatchNorm, and bf16 where it is faster; agrees to 2 %.
+        cache: a folder that keeps the features of each clip for the next time.
+        as_json: print what was written as JSON.
+    """
+    from usbackbones.features.table import require
+
+    if batch < 1 or stride < 1:
+        raise CommandError(f"--batch {batch} --stride {stride}: both must be at least 1")
+    try:
+        require(out)
+    except (ValueError, ImportError) as error:
+        raise CommandError(str(error)) from error
+    if out.is_dir():
+        raise CommandError(f"{out} is a folder; write for example -o features.npz")
+    name = weight_name(model)
+    import tempfile
+
+    from usbackbones.features.cache import FeatureCache
+    from usbackbones.features.extract import Extractor
+    from usbackbones.features.table import write_features
+    from usbackbones.hub import registry
+
+    found, faults = _clips(paths)
+    if not found:
+        _refuse(paths, faults)
+    extractor = Extractor(network(f"{registry.OWNER}{name}"), level, batch, fast)
+    settings = {"level": level, "computed": extractor.computed, "stride": stride, "channels": 1}
+    kept = FeatureCache(cache, registry.weight(name).sha256, **settings) if cache else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out.parent) as spool:
+        ids, clips = _embed(found, spool, extractor, stride, kept, faults)
+        if not clips:
+            _refuse(paths, faults)
+        for fault in faults:
+            tell(f"skipped: {fault}")
+        write_features(out, spool, extractor.shapes, ids, {"model": f"{registry.OWNER}{name}"})
+    shapes = {array: [len(ids.frame), *shape] for array, shape in extractor.shapes.items()}
+    counts = {"hits": kept.hits, "misses": kept.misses, "mended": kept.mended} if kept else None
+    if as_json:
+        told = {"file": str(out), "model": f"{registry.OWNER}{name}", "arrays": shapes, "computed": extractor.computed}
+        say(json.dumps(told | {"clips": clips, "skipped": faults, "cache": counts}, indent=2))
+        return
+    arrays = ", ".join(f"{array} {shape}" for array, shape in shapes.items())
+    say(f"{out}: {arrays} of {clips} clips by {registry.OWNER}{name}")
+    if counts:
+        say(f"cache {cache}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+def _clips(paths: tuple[Path, ...]) -> tuple[list[Path], list[str]]:
+    """The clips at the paths, and what was wrong with a path."""
+    from usbackbones.clips.read import ClipError, find_clips
+
+    clips: dict[Path, None] = {}  # an ordered set: a clip may be named twice, by itself and by its folder
+    faults: list[str] = []
+    for path in paths:
+        try:
+            clips.update(dict.fromkeys(find_clips(path)))
+        except ClipError as error:
+            faults.append(str(error))
+    return list(clips), faults
+
+
+def _refuse(paths: tuple[Path, ...], faults: list[str]) -> NoReturn:
+    for fault in faults:
+        tell(f"skipped: {fault}")
+    asked = ", ".join(map(str, paths)) or "no path was given"
+    raise CommandError(f"nothing to embed, {len(faults)} clips skipped, none read: {asked}")
+
+
+def _embed(
+    found: list[Path],
+    spool: IO[bytes],
+    extractor: "Extractor",
+    stride: int,
+    cache: "FeatureCache | None",
+    faults: list[str],
+) -> tuple[Any, int]:
+    """Append the rows of every readable clip to the spool; returns their ids and the number of clips."""
+    from usbackbones.clips.read import ClipError
+    from usbackbones.features.table import Ids
+
+    ids, clips, progress = Ids(), 0, Progress(len(found))
+    for clip in found:
+        start = spool.tell()
+        try:
+            seconds = _embed_one(clip, spool, extractor, stride, cache, progress)
+        except ClipError as error:
+            faults.append(str(error))
+            spool.seek(start)
+            spool.truncate()
+        else:
+            clips += 1
+            ids.source += [str(clip)] * len(seconds)
+            ids.frame += [number * stride for number in range(len(seconds))]
+            ids.seconds += seconds
+        progress.done += 1
+    progress.clear()
+    return ids, clips
+
+
+def _embed_one(
+    clip: Path,
+    spool: IO[bytes],
+    extractor: "Extractor",
+    stride: int,
+    cache: "FeatureCache | None",
+    progress: Progress,
+) -> list[float]:
+    """Append a clip's rows to the spool, from the cache where it has them; returns the seconds of each."""
+    from usbackbones.clips.read import timed_frames
+    from usbackbones.features.cache import blocks_of, clip_sum
+
+    start = spool.tell()
+    key = clip_sum(clip) if cache else None
+    if cache and key:
+        if (known := cache.read(key, extractor.width, spool)) is not None:
+            return known
+        spool.seek(start)
+        spool.truncate()
+    seconds: list[float] = []
+    warned = progress.warnings
+    with closing(timed_frames(clip, stride=stride, warn=progress.warn)) as timed:
+        for rows in extractor.rows(progress.frames(timed, seconds)):
+            spool.write(rows.tobytes())
+    # A clip with a warning is computed again, so that the warning is heard again.
+    if cache and key and progress.warnings == warned:
+        end = spool.tell()
+        spool.seek(start)
+        cache.write(key, seconds, blocks_of(spool, end - start))
+        spool.seek(end)
+    return seconds

@@ -1,0 +1,48 @@
+"""usbackbones fetch: weights onto this machine, proven, before they are needed."""
+
+import json
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from usbackbones.cli.terminal import AsJson, CommandError, say, tell
+
+
+def fetch_command(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="[ARCH.TAG ...]")] = (),
+    every: Annotated[bool, arg(name="all")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Bring weights onto this machine, prove them and tell their files and sums.
+
+    A weight that is here already is proven again; one that is damaged in the cache is replaced. Exit code 1 if one of
+    them cannot be had.
+
+    Args:
+        names: as `usbackbones list` prints them.
+        every: all published weights.
+        as_json: print the files as JSON.
+    """
+    from usbackbones.hub import locate, registry
+    from usbackbones.hub.errors import WeightsError
+
+    if bool(names) == every:
+        raise CommandError("name the weights to fetch, or give --all; `usbackbones list` prints their names")
+    wanted = registry.list_weights() if every else [name.removeprefix(registry.OWNER) for name in names]
+    weights = {weight.name: weight for weight in map(registry.weight, wanted)}  # an unknown name is refused first
+    found: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for name, weight in weights.items():
+        try:
+            file = locate.locate(weight)
+        except WeightsError as error:
+            failed[name] = str(error)
+            tell(" ".join(str(error).split()))
+        else:
+            found[name] = {"file": str(file), "sha256": weight.sha256, "bytes": file.stat().st_size}
+    if as_json:
+        say(json.dumps({"weights": found, "failed": failed}, indent=2))
+    else:
+        for name, facts in found.items():
+            say(f"{registry.OWNER}{name}  {facts['file']}  sha256 {facts['sha256']}")
+    return 1 if failed else 0

@@ -1,0 +1,95 @@
+"""usbackbones probe: how much of your labels frozen backbones already tell apart."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, network, say, tell
+
+
+def probe_command(
+    data: Positional[Path],
+    out: Out = Path("probe"),
+    model: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
+    group_from: str = "",
+    folds: int = 5,
+    per_clip: int = 8,
+    shots: tuple[str, ...] = (),
+    repeats: int = 5,
+    batch: int = 32,
+    seed: int = 0,
+    pictures: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit kNN and linear probes on frozen features and judge them on groups that they never saw.
+
+    DATA is a folder of class folders or a CSV with path, label, group and, if you like, split. The output is a folder
+    with metrics.json, predictions.csv and report.html. Several models are compared in pairs.
+
+    Args:
+        data: a group is a patient and never divided.
+        out: the folder to write.
+        model: ARCH.TAG, timm names, local-dir:DIR or random:ARCH; the default weight if none is named.
+        group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
+        folds: of the groups, where the data have no split.
+        per_clip: frames of a clip, evenly spread.
+        shots: labelled groups of a class, as 5, or a share, as 10%.
+        repeats: draws for each of the shots.
+        batch: frames embedded at a time.
+        seed: of folds, draws and intervals.
+        pictures: show frames, clips and groups in report.html, which then holds patient data.
+        as_json: print the metrics as JSON.
+    """
+    if folds < 2 or min(per_clip, repeats, batch) < 1:
+        raise CommandError(
+            f"--folds {folds} --per-clip {per_clip} --repeats {repeats} --batch {batch}: at least 2, 1, 1 and 1"
+        )
+    for shot in shots:
+        number = shot.removesuffix("%")
+        if not number.isdigit() or int(number) < 1 or (shot != number and int(number) > 100):
+            raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
+    from importlib.util import find_spec
+
+    from usbackbones.data.dataset import DataError, read_items
+
+    try:
+        items = read_items(data, group_from)
+    except DataError as error:
+        raise CommandError(str(error)) from error
+    if find_spec("sklearn") is None:
+        raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
+    names = list(dict.fromkeys(model_name(name, untrained=True) for name in model or (None,)))
+    if all(item.group == str(item.path) for item in items):
+        tell("note: no groups are given, so every file is taken for a patient of its own; see --group-from")
+    from usbackbones.probing.evaluate import ProbeSpec
+    from usbackbones.probing.run import probe
+
+    spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed)
+    try:
+        done = probe(items, {name: network(name) for name in names}, out, spec, pictures=pictures)
+    except DataError as error:
+        raise CommandError(str(error)) from error
+    for fault in done.skipped:
+        tell(f"skipped: {fault}")
+    if done.joined:
+        tell(f"note: {done.joined}")
+    if as_json:
+        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        return
+    for label, count in done.counts.items():
+        say(f"{label}: {count['items']} items of {count['groups']} groups")
+    for title, of_probe in {**done.metrics, **done.differences}.items():
+        say(title)
+        for kind, levels in of_probe.items():
+            for level, metrics in levels.items():
+                told = (f"{key.replace('_', ' ')} {_shown(m)}" for key, m in metrics.items() if key != "ece")
+                say(f"  {kind}, by {level}: {', '.join(told)}")
+    say("brackets: 95 % intervals over groups. Not a medical device.")
+    say(f"{out}: metrics.json, predictions.csv, report.html")
+
+
+def _shown(number: dict[str, float]) -> str:
+    return f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"

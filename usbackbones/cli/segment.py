@@ -1,0 +1,98 @@
+"""usbackbones segment: pictures with masks -> a segmenter, judged on groups that it never saw."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, say, tell
+
+_N = arg(metavar="N")
+
+
+def segment_command(
+    data: Positional[Path],
+    out: Out,
+    model: Annotated[str | None, arg(metavar="NAME")] = None,
+    preset: Literal["default", "udiat"] = "default",
+    head: Annotated[Literal["unet", "mask_rcnn"] | None, arg(metavar="HEAD")] = None,
+    size: Annotated[int | None, _N] = None,
+    in_chans: Annotated[Literal[1, 3] | None, _N] = None,
+    epochs: Annotated[int | None, _N] = None,
+    batch: Annotated[int | None, _N] = None,
+    lr: Annotated[float | None, _N] = None,
+    layer_decay: Annotated[float | None, _N] = None,
+    frozen: Annotated[int | Literal["all"] | None, _N] = None,
+    regions: Annotated[int | None, _N] = None,
+    test: float = 0.2,
+    validation: float = 0.2,
+    at_most: int = 0,
+    seed: int = 0,
+    pictures: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a U-Net or a Mask R-CNN on images/ and masks/, a folder laid out as BUSI, or a CSV with image, mask, group.
+
+    The output folder gets the weights, the metrics, the predicted masks, a report, and overlay.png, which is worth a
+    look. The same command again continues a run that was stopped.
+
+    Args:
+        data: the folder or the table; near-duplicates are kept together.
+        out: the folder to write.
+        model: ARCH.TAG, a timm name, local-dir:FOLDER or random:ARCH; by default ours.
+        preset: "udiat" is how USCL and Meta-USCL were judged on UDIAT-B.
+        head: "unet", or "mask_rcnn".
+        size: side of the network's input, pixels, a multiple of 32.
+        in_chans: 1 for gray, 3 for gray three times.
+        epochs: most passes over the data.
+        batch: pictures in a batch.
+        lr: peak rate of the head.
+        layer_decay: factor of the rate from a layer to the one below; 1 is off.
+        frozen: stages that stay as they are besides the stem; -1 for nothing, or all.
+        regions: a picture that a Mask R-CNN learns from.
+        test: share of the groups to judge on.
+        validation: share of the other groups to stop early on.
+        at_most: use no more pictures than this; 0 is all.
+        seed: of the split, the head and the flips.
+        pictures: show test pictures in report.html: patient data.
+        as_json: print the metrics as JSON.
+    """
+    try:
+        from usbackbones.clips.read import ClipError
+        from usbackbones.data.dataset import DataError
+        from usbackbones.hub.random_weights import RANDOM
+        from usbackbones.segmentation.config import UDIAT, Segment
+        from usbackbones.segmentation.feature_maps import BackboneError
+        from usbackbones.segmentation.run import segment
+    except ModuleNotFoundError as error:
+        raise CommandError(f"segment needs {error.name}: pip install 'usbackbones[dense]'") from error
+    given: dict[str, Any] = {
+        "head": head, "size": size, "in_chans": in_chans, "epochs": epochs, "batch": batch, "lr": lr,
+        "layer_decay": layer_decay, "frozen": frozen, "regions": regions, "seed": seed,
+    }  # fmt: skip
+    name = model if model and model.startswith(RANDOM) else model_name(model)
+    base = UDIAT if preset == "udiat" else Segment()
+    try:
+        spec = replace(base, **{key: value for key, value in given.items() if value is not None})
+        done = segment(data, name, out, spec, test=test, validation=validation, at_most=at_most, pictures=pictures)
+    except (DataError, BackboneError, ClipError) as error:
+        raise CommandError(str(error)) from error
+    if done.joined:
+        tell(f"note: {done.joined}")
+    if as_json:
+        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        return
+    for part, count in done.counts.items():
+        say(f"{part}: {count['pictures']} pictures of {count['groups']} groups")
+    say(f"validation Dice: {done.untrained:.3f} before training, {done.validation:.3f} after {done.epochs} epochs")
+    told = (
+        f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for key, m in done.metrics.items()
+    )
+    say(f"test: {', '.join(told)}")
+    if done.coco:
+        told = (f"{key.replace('_', ' ')} {value:.3f}" for key, value in done.coco.items())
+        say(f"test, COCO: {', '.join(told)}")
+    say("brackets: 95 % intervals over groups. Not a medical device.")
+    say(f"look at it: {out / 'overlay.png'}")

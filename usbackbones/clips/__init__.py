@@ -1,0 +1,6 @@
+"""From a path to gray frames: videos, DICOM, volumes, arrays, stills, and folders or zips of stills."""
+
+from usbackbones.clips.formats.base import ClipError
+from usbackbones.clips.read import Clip, find_clips, iter_frames, read_clip
+
+__all__ = ["Clip", "ClipError", "find_clips", "iter_frames", "read_clip"]

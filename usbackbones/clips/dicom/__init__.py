@@ -1,0 +1,1 @@
+"""DICOM ultrasound: one file a part of the header or of the decoding."""

@@ -1,0 +1,114 @@
+"""Samples of a DICOM frame -> gray uint8, and whether they hold colour.
+
+Gray samples of up to 8 bits are taken as they are (fewer bits over the full range): an ultrasound scanner stores what
+its screen showed, and a clip must look the same whether it was exported as DICOM or as a video. For more bits the
+range is, in this order: the window of the header, as PS3.3 C.11.2.1.2 has it, since it is what the scanner or a reader
+chose to see; the smallest and largest pixel value of the header; all that Bits Stored can hold. It is never the range
+of the pixels themselves: that would give a frame another gray with each frame read beside it, and make noise of an
+empty one. MONOCHROME1 is inverted, so that bright is always bright.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from usbackbones.clips.dicom.header import number
+from usbackbones.clips.dicom.pixels import Picture
+from usbackbones.clips.dicom.quiet import quiet
+from usbackbones.clips.formats.base import PARSER_ERRORS, luma
+from usbackbones.clips.formats.watch import is_vivid
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+def gray_table(dataset: "Dataset", picture: Picture) -> np.ndarray:
+    """What each stored value is shown as: uint8 [2^stored], by the rule above; signed values by their bits."""
+    stored = picture.stored or 8
+    values = np.arange(1 << stored, dtype=np.float64)
+    if picture.signed:
+        values[1 << (stored - 1) :] -= 1 << stored
+    low, high = values.min(), values.max()
+    if stored > 8:
+        slope, intercept = number(dataset, "RescaleSlope") or 1.0, number(dataset, "RescaleIntercept") or 0.0
+        smallest, largest = number(dataset, "SmallestImagePixelValue"), number(dataset, "LargestImagePixelValue")
+        centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
+        if centre is not None and width is not None and width >= 1:
+            values = values * slope + intercept
+            low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+        elif smallest is not None and largest is not None and smallest < largest:
+            low, high = smallest, largest
+    share = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    # Down, not to the nearest: the 256 levels are then of one width, and 16 bits come out as in a 16-bit PNG.
+    shown = np.minimum(share * 256, 255) if stored > 8 else np.round(share * 255)
+    shown = shown.astype(np.uint8)
+    return 255 - shown if picture.photometric == "MONOCHROME1" else shown
+
+
+def palette_table(dataset: "Dataset", picture: Picture) -> np.ndarray | None:
+    """The RGB that each stored value stands for, uint8 [2^stored, 3]; None where the palette is damaged."""
+    from pydicom.pixels import apply_color_lut
+
+    stored = picture.stored or 8
+    try:
+        with quiet():
+            colours = apply_color_lut(np.arange(1 << stored, dtype=np.uint16), dataset)
+            depth = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    except PARSER_ERRORS:
+        return None
+    if colours.shape != (1 << stored, 3):
+        return None
+    # Tables of 16 bits that only hold 8 are common, and so is a descriptor that says so.
+    if colours.dtype == np.uint16 and depth == 16 and colours.max() > 255:
+        return (colours >> 8).astype(np.uint8)
+    return colours.astype(np.uint8)
+
+
+class Shade:
+    """Turns the samples of one file into gray.
+
+    Raises:
+        ValueError: if it has a palette that cannot be read.
+    """
+
+    def __init__(self, dataset: "Dataset", picture: Picture) -> None:
+        self.picture, self.palette, self.table = picture, None, None
+        if picture.samples == 3:
+            return
+        if picture.photometric == "PALETTE COLOR":
+            self.palette = palette_table(dataset, picture)
+            if self.palette is None:
+                raise ValueError("the palette is missing or damaged")
+            self.table = luma(Image.fromarray(self.palette[None]))[0]
+        else:
+            self.table = gray_table(dataset, picture)
+
+    def gray(self, samples: np.ndarray, luminance: bool) -> np.ndarray:
+        """Gray uint8 [H, W] of samples [H, W] or [H, W, 3]; `luminance` where the three are luma and chroma."""
+        if self.table is not None:
+            return self.table[self._values(samples)]
+        samples = self._bytes(samples)
+        return samples[..., 0].copy() if luminance else luma(Image.fromarray(samples))
+
+    def is_colour(self, samples: np.ndarray, luminance: bool) -> bool:
+        """Whether pixels are vivid as those of colour Doppler are; B-mode in a tint is not."""
+        if self.table is not None and self.palette is None:
+            return False
+        part = samples[::2, ::2]
+        if self.palette is not None:
+            part = self.palette[self._values(part)]
+        elif luminance:
+            part = np.asarray(Image.fromarray(self._bytes(part), "YCbCr").convert("RGB"))
+        else:
+            part = self._bytes(part)
+        return is_vivid(part)
+
+    def _values(self, samples: np.ndarray) -> np.ndarray:
+        """Stored values as places in a table: bits that do not count are cut off, signs are left to the table."""
+        return samples.view(f"u{samples.itemsize}") & ((1 << (self.picture.stored or 8)) - 1)
+
+    def _bytes(self, samples: np.ndarray) -> np.ndarray:
+        if samples.itemsize > 1:
+            samples = samples.view(f"u{samples.itemsize}") >> max((self.picture.stored or 16) - 8, 0)
+        return np.ascontiguousarray(samples, np.uint8)

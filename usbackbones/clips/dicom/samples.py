@@ -1,0 +1,139 @@
+"""The frames of a DICOM file as samples, uncompressed or decoded, and what the header got wrong about them."""
+
+import zlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from usbackbones.clips.dicom.codestream import Codestream, read_codestream
+from usbackbones.clips.dicom.decode import check_decoder, decode
+from usbackbones.clips.dicom.frames import begins_with_item, fragment_frames, native_frames
+from usbackbones.clips.dicom.header import Header
+from usbackbones.clips.dicom.pixels import COLOUR, GRAY, Picture
+from usbackbones.clips.formats.base import MAX_PIXELS, ClipError, Request
+
+_NATIVE = ("", *(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99")))
+_VIDEO = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One frame.
+
+    Attributes:
+        picture: the description, with what was found out in the place of what was wrong or missing.
+        samples: uint8, uint16 or int16, [H, W] or [H, W, 3].
+        luminance: whether the three samples are luma and chroma (full range BT.601), and not RGB.
+    """
+
+    picture: Picture
+    samples: np.ndarray
+    luminance: bool
+
+
+def sampled_frames(request: Request, header: Header, picture: Picture) -> Generator[Sampled | None, None, None]:
+    """Yield every frame that is there whole: None for one that is damaged, or left out by the stride.
+
+    Raises:
+        ClipError: where the header does not tell how to read them, or their decoder is missing.
+    """
+    path = request.path
+    if header.syntax in _VIDEO:
+        raise ClipError(f"{path}: a video within DICOM, which is not read; export it as mp4 or as single frames")
+    try:
+        with path.open("rb") as file:
+            pixels = header.open_pixels(file)
+            fragments = header.length is None or (header.syntax not in _NATIVE and begins_with_item(pixels))
+            if fragments == (header.syntax in _NATIVE):
+                request.warn(
+                    f"{path}: the transfer syntax is wrong, frames are {'' if fragments else 'not '}compressed"
+                )
+            if fragments:
+                yield from _compressed(request, picture, fragment_frames(pixels))
+            else:
+                picture, size = _settle_native(request, header, picture)
+                most = (header.length or 0) // size
+                contents = native_frames(pixels, size, most, header.swapped)
+                for index, content in enumerate(contents):
+                    yield None if index % request.stride else _native(content, header, picture)
+    except (zlib.error, OSError):  # damaged further on: the frames until here are there, the count tells the rest
+        return
+
+
+def _compressed(request: Request, picture: Picture, contents: Iterator[bytes]) -> Iterator[Sampled | None]:
+    first: Codestream | None = None
+    for index, content in enumerate(contents):
+        stream = read_codestream(content)
+        if first is None and stream is not None:
+            first, picture = stream, _settle(request, stream, picture)
+        # A frame of another size than the first is damaged: within one file all have one size.
+        alike = first and stream and replace(stream, rgb=first.rgb) == first
+        found = decode(content, stream, picture) if stream and alike and index % request.stride == 0 else None
+        yield Sampled(picture, *found) if found else None
+
+
+def _settle(request: Request, stream: Codestream, picture: Picture) -> Picture:
+    """The description of compressed frames: they know best themselves."""
+    path = request.path
+    shape, samples, precision = stream.shape or picture.shape, stream.samples, stream.precision
+    if stream.codec == "RLE":
+        samples = picture.samples or (3 if picture.photometric in COLOUR else 1)
+        precision = 8 * (stream.samples // samples)
+    if shape is None or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
+        raise ClipError(f"{path}: the DICOM header tells no Rows and Columns that can be; export it again")
+    if samples not in (1, 3) or not 1 <= precision <= 16:
+        raise ClipError(
+            f"{path}: frames of {samples} samples of {precision} bits, which is no picture; export it again"
+        )
+    if picture.shape not in (None, shape):
+        request.warn(f"{path}: the header is wrong about the size, the frames have {shape[1]}x{shape[0]} pixels")
+    check_decoder(stream.codec, precision, path)
+    allocated = 8 if precision <= 8 else 16
+    stored = min(picture.stored or precision, precision)
+    settled = replace(picture, shape=shape, samples=samples, allocated=allocated, stored=stored)
+    return _named(request, settled)
+
+
+def _settle_native(request: Request, header: Header, picture: Picture) -> tuple[Picture, int]:
+    """The description of uncompressed frames, and the bytes of each."""
+    path, length = request.path, header.length or 0
+    if picture.photometric == "YBR_FULL_422" and picture.shape and length:
+        full = picture.shape[0] * picture.shape[1] * 3 * (picture.frames or 1)
+        if length in (full, full + full % 2):
+            request.warn(f"{path}: the header says YBR_FULL_422, but its chroma is whole; read as YBR_FULL")
+            picture = replace(picture, photometric="YBR_FULL")
+    size = picture.frame_bytes(path)
+    if length % size > 1:
+        request.warn(f"{path}: the pixel data are not a whole number of frames; the header may be wrong about the size")
+    samples = picture.samples or (3 if picture.photometric in COLOUR else 1)
+    allocated = picture.allocated or 8
+    stored = min(picture.stored or allocated, allocated)
+    return _named(request, replace(picture, samples=samples, stored=stored)), size
+
+
+def _named(request: Request, picture: Picture) -> Picture:
+    """The picture with a photometric interpretation that fits its samples."""
+    fitting = GRAY if picture.samples == 1 else COLOUR
+    if picture.photometric in fitting:
+        return picture
+    name = "MONOCHROME2" if picture.samples == 1 else "RGB"
+    request.warn(f"{request.path}: the photometric interpretation is missing or wrong; read as {name}")
+    return replace(picture, photometric=name)
+
+
+def _native(content: bytes, header: Header, picture: Picture) -> Sampled:
+    """Uncompressed bytes of one frame as samples."""
+    rows, columns = picture.shape or (0, 0)
+    if picture.photometric == "YBR_FULL_422":  # two pixels in four bytes: luma, luma, and the chroma of both
+        quads = np.frombuffer(content, np.uint8).reshape(rows, -1, 4)
+        luma, chroma = quads[..., :2].reshape(rows, -1, 1), quads[..., 2:].repeat(2, axis=1)
+        return Sampled(picture, np.concatenate([luma, chroma], axis=2)[:, :columns], True)
+    order = "<" if header.little else ">"
+    samples = np.frombuffer(content, f"{order}u{(picture.allocated or 8) // 8}")
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if picture.samples != 3:
+        return Sampled(picture, samples.reshape(rows, columns), False)
+    if picture.planes:
+        samples = samples.reshape(3, rows, columns).transpose(1, 2, 0)
+    return Sampled(picture, samples.reshape(rows, columns, 3), picture.photometric == "YBR_FULL")

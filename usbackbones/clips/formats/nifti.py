@@ -1,0 +1,70 @@
+"""NIfTI-1 and -2, plain or gzipped: nibabel reads the header, the voxels stream from the file."""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from usbackbones.clips.formats.base import PARSER_ERRORS, ClipError, Reading, Request
+from usbackbones.clips.formats.volume import Volume, believed_spacing, check_volume, read_volume
+
+_MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+_FARTHEST = 1 << 48
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+
+
+def open_nifti(request: Request, form: str) -> Reading:
+    """Open a NIfTI file whose third axis, or fourth if the third has one slice, is the time.
+
+    Args:
+        request: what is wanted.
+        form: "1" or "2", with " gzip" where it is compressed; "pair" for a header whose voxels lie elsewhere.
+
+    Raises:
+        ClipError: without nibabel, or if the header is damaged or describes no clip.
+    """
+    path, version = request.path, form.split()[0]
+    if version == "pair":
+        raise ClipError(f"{path}: a NIfTI header without its voxels; save both as one .nii file")
+    try:
+        import nibabel
+        from nibabel.spatialimages import HeaderDataError
+    except ImportError:
+        raise ClipError(f"{path}: a NIfTI file, and nibabel is not installed; pip install nibabel") from None
+    opened = gzip.open if form.endswith("gzip") else open
+    try:
+        with opened(path, "rb") as stream:
+            kind = nibabel.Nifti1Header if version == "1" else nibabel.Nifti2Header
+            header = kind.from_fileobj(stream, check=False)
+        dtype, shape, start = header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
+        slope, intercept = header.get_slope_inter()
+        unit, time_unit = header.get_xyzt_units()
+        steps = [float(step) for step in header["pixdim"]]
+        if not 0 <= start < _FARTHEST:
+            raise ValueError("no place in a file")
+    except (HeaderDataError, *PARSER_ERRORS) as error:
+        raise ClipError(f"{path}: damaged NIfTI header ({type(error).__name__}); copy or export it again") from error
+
+    @contextmanager
+    def voxels() -> Iterator[BinaryIO]:
+        with opened(path, "rb") as stream:
+            stream.seek(start)
+            yield cast(BinaryIO, stream)
+
+    channels = 3 if dtype.names == ("R", "G", "B") else 1
+    dtype = np.dtype(np.uint8) if channels == 3 else dtype
+    frames = check_volume(request, dtype, tuple(map(int, shape)), channels)
+    scale = _SECONDS.get(time_unit) if len(shape) > 3 and shape[3] > 1 else None
+    volume = Volume(
+        voxels,
+        dtype,
+        frames,
+        channels,
+        1.0 if slope is None else float(slope),
+        0.0 if intercept is None else float(intercept),
+        steps[4] * scale if scale and steps[4] > 0 else None,
+    )
+    scale = _MILLIMETRES.get(unit, 1.0)  # where the unit is unknown, millimetres are the custom
+    return read_volume(request, volume, believed_spacing(steps[2] * scale, steps[1] * scale))

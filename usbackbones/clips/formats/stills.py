@@ -1,0 +1,126 @@
+"""Images, animated and multi-page ones, and folders of stills, through Pillow."""
+
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from usbackbones.clips.formats.base import (
+    GIVE,
+    PILLOW_ERRORS,
+    ClipError,
+    Facts,
+    Frames,
+    Reading,
+    Request,
+    luma,
+    natural,
+    shortened,
+)
+from usbackbones.clips.formats.kinds import Kind, file_kind
+from usbackbones.clips.formats.watch import Watch
+
+_GRAY = ("1", "L", "LA", "La")  # Pillow's modes without colour
+
+
+def open_image(request: Request, format_name: str) -> Reading:
+    """Open an image; `format_name` is Pillow's name of its format."""
+    facts = Facts()
+    watch = Watch(request, facts)
+    return Reading(image_frames(request.path, str(request.path), format_name, request.stride, watch), facts)
+
+
+def open_folder(request: Request) -> Reading:
+    """Open a folder of stills as one clip."""
+    facts = Facts()
+    return Reading(_folder_frames(request, Watch(request, facts)), facts)
+
+
+def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int, watch: Watch) -> Frames:
+    """Decode a still, or every page of an animated GIF, PNG or WebP or of a TIFF stack.
+
+    Args:
+        file: where the bytes are.
+        name: what errors and warnings call it.
+        format_name: Pillow's name of the format.
+        stride: every `stride`-th page.
+        watch: of the clip that the image is, or is a frame of.
+    """
+    good, seconds = 0, 0.0
+    try:
+        with Image.open(file, formats=[format_name]) as image:
+            # The further pictures of a JPEG are a camera's thumbnails and depth maps, not frames.
+            for page in range(1) if format_name == "JPEG" else count():
+                try:
+                    image.seek(page)
+                except EOFError:  # Pillow's way to say that there was no further page
+                    break
+                pixels, duration = _gray(image, name), image.info.get("duration")
+                if page % stride == 0:
+                    _look(image, name, watch)
+                    yield pixels, seconds if duration else None
+                good, seconds = good + 1, seconds + (duration or 0) / 1000
+            if not good:
+                raise ClipError(f"{name}: {format_name} image without a picture; copy or export it again")
+    except ClipError:
+        raise
+    except PILLOW_ERRORS as error:
+        reason = " ".join(str(error).split())
+        if not good:
+            raise ClipError(f"{name}: broken {format_name} image ({reason}); copy or export it again") from error
+        watch.warn(f"{name}: damaged or cut short, {good} frames read ({reason})")
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, hidden files left out, in natural order: frame2 before frame10."""
+    try:
+        found = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise ClipError(f"{folder}: cannot be listed ({error.strerror}); check the path and its rights") from error
+    return sorted(found, key=lambda entry: (natural(entry.stem), entry.name))
+
+
+def is_still(kind: Kind | None) -> bool:
+    """True for an image, but not for a GIF, which counts as a video."""
+    family, format_name = kind or ("", "")
+    return family == "image" and format_name != "GIF"
+
+
+def _folder_frames(request: Request, watch: Watch) -> Frames:
+    """The stills of a folder in natural order; whatever else lies there is named in a warning."""
+    folder, warn = request.path, request.warn
+    kinds = {entry: file_kind(entry) for entry in entries(folder) if entry.is_file()}
+    stills = [(file, kind[1]) for file, kind in kinds.items() if kind and is_still(kind)]
+    others = [file.name for file, kind in kinds.items() if not is_still(kind)]
+    read = 0
+    for still, format_name in stills[:: request.stride]:
+        try:
+            for pixels, _ in image_frames(still, str(still), format_name, 1, watch):
+                yield pixels, None
+                read += 1
+        except ClipError as error:
+            warn(f"left out {error}")
+    if not read:
+        held = f"{len(stills)} broken ones" if stills else (shortened(others) if others else "nothing")
+        raise ClipError(f"{folder}: a folder without readable images, it holds {held}; {GIVE}")
+    if others:
+        warn(f"{folder}: left out {len(others)} files that are not stills: {shortened(others)}")
+
+
+def _look(image: Image.Image, name: str, watch: Watch) -> None:
+    """Show a picture to the watch of its clip, unless there is no more to it than 8-bit gray."""
+    if image.mode.startswith("I;16"):
+        watch.measure(np.asarray(image), name)
+    elif image.mode not in _GRAY and not watch.facts.colour:
+        watch.look(np.asarray(image.convert("RGB")))
+
+
+def _gray(image: Image.Image, name: str) -> np.ndarray:
+    """Luma uint8 [H, W]; 16-bit pixels are scaled 65535 -> 255, where Pillow's own conversion would clip them."""
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise ClipError(f"{name}: pixels of mode {image.mode} have no known range; save them with 8 or 16 bits")
+    return luma(image)

@@ -1,0 +1,67 @@
+"""Videos: mp4, mov, avi, mpeg, webm, mkv, wmv, through FFmpeg."""
+
+import av
+import numpy as np
+
+from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request
+from usbackbones.clips.formats.watch import Watch
+
+_PLANAR = tuple(f"{name}{layout}p" for name in ("yuv", "yuvj") for layout in (420, 422, 440, 444))
+_PALE = 24  # so far from 128, chroma makes at most 78 levels between R, G and B, in any range and by any matrix
+
+
+def open_video(request: Request, demuxer: str) -> Reading:
+    """Open a video; `demuxer` is the name of its container to FFmpeg."""
+    facts = Facts()
+    return Reading(_frames(request, demuxer, Watch(request, facts)), facts)
+
+
+def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
+    """Decode. Frames that the decoder knows to be incomplete are dropped and counted."""
+    path = request.path
+    good = bad = missing = 0
+    last: float | None = None
+    reason = ""
+    try:
+        # "file:" keeps a colon in the name from being taken for a protocol.
+        with av.open(f"file:{path}", format=demuxer, metadata_errors="replace") as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None or stream.codec_context is None:
+                raise ClipError(f"{path}: {'unknown codec' if stream else 'no video stream'} in it; {GIVE}")
+            # Threads gain nothing on frames of this size, and cost much where many processes read at once.
+            stream.codec_context.thread_count = 1
+            missing = stream.frames  # what the header promises; 0 where it does not say
+            for packet in container.demux(stream):
+                missing -= packet.size > 0
+                try:
+                    decoded = packet.decode()
+                except av.error.InvalidDataError:
+                    bad += 1
+                    continue
+                for frame in decoded:
+                    if frame.is_corrupt:
+                        bad += 1
+                        continue
+                    if good % request.stride == 0:
+                        if not watch.facts.colour and _may_be_vivid(frame):
+                            watch.look(frame.to_ndarray(format="rgb24"))
+                        yield frame.to_ndarray(format="gray"), frame.time
+                    good, last = good + 1, frame.time
+            # Matroska and webm do not count their frames, but they state how long they last.
+            rate = stream.average_rate if demuxer == "matroska" and len(container.streams) == 1 else None
+            if rate and last is not None and container.duration:
+                missing = round((container.duration / av.time_base - last) * rate) - 1
+    except av.error.FFmpegError as error:
+        reason = f" ({error.strerror})"
+    if not good:
+        raise ClipError(f"{path}: broken {demuxer} video, no frame can be decoded{reason}; copy or export it again")
+    if bad or reason or missing > 0:
+        request.warn(f"{path}: damaged or cut short, {good} frames read, {max(bad, missing)} lost{reason}")
+
+
+def _may_be_vivid(frame: av.VideoFrame) -> bool:
+    """False where the chroma alone shows that no pixel is, which spares most frames the conversion to RGB."""
+    if frame.format.name not in _PLANAR:
+        return frame.format.has_palette or len(frame.format.components) > 1
+    chroma = [np.frombuffer(memoryview(plane), np.uint8) for plane in frame.planes[1:]]
+    return any(plane.max() > 128 + _PALE or plane.min() < 128 - _PALE for plane in chroma)

@@ -1,0 +1,49 @@
+"""What the gray frames of a clip hide, told once for all of them: colour Doppler, and pixels of too few bits."""
+
+import numpy as np
+
+from usbackbones.clips.formats.base import Facts, Request
+
+_VIVID = 80  # gray levels between the strongest and weakest of R, G, B: above that of tinted B-mode and JPEG's noise
+_SHARE = 0.005  # of the pixels; less is a marker or a cursor
+_NARROW = 65536 // 8
+
+
+def is_vivid(picture: np.ndarray) -> bool:
+    """Whether pixels of uint8 [H, W, 3], RGB, are vivid as those of colour Doppler are; B-mode in a tint is not."""
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    # Not max(-1) and min(-1), which take five times as long over an axis of three.
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return bool((spread > _VIVID).mean() >= _SHARE)
+
+
+class Watch:
+    """Looks at the frames of one clip as they go by.
+
+    Attributes:
+        warn: gets each warning as one line.
+        facts: of the clip; whether it holds colour is written there.
+    """
+
+    def __init__(self, request: Request, facts: Facts) -> None:
+        self.warn, self.facts, self._path, self._narrow = request.warn, facts, request.path, False
+
+    def look(self, picture: np.ndarray) -> None:
+        """Look for colour Doppler in a frame uint8 [H, W, 3], RGB; every second row and column suffices."""
+        if not self.facts.colour and is_vivid(picture[::2, ::2]):
+            self.tell_colour("colour Doppler, or other colour on the screen (its pixels are vivid)")
+
+    def tell_colour(self, what: str) -> None:
+        """Note that the clip holds colour, and what it is."""
+        self.facts.colour = True
+        self.warn(f"{self._path}: holds {what}; only its brightness is kept")
+
+    def measure(self, values: np.ndarray, name: str) -> None:
+        """Look whether 16-bit values uint16 [H, W] leave most of their range unused, as 12 bits of a scanner do."""
+        most = int(values.max(initial=0))
+        if 0 < most < _NARROW and not self._narrow:
+            self._narrow = True
+            self.warn(
+                f"{name}: its 16-bit pixels reach only {most} of 65535, so that it comes out dark; if they hold fewer "
+                "bits, multiply them (12 bits by 16) and save it again"
+            )

@@ -1,0 +1,1 @@
+"""Labelled data: folders and tables, splits by group, near-duplicates."""

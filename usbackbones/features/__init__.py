@@ -1,0 +1,1 @@
+"""From frames to features: transforms, extraction, caches and tables."""

@@ -1,0 +1,126 @@
+"""Features of clips kept in a folder, by the weight's sha256 and the clip's: what was computed once is read afterwards.
+
+An entry is one file that carries its own sha256. A damaged one is removed and computed again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from usbackbones._files import atomic_write
+from usbackbones._version import __version__
+from usbackbones.clips.formats.kinds import file_kind
+from usbackbones.clips.read import ClipError
+from usbackbones.hub.checksum import sha256_of
+
+_MAGIC = b"usbackbones features 1\n"
+_SUM = 32  # bytes of a sha256, the last of an entry
+_BLOCK = 1 << 20
+
+
+def clip_sum(clip: Path) -> str | None:
+    """The sha256 of a clip's content; of a folder that of its files' names and sums, in their order.
+
+    None for a MetaImage header: its pixels may be in a file of any other name.
+
+    Raises:
+        ClipError: if it cannot be read.
+    """
+    try:
+        if clip.is_dir():
+            told = [(file.name, sha256_of(file)) for file in sorted(clip.iterdir()) if file.is_file()]
+            return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        kind = file_kind(clip)
+        return None if kind is not None and kind[0] == "metaimage" else sha256_of(clip)
+    except OSError as error:
+        raise ClipError(f"{clip}: cannot be read ({error.strerror})") from error
+
+
+class FeatureCache:
+    """A folder of entries.
+
+    Attributes:
+        hits: clips that were read from here.
+        misses: clips that had to be computed.
+        mended: entries that were damaged and have been removed; they count as misses too.
+    """
+
+    def __init__(self, folder: Path, weight_sum: str, **settings: Any) -> None:
+        """Open a folder.
+
+        Args:
+            folder: made when the first entry is written.
+            weight_sum: sha256 of the weight.
+            settings: everything else that the features depend on, in JSON's types; the version of this package is
+                added, since readers change.
+        """
+        self.folder = folder
+        self.settings = {"weight": weight_sum, "version": __version__, **settings}
+        self.hits = self.misses = self.mended = 0
+
+    def read(self, clip_sum: str, width: int, sink: IO[bytes]) -> list[float] | None:
+        """Append a clip's rows, float32 [T, width], to `sink`; returns each row's seconds, or None without an entry.
+
+        After None the sink may have grown and is to be cut back.
+        """
+        file = self._file(clip_sum)
+        try:
+            with file.open("rb") as stream:
+                seconds = _read_entry(stream, file.stat().st_size, width, sink)
+        except FileNotFoundError:
+            self.misses += 1
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            file.unlink(missing_ok=True)
+            self.mended += 1
+            self.misses += 1
+            return None
+        self.hits += 1
+        return seconds
+
+    def write(self, clip_sum: str, seconds: list[float], blocks: Iterator[bytes]) -> None:
+        """Keep a clip: its rows' bytes in blocks, and the seconds of each row."""
+        head = _MAGIC + json.dumps({"seconds": seconds}).encode() + b"\n"
+        summed = hashlib.sha256(head)
+        with atomic_write(self._file(clip_sum)) as stream:
+            stream.write(head)
+            for block in blocks:
+                summed.update(block)
+                stream.write(block)
+            stream.write(summed.digest())
+
+    def _file(self, clip_sum: str) -> Path:
+        told = json.dumps({**self.settings, "clip": clip_sum}, sort_keys=True)
+        key = hashlib.sha256(told.encode()).hexdigest()
+        return self.folder / key[:2] / f"{key}.features"
+
+
+def _read_entry(stream: IO[bytes], size: int, width: int, sink: IO[bytes]) -> list[float]:
+    """Copy the rows of an entry while it is summed, so that a long clip is never held.
+
+    Raises:
+        ValueError, KeyError, TypeError: if it is damaged.
+    """
+    head = stream.read(len(_MAGIC)) + stream.readline()
+    if not head.startswith(_MAGIC):
+        raise ValueError("no entry")
+    seconds: list[float] = json.loads(head[len(_MAGIC) :])["seconds"]
+    left = size - len(head) - _SUM
+    if left != 4 * width * len(seconds):
+        raise ValueError("of another length")
+    summed = hashlib.sha256(head)
+    for block in blocks_of(stream, left):
+        summed.update(block)
+        sink.write(block)
+    if stream.read() != summed.digest():
+        raise ValueError("not what was written")
+    return seconds
+
+
+def blocks_of(stream: IO[bytes], count: int) -> Iterator[bytes]:
+    """The next `count` bytes of a stream, a mebibyte at a time."""
+    while count and (block := stream.read(min(count, _BLOCK))):
+        count -= len(block)
+        yield block

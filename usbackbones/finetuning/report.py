@@ -1,0 +1,100 @@
+"""The report of a fine-tuning run: what it learned, where it errs, and what it looked at."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from usbackbones.features.saliency import attention_rollout, gradient_times_input
+from usbackbones.finetuning.trainer import Tuner
+from usbackbones.probing.probes import embed
+from usbackbones.report import Features, Heat, Predictions, write_report
+
+MOST_FRAMES = 2000
+"""Frames whose features are mapped, spread evenly over the test part."""
+HEAT_CLIPS = 6
+"""Clips of which a frame is shown with what the network looked at."""
+
+
+def write_finetune_report(
+    tuner: Tuner,
+    facts: Mapping[str, str],
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    rows: np.ndarray,
+    probability: np.ndarray,
+    pictures: bool,
+) -> None:
+    """Write report.html into the folder of a run that is finished.
+
+    Args:
+        tuner: after its run; its frames must still be there.
+        facts: for the head of the report.
+        metrics: of the test part.
+        rows: int [N], frames of the test part, as `Tuner.predict` returns them.
+        probability: float [N, C], of these.
+        pictures: show frames and names, see `usbackbones.report.write_report`.
+    """
+    items = [tuner.items[number] for number in tuner.frames.item[rows]]
+    label = tuner.labels[tuner.frames.item[rows]]
+    clip, group = [_name(tuner, number) for number in tuner.frames.item[rows]], [item.group for item in items]
+    kept = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRAMES)).round().astype(int))
+    features = Features(
+        embed(tuner.model, (tuner.frames[row] for row in rows[kept])),
+        [tuner.classes[label[place]] for place in kept],
+        [clip[place] for place in kept],
+        [group[place] for place in kept],
+        (lambda place: tuner.frames[rows[kept[place]]]) if pictures else None,
+    )
+    write_report(
+        tuner.folder / "report.html",
+        f"Fine-tuning on {len(tuner.classes)} classes",
+        facts=facts,
+        metrics=metrics,
+        predictions=Predictions(tuner.classes, label, probability, tuner.frames.item[rows], group),
+        features=features,
+        history=[{name: value for name, value in record.items() if name != "rates"} for record in tuner.history],
+        heat=_heat(tuner, rows, probability, clip) if pictures else (),
+        pictures=pictures,
+    )
+
+
+def _name(tuner: Tuner, number: int) -> str:
+    return tuner.items[number].path.name
+
+
+def _heat(tuner: Tuner, rows: np.ndarray, probability: np.ndarray, clip: list[str]) -> list[Heat]:
+    """The middle frame of a few clips, spread over the test part, with every saliency that the network allows."""
+    ways: dict[str, Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]] = {
+        "gradient x input": gradient_times_input
+    }
+    if hasattr(tuner.model, "blocks"):
+        ways["attention rollout"] = attention_rollout
+    owner = tuner.frames.item[rows]
+    numbers = np.unique(owner)
+    found = []
+    for number in numbers[
+        np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), HEAT_CLIPS)).round().astype(int))
+    ]:
+        places = np.flatnonzero(owner == number)
+        place = places[len(places) // 2]
+        frame = tuner.frames[rows[place]]
+        image = tuner.plain(frame)[None].to(tuner.device)
+        judged, sure = tuner.classes[int(probability[place].argmax())], float(probability[place].max())
+        caption = f"{clip[place]}: {tuner.items[number].label}, taken for {judged} ({sure:.0%})"
+        seen = np.asarray(_pixels(tuner, frame))
+        found += [Heat(caption, seen, _smooth(way(tuner.model, image)), how) for how, way in ways.items()]
+    return found
+
+
+def _pixels(tuner: Tuner, frame: np.ndarray) -> np.ndarray:
+    """The frame as the network sees it, cut and sized by its transform: uint8 [S, S]."""
+    return tuner.plain.spatial(torch.from_numpy(frame.copy())[None])[0].numpy()
+
+
+def _smooth(heat: torch.Tensor) -> np.ndarray:
+    """The heat [h, w] of one image [1, h, w]; pixels are averaged over an eighth of the side, single ones flicker."""
+    side = max(heat.shape[-1] // 16, 1)
+    if heat.shape[-1] < 32:  # patches
+        return heat[0].float().cpu().numpy()
+    pooled = torch.nn.functional.avg_pool2d(heat[None].float(), 2 * side + 1, 1, side, count_include_pad=False)
+    return pooled[0, 0].cpu().numpy()

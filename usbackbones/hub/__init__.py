@@ -1,0 +1,1 @@
+"""From a name to proven bytes to a timm model."""

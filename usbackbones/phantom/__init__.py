@@ -1,0 +1,1 @@
+"""A seeded ultrasound simulator for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Probes on frozen features: kNN, linear and ridge, with few labels too."""

@@ -1,0 +1,93 @@
+"""The report of a probing run: all numbers, and for each backbone where its linear probe errs and its features lie."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from usbackbones.data.dataset import Frames, Item
+from usbackbones.metrics.classification import METRICS
+from usbackbones.probing.evaluate import Judged
+from usbackbones.report import Features, Predictions, Section, table_section, write_report
+from usbackbones.report.features import sections as feature_sections
+from usbackbones.report.plots import whiskers
+from usbackbones.report.predictions import sections as judged_sections
+from usbackbones.report.runs import NAMES, told
+
+MOST_FRAMES = 2000
+"""Frames whose features are mapped, spread evenly over all."""
+_PICTURED = "linear"
+"""The probe whose errors are shown."""
+
+
+def write_probe_report(file: Path, items: Sequence[Item], frames: Frames, judged: Judged, pictures: bool) -> None:
+    """Write the report of a probing run.
+
+    Args:
+        file: the HTML file.
+        items: as they were judged.
+        frames: of the items; they must still be there.
+        judged: the run.
+        pictures: show frames and names, see `usbackbones.report.write_report`.
+    """
+    done = judged.done
+    facts = {"models": ", ".join(_shown(name) for name in done.metrics)}
+    facts |= {label: f"{count['items']} items of {count['groups']} groups" for label, count in done.counts.items()}
+    sections = _numbers(judged)
+    for name in done.metrics:
+        of_model = [*_errors(judged, name), *_features(items, frames, judged, name, pictures)]
+        several = len(done.metrics) > 1
+        sections += [replace(one, heading=f"{_shown(name)}: {one.heading}") if several else one for one in of_model]
+    title = f"Probes on {len(done.classes)} classes"
+    write_report(file, title, facts=facts, sections=sections, pictures=pictures)
+
+
+def _shown(name: str) -> str:
+    """A model's name without the folders that a local one is in."""
+    return Path(name).name if name.startswith("local-dir:") else name
+
+
+def _numbers(judged: Judged) -> list[Section]:
+    """Every number with its interval, balanced accuracy by patient as a plot, and the models' paired differences."""
+    done = judged.done
+    lines = {
+        f"{_shown(name)}, {kind}": levels["patient"]["balanced_accuracy"]
+        for name, of_probe in done.metrics.items()
+        for kind, levels in of_probe.items()
+    }
+    title = "balanced accuracy by patient"
+    found = [Section("Results", whiskers(lines, title), "Balanced accuracy by patient; a line is a 95 % interval.")]
+    for heading, told_of in (("All numbers", done.metrics), ("Differences", done.differences)):
+        rows = [
+            [" - ".join(map(_shown, name.split(" - "))), f"{kind}, {level}", *(told(values[key]) for key in METRICS)]
+            for name, of_probe in told_of.items()
+            for kind, levels in of_probe.items()
+            for level, values in levels.items()
+        ]
+        if rows:
+            header = ["model", "probe, by", *(NAMES[key] for key in METRICS)]
+            found.append(table_section(heading, header, rows, "In brackets: 95 % intervals over groups."))
+    return found
+
+
+def _errors(judged: Judged, name: str) -> list[Section]:
+    """Confusion, classes and calibration of the linear probe."""
+    rows = judged.rows
+    order, probability = judged.predicted[name][_PICTURED][0]
+    given = Predictions(rows.classes, rows.label[order], probability, rows.item[order], rows.group[order])
+    return judged_sections(given)
+
+
+def _features(items: Sequence[Item], frames: Frames, judged: Judged, name: str, pictures: bool) -> list[Section]:
+    """Maps of the features and what their neighbours are."""
+    rows, x = judged.rows, judged.features[name]
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_FRAMES)).round().astype(int))
+    given = Features(
+        x[kept],
+        [rows.classes[label] for label in rows.label[kept]],
+        [items[number].path.name for number in rows.item[kept]],
+        rows.group[kept],
+        (lambda place: frames[kept[place]]) if pictures else None,
+    )
+    return feature_sections(given, pictures)

@@ -1,0 +1,74 @@
+"""A probing run: labelled clips and backbones -> metrics.json, predictions.csv and report.html in a folder."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from usbackbones._files import atomic_write
+from usbackbones.data.dataset import Frames, Item
+from usbackbones.data.leakage import copies_among, together, told
+from usbackbones.probing.evaluate import Judged, Probed, ProbeSpec, divisions, judge
+from usbackbones.probing.report import write_probe_report
+
+
+def probe(
+    items: Sequence[Item],
+    models: dict[str, nn.Module],
+    out: Path,
+    spec: ProbeSpec | None = None,
+    *,
+    progress: bool = True,
+    pictures: bool = False,
+) -> Probed:
+    """Judge frozen backbones and write metrics.json, predictions.csv and report.html into a folder.
+
+    Args:
+        items: from `dataset.read_items`.
+        models: by the name to show, any timm models; on whatever device they are.
+        out: the folder.
+        spec: how.
+        progress: show bars.
+        pictures: show frames and names of files and groups in report.html, which is then not to be passed on.
+
+    Raises:
+        DataError: if the data cannot be divided without a leak (of a group, or through near-duplicates), or nothing
+            can be read.
+    """
+    spec = spec or ProbeSpec()
+    divisions(items, spec.folds, spec.seed)  # what is wrong with them is told before anything is decoded
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
+        frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress)
+        pairs = copies_among(items, frames, progress)
+        whole = together(items, pairs)
+        judged = judge(whole, frames, models, spec)
+        judged.done.joined = told(items, pairs)
+        with atomic_write(out / "metrics.json", "w") as stream:
+            json.dump(asdict(judged.done) | {"spec": asdict(spec)}, stream, indent=1)
+        _write_predictions(out / "predictions.csv", whole, judged)
+        write_probe_report(out / "report.html", whole, frames, judged, pictures)
+    return judged.done
+
+
+def _write_predictions(file: Path, items: Sequence[Item], judged: Judged) -> None:
+    """One row an item, model and probe: the mean over the item's frames, and over repeats where there are several."""
+    rows = judged.rows
+    with atomic_write(file, "w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        names = [f"p({name})" for name in rows.classes]
+        writer.writerow(["path", "group", "label", "model", "probe", "predicted", *names])
+        for model, of_probe in judged.predicted.items():
+            for kind, members in of_probe.items():
+                owner = rows.item[members[0][0]]
+                mean_over_repeats = np.mean([probability for _, probability in members], axis=0)
+                for number in np.unique(owner):
+                    item, mean = items[number], mean_over_repeats[owner == number].mean(0)
+                    called = rows.classes[int(mean.argmax())]
+                    shown = [f"{p:.4f}" for p in mean]
+                    writer.writerow([item.path, item.group, item.label, model, kind, called, *shown])

@@ -1,0 +1,1 @@
+"""U-Net and Mask R-CNN on any backbone: data, training, evaluation."""

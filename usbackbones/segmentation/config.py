@@ -1,0 +1,131 @@
+"""How a segmenter is trained: its settings, and the network that they make of a backbone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import timm.optim
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from usbackbones.data.dataset import DataError
+from usbackbones.hub import registry
+from usbackbones.segmentation.models import freeze, mask_rcnn, pyramid_of, unet
+
+
+@dataclass(frozen=True)
+class Segment:
+    """How to train a segmenter.
+
+    Attributes:
+        head: "unet", or "mask_rcnn" that finds things and outlines the surest.
+        size: side of the square that pictures are squashed to, a multiple of 32.
+        in_chans: 1, or 3 for networks that want gray three times.
+        epochs: most passes over the training pictures.
+        batch: pictures in a batch.
+        lr: of the head, at its peak.
+        layer_decay: each layer of the backbone learns at this times the rate of the one above.
+        optimiser: a name of timm's.
+        weight_decay: on all but norms and biases.
+        schedule: "cosine" to zero, or "step", a tenth after every ten epochs with a warm-up over the first.
+        frozen: stages above the stem of the backbone that keep their weights, with it; -1 freezes nothing, "all" the
+            whole backbone.
+        keep: "best" on the validation groups, or "last" after all epochs, as some protocols do.
+        patience: epochs without a better validation Dice before it stops.
+        regions: that a Mask R-CNN learns from in a picture.
+        seed: of the head, the order and the flips.
+    """
+
+    head: Literal["unet", "mask_rcnn"] = "unet"
+    size: int = 224
+    in_chans: int = 1
+    epochs: int = 30
+    batch: int = 8
+    lr: float = 1e-3
+    layer_decay: float = 0.8
+    optimiser: str = "adamw"
+    weight_decay: float = 0.01
+    schedule: Literal["cosine", "step"] = "cosine"
+    frozen: int | Literal["all"] = 0
+    keep: Literal["best", "last"] = "best"
+    patience: int = 8
+    regions: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 32:
+            raise DataError(f"size is {self.size}: give a multiple of 32")
+        for name, least in (("epochs", 1), ("batch", 1), ("regions", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise DataError(f"{name} is {getattr(self, name)}: give {least} or more")
+        if not 0 < self.lr < inf:
+            raise DataError(f"lr is {self.lr}: give a number above 0")
+
+
+UDIAT = Segment(
+    head="mask_rcnn", size=800, batch=2, lr=0.005, layer_decay=1.0, optimiser="momentum", weight_decay=5e-4,
+    schedule="step", frozen=1, keep="last",
+)  # fmt: skip
+"""As USCL and Meta-USCL train on UDIAT-B: frozen stem and layer1, the last of 30 epochs, flips only. Differences: mean
+and std are the backbone's own, and the groups that others stop early on are set aside here as well, though unused."""
+
+
+def build(name: str | nn.Module, spec: Segment) -> nn.Module:
+    """The network of these settings before training, with the backbone's weights.
+
+    Args:
+        name: of the backbone, or one that is made already, see `usbackbones.segmentation.models.unet`.
+        spec: the settings.
+    """
+    model: nn.Module
+    if spec.head == "unet":
+        model = unet(name, 1, spec.in_chans, seed=spec.seed)
+    else:
+        side = (spec.size, spec.size)
+        model = mask_rcnn(name, 1, spec.in_chans, size=side, regions=spec.regions, seed=spec.seed)
+    if spec.frozen != -1:
+        freeze(model, spec.frozen)
+    return model
+
+
+def blueprint(name: str, network: nn.Module) -> dict[str, Any]:
+    """What `from_blueprint` builds a backbone from when its weight is no longer to be had; for JSON.
+
+    Args:
+        name: that `usbackbones.segmentation.feature_maps.backbone` was given.
+        network: what it made of it.
+    """
+    args: dict[str, Any] = {}
+    if name.startswith("local-dir:"):
+        config = Path(name.removeprefix("local-dir:")) / "config.json"
+        args |= json.loads(config.read_text(encoding="utf-8")).get("model_args") or {}
+    elif name.startswith(registry.OWNER):
+        args |= registry.weight(name.removeprefix(registry.OWNER)).model_args
+    if isinstance(network, VisionTransformer):
+        args |= {"img_size": network.patch_embed.img_size, "global_pool": network.global_pool, "dynamic_img_size": True}
+    cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    kept = ("architecture", "input_size", "fixed_input_size", "mean", "std")
+    return {"model_args": args, "pretrained_cfg": {key: cfg[key] for key in kept}}
+
+
+def from_blueprint(told: Mapping[str, Any]) -> nn.Module:
+    """The backbone without its weight, of channels, mean and std as it was."""
+    cfg = told["pretrained_cfg"]
+    args = told["model_args"] | {"num_classes": 0, "in_chans": cfg["input_size"][0]}
+    return timm.create_model(cfg["architecture"], pretrained=False, pretrained_cfg=cfg, **args)
+
+
+def parameter_groups(model: nn.Module, spec: Segment) -> list[dict[str, Any]]:
+    """The parameters that learn, those of the backbone at rates that fall from layer to layer downwards."""
+    network = pyramid_of(model).network
+    groups = timm.optim.param_groups_layer_decay(network, spec.weight_decay, layer_decay=spec.layer_decay)
+    ours = {id(parameter) for parameter in network.parameters()}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in ours]
+    for wide in (False, True):
+        members = [p for p in rest if (p.ndim > 1) == wide]
+        groups.append({"params": members, "lr_scale": 1.0, "weight_decay": spec.weight_decay if wide else 0.0})
+    return groups

@@ -1,0 +1,93 @@
+"""What a segmenter and a detector learn from a mask, and the foreground that either of them sees."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.ops import masks_to_boxes
+
+SMALLEST = 2
+"""Side in pixels below which a piece of a mask is no box that a detector can learn from."""
+
+
+def loss_of(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
+    """The loss of a batch, in train mode.
+
+    Args:
+        model: of `usbackbones.segmentation.models.unet` with one class, or of `mask_rcnn`.
+        images: float [N, C, H, W], 0..1.
+        masks: bool [N, H, W].
+    """
+    if isinstance(model, MaskRCNN):
+        return sum(model(list(images), [targets_of(mask) for mask in masks]).values(), images.new_zeros(()))
+    return dice_and_cross_entropy(model(normalised(model, images)).float()[:, 0], masks.float())
+
+
+def dice_and_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross-entropy plus one minus the soft Dice of each picture, logits and truth [N, H, W].
+
+    One pixel is added above and below the fraction, so that an empty picture has a finite best prediction: nothing.
+    """
+    probability = logits.sigmoid()
+    shared = (probability * truth).sum((1, 2))
+    total = probability.sum((1, 2)) + truth.sum((1, 2))
+    soft_dice = (2 * shared + 1) / (total + 1)
+    return F.binary_cross_entropy_with_logits(logits, truth) + (1 - soft_dice).mean()
+
+
+def targets_of(mask: Tensor) -> dict[str, Tensor]:
+    """The pieces of a mask, bool [H, W], as a detector's targets: boxes [K, 4], labels [K] of 1, masks [K, H, W]."""
+    from scipy.ndimage import label
+
+    pieces, count = label(mask.cpu().numpy())
+    masks = (
+        torch.stack([torch.from_numpy(pieces == piece) for piece in range(1, count + 1)]) if count else mask[None][:0]
+    )
+    masks = masks.to(mask.device)
+    boxes = masks_to_boxes(masks) if len(masks) else torch.zeros(0, 4, device=mask.device)
+    large = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST).all(1)
+    return {
+        "boxes": boxes[large],
+        "labels": torch.ones(int(large.sum()), dtype=torch.int64, device=mask.device),
+        "masks": masks[large].to(torch.uint8),
+    }
+
+
+def foreground(model: nn.Module, images: Tensor) -> Tensor:
+    """How probable each pixel is foreground, float [N, H, W], in eval mode; of a detector its surest find.
+
+    Args:
+        model: as for `loss_of`.
+        images: float [N, C, H, W], 0..1.
+    """
+    if not isinstance(model, MaskRCNN):
+        return model(normalised(model, images)).float()[:, 0].sigmoid()
+    heads: Any = model.roi_heads
+    most, heads.detections_per_img = heads.detections_per_img, 1  # the masks of all others would be drawn for nothing
+    try:
+        found = model(list(images))
+    finally:
+        heads.detections_per_img = most
+    nothing = images.new_zeros(images.shape[-2:])
+    return torch.stack([each["masks"][0, 0] if len(each["masks"]) else nothing for each in found])
+
+
+def detections(model: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:
+    """What a detector finds in each picture, in eval mode: boxes [K, 4], labels [K], scores [K], masks bool [K, H, W].
+
+    Args:
+        model: of `usbackbones.segmentation.models.mask_rcnn`.
+        images: float [N, C, H, W], 0..1.
+    """
+    return [
+        {key: value.cpu() for key, value in (found | {"masks": found["masks"][:, 0] > 0.5}).items()}
+        for found in model(list(images))
+    ]
+
+
+def normalised(model: Any, images: Tensor) -> Tensor:
+    """Images [N, C, H, W] less the mean and over the deviation of the model's channels."""
+    mean, std = (images.new_tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+    return (images - mean) / std

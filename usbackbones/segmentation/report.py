@@ -1,0 +1,105 @@
+"""What came of training a segmenter: its numbers, a sheet of test pictures to look at, and report.html."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from usbackbones.report import picture_section, table_section, write_report
+from usbackbones.segmentation.dataset import Masked, frame_of, mask_of
+from usbackbones.segmentation.trainer import Segmenter
+
+METRICS = ("dice", "iou", "hd95_pixels", "hd95_mm")
+Row = dict[str, str | float]
+"""What is told of a test picture: path, group, the metrics, and the file of its mask."""
+SHOWN = 12
+"""Pictures of the overlay, evenly spread from the worst Dice to the best."""
+CELL = 192
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What came of it.
+
+    Attributes:
+        folder: of the outputs.
+        metrics: {"dice" | "iou" | "hd95_pixels": {"value", "low", "high"}} of the test pictures at their own size,
+            95 % intervals over groups; "hd95_mm" as well where the size of a pixel is known of every one.
+        coco: of a Mask R-CNN COCO's average precision at the training size, see `dense_scores.coco_ap`; else empty.
+        counts: pictures and groups of each part.
+        epochs: that were run.
+        untrained: mean Dice of the validation part before the first step.
+        validation: mean Dice of the validation part by the weights that were kept.
+        joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
+    """
+
+    folder: Path
+    metrics: dict[str, dict[str, float]]
+    coco: dict[str, float]
+    counts: dict[str, dict[str, int]]
+    epochs: int
+    untrained: float
+    validation: float
+    joined: str = ""
+
+
+def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pictures: bool) -> None:
+    """Write report.html into the folder of a run that is finished.
+
+    Args:
+        run: after its run.
+        done: what came of it.
+        sheet: of `overlay`, uint8 [H, W, 3].
+        pictures: show it, see `usbackbones.report.write_report`.
+    """
+    facts = {
+        "backbone": run.name,
+        "head": f"{run.spec.head}, {run.spec.in_chans} channel(s), {run.spec.size} x {run.spec.size} pixels",
+        **{part: f"{n['pictures']} pictures of {n['groups']} groups" for part, n in done.counts.items()},
+        "validation Dice": f"{done.untrained:.3f} before training, {done.validation:.3f} after {done.epochs} epochs",
+    }
+    coco = [[name.replace("_", " "), f"{value:.3f}"] for name, value in done.coco.items()]
+    sections = [table_section("COCO", ["average precision", "test part"], coco)] if coco else []
+    note = "True outlines green, found ones red, from the worst test picture to the best."
+    if pictures:
+        sections.append(picture_section("Test pictures", [("true green, found red", sheet)], note))
+    write_report(
+        done.folder / "report.html",
+        "Segmentation",
+        facts=facts,
+        metrics={"picture": done.metrics},
+        history=[{"epoch": number, **record} for number, record in enumerate(run.history, start=1)],
+        sections=sections,
+        pictures=pictures,
+    )
+
+
+def overlay(items: list[Masked], rows: list[Row], out: Path) -> Image.Image:
+    """Test pictures from the worst to the best, the true outline green, the found one red, the Dice in the corner.
+
+    Args:
+        items: the test pictures.
+        rows: of `segmented.judge`.
+        out: the folder of the masks.
+    """
+    from scipy.ndimage import binary_erosion
+
+    scores = [float(row["dice"]) for row in rows]
+    order = np.argsort(scores)
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
+    columns = min(4, len(chosen))
+    sheet = Image.new("RGB", (columns * CELL, -(-len(chosen) // columns) * CELL))
+    for place, number in enumerate(chosen):
+        frame = frame_of(items[number])
+        truth = mask_of(items[number], (frame.shape[0], frame.shape[1]))
+        found = np.asarray(Image.open(out / str(rows[number]["mask"])))
+        side = (CELL, CELL)
+        pixels = np.array(Image.fromarray(frame).convert("RGB").resize(side, Image.Resampling.BILINEAR))
+        for mask, colour in ((truth, (0, 220, 0)), (found, (255, 60, 60))):
+            large = np.asarray(Image.fromarray(mask).resize(side, Image.Resampling.NEAREST))
+            pixels[large & ~binary_erosion(large, iterations=2)] = colour
+        cell = Image.fromarray(pixels)
+        ImageDraw.Draw(cell).text((4, 4), f"{scores[number]:.2f}", fill=(255, 255, 0))
+        sheet.paste(cell, (place % columns * CELL, place // columns * CELL))
+    return sheet

@@ -1,0 +1,170 @@
+"""From pictures with masks to a trained segmenter: split, train, judge once, write.
+
+The folder holds model.safetensors with model.json that says how to build it, metrics.json, history.json,
+predictions.csv, masks/ with a PNG for each test picture at its own size, overlay.png to look at, and report.html.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save
+from torch import nn
+
+from usbackbones._files import atomic_write
+from usbackbones.data.dataset import PARTS, DataError, split_items
+from usbackbones.data.leakage import together, told
+from usbackbones.metrics.segmentation import coco_ap, dice, hd95, iou, mean_interval
+from usbackbones.segmentation.config import Segment, build, from_blueprint
+from usbackbones.segmentation.dataset import Masked, copies_of, frame_of, mask_of, read_masked, spacing_of
+from usbackbones.segmentation.losses import targets_of
+from usbackbones.segmentation.report import METRICS, Row, Segmented, overlay, write_segment_report
+from usbackbones.segmentation.trainer import Segmenter, resized
+
+
+def segment(
+    data: Path,
+    model: str,
+    out: Path,
+    spec: Segment | None = None,
+    *,
+    test: float = 0.2,
+    validation: float = 0.2,
+    at_most: int = 0,
+    pictures: bool = False,
+    progress: bool = True,
+) -> Segmented:
+    """Train a segmenter on pictures with masks and judge it on groups that it never saw.
+
+    Args:
+        data: see `usbackbones.segmentation.dataset`.
+        model: of the backbone: `usbackbones/<arch>.<tag>`, any timm name, `local-dir:FOLDER` or `random:ARCH`.
+        out: the folder to write; a run that was stopped there goes on.
+        spec: how.
+        test: share of the groups to judge on, where the data do not decide.
+        validation: share of the others' groups to stop early on.
+        at_most: use no more pictures than this, drawn by the seed; 0 is all.
+        pictures: show test pictures and their names in report.html, which is then not to be passed on.
+        progress: show bars.
+
+    Raises:
+        DataError: if the data cannot be read, or split without a leak (of a group, or through near-duplicates).
+        BackboneError: if the backbone has not the maps that the head needs.
+        UnknownModel, WeightsError, RuntimeError: if the model cannot be had.
+    """
+    spec = spec or Segment()
+    given = read_masked(data)
+    copies = copies_of(given)
+    joined = together(given, copies)
+    chosen = np.arange(len(given))
+    if 0 < at_most < len(given):
+        chosen = np.sort(np.random.default_rng(spec.seed).choice(len(given), at_most, replace=False))
+    decided = split_items([joined[i] for i in chosen], test, validation, spec.seed)
+    parts = [replace(given[i], group=item.group, part=item.part) for i, item in zip(chosen, decided, strict=True)]
+    counts = {}
+    for part in PARTS:
+        members = [item for item in parts if item.part == part]
+        counts[part] = {"pictures": len(members), "groups": len({item.group for item in members})}
+        if not members:
+            raise DataError(f"the {part} part of {data} is empty: give more groups, or a larger share")
+    run = Segmenter(model, parts, spec, out, progress)
+    untrained = run.score("validation")
+    run.run()
+    tested = [parts[i] for i in run.of["test"]]
+    rows = judge(tested, run.predict("test"), out)
+    measured = [metric for metric in METRICS if all(metric in row for row in rows)]
+    metrics = {metric: mean_of(rows, metric, spec.seed) for metric in measured}
+    coco = _coco(run, tested) if spec.head == "mask_rcnn" else {}
+    kept = max(record["validation"] for record in run.history) if spec.keep == "best" else run.history[-1]["validation"]
+    done = Segmented(out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies))
+    _write(run, done, rows)
+    sheet = overlay(tested, rows, out)
+    with atomic_write(out / "overlay.png") as stream:
+        sheet.save(stream, "PNG")
+    write_segment_report(run, done, np.asarray(sheet), pictures)
+    return done
+
+
+def judge(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
+    """Scores of each picture at its own size; the only place where masks of the test part are judged.
+
+    Args:
+        items: the pictures.
+        probabilities: float [S, S] of each.
+        out: the masks are written to `out / "masks"` as PNG.
+
+    Returns:
+        Of each picture "path", "group", the metrics, and "mask", its file in `out`.
+    """
+    rows = []
+    for number, (item, p) in enumerate(zip(items, probabilities, strict=True)):
+        height, width = frame_of(item).shape
+        found, truth = at_size(p, (height, width)), mask_of(item, (height, width))
+        row: Row = {"path": str(item.path), "group": item.group, "dice": dice(found, truth), "iou": iou(found, truth)}
+        row["hd95_pixels"] = hd95(found, truth)
+        spacing = spacing_of(item)
+        if spacing:
+            row["hd95_mm"] = hd95(found, truth, spacing)
+        row["mask"] = f"masks/{number:04d}_{item.path.stem}.png"
+        with atomic_write(out / str(row["mask"])) as picture:
+            Image.fromarray(found).save(picture, format="PNG")
+        rows.append(row)
+    return rows
+
+
+def at_size(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The foreground, bool [H, W], of a prediction float [S, S]: PIL's bilinear, as the way down was."""
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR)) > 0.5
+
+
+def mean_of(rows: Sequence[Row], metric: str, seed: int) -> dict[str, float]:
+    """The mean of a metric over pictures, with its interval over groups."""
+    return mean_interval(np.array([float(row[metric]) for row in rows]), [str(row["group"]) for row in rows], seed=seed)
+
+
+def _coco(run: Segmenter, items: list[Masked]) -> dict[str, float]:
+    """Average precision of all that a detector finds in the test pictures, at the training size."""
+    truths = (mask_of(item, cast(tuple[int, int], frame_of(item).shape)) for item in items)
+    targets = (targets_of(torch.from_numpy(resized(truth, run.spec.size))) for truth in truths)
+    return coco_ap(zip(run.detect("test"), targets, strict=True))
+
+
+def load_segmenter(folder: Path) -> nn.Module:
+    """The trained network of a folder, in eval mode; the weight that it began with is not needed.
+
+    Raises:
+        DataError: if the folder is of a version that did not write all that is needed.
+    """
+    settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if "blueprint" not in settings:
+        raise DataError(f"{folder / 'model.json'} has no blueprint of the backbone: run the same segment command again")
+    model = build(from_blueprint(settings["blueprint"]), Segment(**settings["spec"]))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()
+
+
+def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
+    out = done.folder
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
+    with atomic_write(out / "model.safetensors") as stream:
+        stream.write(save(tensors))
+    settings = {"model": run.name, "spec": asdict(run.spec)}
+    contents = (
+        ("model.json", settings | {"blueprint": run.blueprint}),
+        ("metrics.json", asdict(done) | {"folder": str(out)} | settings),
+        ("history.json", run.history),
+    )
+    for name, content in contents:
+        with atomic_write(out / name, "w") as stream:
+            json.dump(content, stream, indent=1)
+    with atomic_write(out / "predictions.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["path", "group", *done.metrics, "mask"], "", "ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
