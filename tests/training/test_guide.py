@@ -1,0 +1,70 @@
+"""The method, the dataset and the command that CONTRIBUTING.md adds, taken from there word for word."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.data.corpora import CORPORA
+from training.data.corpus.known import known
+from training.data.manifest import read_manifest
+from training.pretrain import Run, pretrain
+from training.recipes import RECIPES
+from usbackbones.cli import main as cli
+
+GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+
+
+def run_example(name):
+    """The names that an example of the guide defines, and its number of lines of code."""
+    code = re.search(rf"<!-- toy {name}.*?```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    scope = {"__name__": f"toy_{name}"}
+    exec(compile(code, "CONTRIBUTING.md", "exec", dont_inherit=True), scope)
+    return scope, sum(bool(line.strip()) for line in code.splitlines())
+
+
+def test_the_method_is_short_and_trains(cache, tmp_path):
+    scope, lines = run_example("method")
+    assert lines < 40
+    recipe = RECIPES["smoke"][1]
+    recipe = replace(recipe, method=scope["Toy"](), arch="test_resnet", steps=30, batch=8, lr=3e-3)
+    recipe = replace(recipe, augment=replace(recipe.augment, size=32))
+    folder = pretrain(Run(recipe=recipe, data=cache, out=tmp_path), "toy", progress=False)
+    losses = [float(re.search(r'"loss": ([-\d.e]+)', line)[1]) for line in (folder / "metrics.jsonl").open()]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == 30
+
+
+def test_the_dataset_becomes_a_manifest(tmp_path, monkeypatch):
+    scope, _ = run_example("dataset")
+    (tmp_path / "toy_kidneys").mkdir()
+    for name in ("a_1", "a_2", "b_1"):
+        Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "toy_kidneys" / f"{name}.png")
+    monkeypatch.setitem(CORPORA, "toy_kidneys", scope["CORPORA"][0])
+    known(("toy_kidneys",), tmp_path, tmp_path / "toy.csv", tier="open")
+    assert [(row.clip, row.group) for row in read_manifest(tmp_path / "toy.csv")] == [
+        ("toy_kidneys/a_1.png", "a"),
+        ("toy_kidneys/a_2.png", "a"),
+        ("toy_kidneys/b_1.png", "b"),
+    ]
+
+
+def test_the_command_runs_and_refuses(tmp_path, monkeypatch, capsys):
+    scope, _ = run_example("command")
+    monkeypatch.setitem(cli.COMMANDS, "count", scope["count_command"])
+    Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "a.png")
+    cli.main(["count", str(tmp_path)])
+    assert capsys.readouterr().out == "1 clips\n"
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["count", str(tmp_path / "absent")])
+
+
+def test_the_tree_of_the_guide_names_every_room():
+    guide = GUIDE.read_text(encoding="utf-8")
+    for package in ("usbackbones", "training"):
+        for room in (GUIDE.parent / package).iterdir():
+            assert not (room / "__init__.py").is_file() or f" {room.name}/" in guide, room
