@@ -20,6 +20,7 @@ from usbackbones.clips.formats.base import (
     shortened,
 )
 from usbackbones.clips.formats.kinds import Kind, file_kind
+from usbackbones.clips.formats.litter import is_litter
 from usbackbones.clips.formats.watch import Watch
 
 _GRAY = ("1", "L", "LA", "La")  # Pillow's modes without colour
@@ -74,9 +75,9 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, hidden files left out, in natural order: frame2 before frame10."""
+    """What a folder holds, litter left out, in natural order: frame2 before frame10."""
     try:
-        found = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        found = [entry for entry in folder.iterdir() if not is_litter(entry.name)]
     except OSError as error:
         raise ClipError(f"{folder}: cannot be listed ({error.strerror}); check the path and its rights") from error
     return sorted(found, key=lambda entry: (natural(entry.stem), entry.name))

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request, natural, shortened
 from usbackbones.clips.formats.kinds import HEAD, Kind, kind_of
+from usbackbones.clips.formats.litter import is_litter
 from usbackbones.clips.formats.stills import image_frames, is_still
 from usbackbones.clips.formats.watch import Watch
 
@@ -98,15 +99,15 @@ def _checked(path: Path, archive: zipfile.ZipFile, request: Request) -> list[tup
 
 
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of an archive, hidden ones left out, in natural order."""
+    """The files of an archive, litter left out, in natural order."""
     return sorted(_visible(archive), key=lambda member: (natural(member.filename), member.filename))
 
 
 def _visible(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
     for member in archive.infolist():
         parts = _path(member).parts
-        # A part "__MACOSX" is where a Mac keeps its notes about the files; ".." is kept, to be refused by name.
-        if not member.is_dir() and not any(p == "__MACOSX" or (p.startswith(".") and p != "..") for p in parts):
+        # ".." is kept, to be refused by name.
+        if not member.is_dir() and not any(is_litter(part) and part != ".." for part in parts):
             yield member
 
 
