@@ -45,7 +45,7 @@ def finetune_command(
         pictures: show frames, clips and groups in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
     """
-    from usbackbones.data.dataset import DataError
+    from usbackbones.data.item import DataError
     from usbackbones.finetuning.run import defaults_for, finetune, without_nan
 
     name = model_name(model, untrained=True)

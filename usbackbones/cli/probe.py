@@ -53,7 +53,8 @@ def probe_command(
             raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
     from importlib.util import find_spec
 
-    from usbackbones.data.dataset import DataError, read_items
+    from usbackbones.data.dataset import read_items
+    from usbackbones.data.item import DataError
 
     try:
         items = read_items(data, group_from)

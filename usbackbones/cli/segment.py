@@ -61,7 +61,7 @@ def segment_command(
     """
     try:
         from usbackbones.clips.read import ClipError
-        from usbackbones.data.dataset import DataError
+        from usbackbones.data.item import DataError
         from usbackbones.hub.random_weights import RANDOM
         from usbackbones.segmentation.config import UDIAT, Segment
         from usbackbones.segmentation.feature_maps import BackboneError

@@ -20,6 +20,7 @@ from usbackbones.clips.dicom.read import open_dicom
 from usbackbones.clips.formats.arrays import open_array
 from usbackbones.clips.formats.base import GIVE, ClipError, Frames, Reading, Request, Warn
 from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unknown, why_unreadable
+from usbackbones.clips.formats.label_maps import label_maps
 from usbackbones.clips.formats.metaimage import open_metaimage
 from usbackbones.clips.formats.nifti import open_nifti
 from usbackbones.clips.formats.stills import entries, is_still, open_folder, open_image
@@ -145,8 +146,8 @@ def find_clips(path: Path | str) -> list[Path]:
 
     Below a folder every DICOM file, video, volume and zip of stills is a clip of its own. A file whose name claims to
     be a clip, a .zip among them, is listed even if its content is not, and so is one that cannot be opened, so that
-    reading it can report the fault. All other files are passed over, and so are NumPy arrays, which are as often
-    labels or features: give these by name.
+    reading it can report the fault. All other files are passed over; so are label maps beside their images, and NumPy
+    arrays, which are as often labels or features: give these by name.
 
     Raises:
         ClipError: if the path does not exist or is a folder without clips.
@@ -160,6 +161,8 @@ def find_clips(path: Path | str) -> list[Path]:
 
 def _clips_below(folder: Path) -> Iterator[Path]:
     inside = entries(folder)
+    masks = label_maps(inside)
+    inside = [entry for entry in inside if entry not in masks]
     kinds = {entry: None if entry.is_dir() else file_kind(entry) for entry in inside}
     if any(map(is_still, kinds.values())):
         yield folder

@@ -1,62 +1,42 @@
 """Labelled clips and stills for fine-tuning and probing: a folder of class folders, or a table; parts that never leak.
 
-A table is a CSV with the columns path and label, and if known group (or patient) and split (train, validation, test).
-In a folder each class has a folder of its own; a pattern finds the group in the names, or every file is its own group.
+A table is a CSV with the columns path and label, and if known split (train, validation, test) and one that tells
+patients apart, see `usbackbones.data.patients`. In a folder each class has a folder of its own. What is passed over is
+counted and named in notes.
 """
 
 import csv
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from usbackbones.clips.files import entries, files_below, label_maps, passed_over, stills_in
 from usbackbones.clips.read import ClipError, find_clips
+from usbackbones.data.item import PARTS, DataError, Item
+from usbackbones.data.patients import Note, column_groups, name_pattern, told_patients, with_groups
 from usbackbones.data.splits import SplitError, assert_disjoint, holdout
 
-PARTS = ("train", "validation", "test")
-_MASK = re.compile(r"(.+?)_mask(_\d+)?$")
+_DATA_OF_MHD = (".raw", ".zraw")
 
 
-class DataError(ValueError):
-    """Data that cannot be trained on; one line that names the fault and the remedy."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A labelled clip or still.
-
-    Attributes:
-        path: what `usbackbones.read_clip` reads.
-        label: its class.
-        group: patient, or whatever must stay on one side of a split.
-        part: one of `PARTS`, or "" where nobody has decided.
-    """
-
-    path: Path
-    label: str
-    group: str
-    part: str = ""
-
-
-def read_items(data: Path, group_from: str = "") -> list[Item]:
+def read_items(data: Path, group_from: str = "", note: Note = lambda line: None) -> list[Item]:
     """The items of a folder of class folders or of a CSV.
 
     Args:
         data: the folder, or the table.
         group_from: a regular expression with one bracket that finds the group in a file's name, as `^([0-9]+)_`; for
             folders, and for tables without a group.
+        note: gets lines to show: how many patients there are and who says so, and what was passed over.
 
     Raises:
         DataError: listing all that is wrong.
     """
-    pattern = _pattern(group_from)
+    pattern = name_pattern(group_from)
     if data.is_dir():
-        items = list(_of_folder(data, pattern))
+        items = _of_folder(data, note)
     elif data.is_file():
-        items = _of_table(data, pattern)
+        items = _of_table(data, note)
     else:
         raise DataError(f"{data}: no such file or folder; give a folder of class folders or a CSV")
     classes = Counter(item.label for item in items)
@@ -64,6 +44,8 @@ def read_items(data: Path, group_from: str = "") -> list[Item]:
         raise DataError(
             f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): at least two are needed"
         )
+    items = with_groups(items, pattern, note)
+    note(told_patients(items))
     return items
 
 
@@ -113,43 +95,52 @@ def _drawn(items: Sequence[Item], share: float, to: str, rest: str, seed: int) -
     ]
 
 
-def _pattern(group_from: str) -> re.Pattern[str] | None:
-    try:
-        pattern = re.compile(group_from) if group_from else None
-    except re.error as error:
-        raise DataError(f"{group_from!r} is no regular expression ({error})") from error
-    if pattern and pattern.groups != 1:
-        raise DataError(f"{group_from!r} has {pattern.groups} brackets: put exactly one around the group's name")
-    return pattern
+def _of_folder(folder: Path, note: Note) -> list[Item]:
+    """One item a clip of each class folder; every other file is named.
 
-
-def _group(path: Path, pattern: re.Pattern[str] | None) -> str:
-    if pattern is None:
-        return str(path)
-    match = pattern.search(path.name)
-    if match is None:
-        raise DataError(f"{path.name} does not match {pattern.pattern!r}, which should find its group")
-    return str(match.group(1))
-
-
-def _of_folder(folder: Path, pattern: re.Pattern[str] | None) -> Iterator[Item]:
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    for place in classes:
+    Raises:
+        DataError: if a class folder holds no clip, or one file stands under two classes.
+    """
+    items, used = [], dict[Path, Item]()
+    for place in (entry for entry in entries(folder) if entry.is_dir()):
         for path in _clips(place):
-            yield Item(path, place.name, _group(path, pattern))
+            item, file = Item(path, place.name, ""), path.resolve()
+            if file not in used:
+                items.append(item)
+            elif used[file].label != place.name:
+                first = used[file]
+                raise DataError(f"{path} is the file of {first.path}, under another class: leave it in one of the two")
+            used.setdefault(file, item)
+    _name_the_rest(folder, set(used), note)
+    return items
+
+
+def _name_the_rest(folder: Path, used: set[Path], note: Note) -> None:
+    """Notes about all files below a folder that belong to no item."""
+    files = list(files_below(folder))
+    masks, stems = label_maps(files), {(file.parent, file.stem) for file in used}
+    rest = [
+        file
+        for file in files
+        if not {place := file.resolve(), place.parent} & used
+        and not (file.suffix in _DATA_OF_MHD and (place.parent, place.stem) in stems)
+    ]
+    for line in (
+        passed_over([file for file in rest if file in masks], folder, "that outline their neighbors"),
+        passed_over([file for file in rest if file not in masks], folder, "that are no clips in a class folder"),
+    ):
+        if line:
+            note(line)
 
 
 def _clips(folder: Path) -> list[Path]:
-    """The items of a class: each still by itself, each video, each folder below; masks beside their stills are none."""
+    """The clips of a class: each still by itself, each video, each folder below; masks beside their stills are none."""
     try:
         found = find_clips(folder)
     except ClipError as error:
         raise DataError(f"{error}; a class folder holds stills, videos, or folders of frames") from error
-    paths = sorted(path for path in folder.iterdir() if path.is_file()) if folder in found else []
-    stems = {path.stem for path in paths}
-    masks = {path for path in paths if (match := _MASK.fullmatch(path.stem)) and match[1] in stems}
-    kept = [path for path in paths if path not in masks and path.suffix.lower() not in (".csv", ".txt", ".json")]
-    return kept + [path for path in found if path != folder and path not in kept]
+    stills = stills_in(folder) if folder in found else []
+    return stills + [path for path in found if path != folder]
 
 
 def read_table(table: Path, columns: set[str]) -> list[dict[str, str]]:
@@ -174,8 +165,8 @@ def read_table(table: Path, columns: set[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _of_table(table: Path, pattern: re.Pattern[str] | None) -> list[Item]:
-    items, faults = [], []
+def _of_table(table: Path, note: Note) -> list[Item]:
+    items, rows, faults, unlabelled = [], [], [], 0
     for line, row in enumerate(read_table(table, {"path", "label"}), start=2):
         path, label, part = (str(row.get(name) or "").strip() for name in ("path", "label", "split"))
         whole = table.parent / path
@@ -184,66 +175,20 @@ def _of_table(table: Path, pattern: re.Pattern[str] | None) -> list[Item]:
         elif part not in ("", *PARTS):
             faults.append(f"line {line}: split {part!r} is none of {', '.join(PARTS)}")
         elif label:  # a clip without a label cannot be learned from here
-            group = str(row.get("group") or row.get("patient") or "").strip()
-            items.append(Item(whole, label, group or _group(whole, pattern), part))
+            items.append(Item(whole, label, "", part))
+            rows.append(row)
+        else:
+            unlabelled += 1
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise DataError(f"{table}: {'; '.join(faults[:5])}{more}")
-    return items
-
-
-class Frames:
-    """A few frames of every item, decoded once into a file, so that memory follows the batch and not the data.
-
-    Frames keep their size, so that a network sees what its own transform makes of them; only a side beyond `longest` is
-    reduced, to bound the file.
-
-    Attributes:
-        item: int [N], the item that a frame is of.
-        skipped: what could not be read, one line each.
-    """
-
-    def __init__(
-        self, items: Sequence[Item], file: Path, per_clip: int, longest: int = 512, progress: bool = True
-    ) -> None:
-        from tqdm import tqdm
-
-        from usbackbones.clips.read import read_clip
-
-        self.skipped: list[str] = []
-        owners: list[int] = []
-        self._places: list[tuple[int, int, int]] = []  # where a frame begins, and its height and width
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as stream:
-            for number, item in enumerate(tqdm(items, "reading", unit="clip", disable=not progress)):
-                try:
-                    frames = read_clip(item.path).frames
-                except ClipError as error:
-                    self.skipped.append(str(error))
-                    continue
-                chosen = np.unique(np.linspace(0, len(frames) - 1, min(per_clip, len(frames))).round().astype(int))
-                for frame in frames[chosen]:
-                    small = _within(frame, longest)
-                    self._places.append((stream.tell(), *small.shape))
-                    stream.write(small.tobytes())
-                    owners.append(number)
-        if not owners:
-            raise DataError(f"not one of {len(items)} clips could be read; the first: {self.skipped[0]}")
-        self.item = np.array(owners)
-        self._bytes = np.memmap(file, np.uint8, "r")
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        """A frame, uint8 [H, W]."""
-        start, height, width = self._places[row]
-        return self._bytes[start : start + height * width].reshape(height, width)
-
-
-def _within(frame: np.ndarray, longest: int) -> np.ndarray:
-    """The frame [H, W], reduced if a side is longer than `longest`."""
-    from PIL import Image
-
-    scale = longest / max(frame.shape)
-    if scale >= 1:
-        return frame
-    height, width = (max(1, round(side * scale)) for side in frame.shape)
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+        raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
+    labels: dict[Path, Item] = {}
+    for item in items:
+        first = labels.setdefault(item.path.resolve(), item)
+        if first.label != item.label:
+            raise DataError(f"{table}: {item.path} is both {first.label} and {item.label}: give it one label")
+    if unlabelled:
+        note(f"passed over {unlabelled} rows without a label")
+    groups, told_by = column_groups(table, rows, note)
+    if not groups:
+        return items
+    return [replace(item, group=group, told_by=told_by) for item, group in zip(items, groups, strict=True)]

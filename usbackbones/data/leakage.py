@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from usbackbones.data.dataset import DataError, Frames, Item
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import DataError, Item
 from usbackbones.data.near_duplicates import fingerprint, joined_groups, near_duplicates
 
 MANY = 2000

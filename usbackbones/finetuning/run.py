@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from usbackbones._files import atomic_write
-from usbackbones.data.dataset import PARTS, DataError, Frames, read_items, split_items
+from usbackbones.data.dataset import read_items, split_items
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.finetuning.report import write_finetune_report
 from usbackbones.finetuning.trainer import FineTune, Tuner

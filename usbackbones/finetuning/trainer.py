@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usbackbones._files import atomic_write
-from usbackbones.data.dataset import DataError, Frames, Item
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import DataError, Item
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.features.transforms import Transform, transforms
 from usbackbones.finetuning.optimizer import Steps

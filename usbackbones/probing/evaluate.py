@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from usbackbones.data.dataset import DataError, Frames, Item
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import DataError, Item
 from usbackbones.data.splits import SplitError, assert_disjoint, group_labels, grouped_folds
 from usbackbones.metrics.classification import METRICS, bootstrap, by_level, interval, scores
 from usbackbones.probing.few_shot import few_shot_predict

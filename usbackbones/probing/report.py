@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from usbackbones.data.dataset import Frames, Item
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import Item
 from usbackbones.metrics.classification import METRICS
 from usbackbones.probing.evaluate import Judged
 from usbackbones.report import Features, Predictions, Section, table_section, write_report

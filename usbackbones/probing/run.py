@@ -11,7 +11,8 @@ import numpy as np
 from torch import nn
 
 from usbackbones._files import atomic_write
-from usbackbones.data.dataset import Frames, Item
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import Item
 from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.probing.evaluate import Judged, Probed, ProbeSpec, divisions, judge
 from usbackbones.probing.report import write_probe_report

@@ -12,7 +12,7 @@ import timm.optim
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from usbackbones.data.dataset import DataError
+from usbackbones.data.item import DataError
 from usbackbones.hub import registry
 from usbackbones.segmentation.models import freeze, mask_rcnn, pyramid_of, unet
 

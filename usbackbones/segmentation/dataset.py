@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from usbackbones.clips.read import read_clip
-from usbackbones.data.dataset import DataError, Item, read_table
+from usbackbones.data.dataset import read_table
+from usbackbones.data.item import DataError, Item
 from usbackbones.data.near_duplicates import fingerprint, near_duplicates
 from usbackbones.metrics.segmentation import Spacing
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from usbackbones._files import atomic_write
-from usbackbones.data.dataset import PARTS, DataError, split_items
+from usbackbones.data.dataset import split_items
+from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
 from usbackbones.metrics.segmentation import coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from usbackbones._files import atomic_write
-from usbackbones.data.dataset import PARTS, DataError
+from usbackbones.data.item import PARTS, DataError
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.hub.torch_checkpoint import CheckpointError, state_to_go_on_from
 from usbackbones.metrics.segmentation import dice

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from usbackbones.clips.read import read_clip
-from usbackbones.data.dataset import DataError, Frames, Item, read_items, split_items
+from usbackbones.data.dataset import read_items, split_items
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import DataError, Item
 from usbackbones.phantom.simulator import phantom_archive
 
 
@@ -48,6 +50,36 @@ def test_groups_by_a_pattern(folder):
         read_items(folder, "(p)([0-9])")
     with pytest.raises(DataError, match="no regular expression"):
         read_items(folder, "(")
+
+
+def test_what_is_passed_over_is_counted_and_named(folder):
+    """Litter is silent; every other file that is no item is named, wherever it lies."""
+    for litter in ("__MACOSX/benign/._a.png", "benign/.DS_Store", "benign/Thumbs.db", "._benign"):
+        (folder / litter).parent.mkdir(parents=True, exist_ok=True)
+        (folder / litter).write_bytes(b"\x00\x05\x16\x07")
+    (folder / "README").write_text("beside the classes")
+    (folder / "malignant" / "broken.png").write_text("no image")
+    notes = []
+    items = read_items(folder, "", notes.append)
+    assert {item.label for item in items} == {"benign", "malignant"} and len(items) == 14
+    assert "passed over 2 files that are no clips in a class folder: README, benign/notes.txt" in notes
+    assert sum("24 files that outline their neighbors" in note for note in notes) == 1
+    read_items(folder, "^(p[0-9]+|broken)", notes.append)  # nothing but clips has to match the pattern
+
+
+def test_a_file_that_links_lead_to_again_counts_once(folder):
+    (folder / "benign" / "z.png").symlink_to(folder / "benign" / "p00_benign.png")
+    assert [item.label for item in read_items(folder)].count("benign") == 7
+    (folder / "malignant" / "z.png").symlink_to(folder / "benign" / "p00_benign.png")
+    with pytest.raises(DataError, match=r"z\.png is the file of .*p00_benign\.png, under another class"):
+        read_items(folder)
+
+
+def test_a_file_under_two_labels_is_refused(tmp_path):
+    still(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path,label\na.png,x\n./a.png,y\n")
+    with pytest.raises(DataError, match=r"a\.png is both x and y: give it one label"):
+        read_items(tmp_path / "t.csv")
 
 
 def test_a_table_with_groups_and_a_split(tmp_path):

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from usbackbones.cli import main as cli
-from usbackbones.data.dataset import DataError, Frames, read_items
+from usbackbones.data.dataset import read_items
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import DataError
 from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.phantom.simulator import phantom_clip
 

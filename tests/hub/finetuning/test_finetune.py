@@ -19,7 +19,9 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY, Published
 from usbackbones.cli import main as cli
-from usbackbones.data.dataset import DataError, Frames, read_items, split_items
+from usbackbones.data.dataset import read_items, split_items
+from usbackbones.data.frames import Frames
+from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
 from usbackbones.finetuning import run as finetuning_run
 from usbackbones.finetuning.run import defaults_for, finetune, without_nan

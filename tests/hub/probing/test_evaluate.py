@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.conftest import Published
 from usbackbones.cli import main as cli
-from usbackbones.data.dataset import DataError, read_items
+from usbackbones.data.dataset import read_items
+from usbackbones.data.item import DataError
 from usbackbones.metrics.classification import scores
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.probing.evaluate import ProbeSpec, divisions

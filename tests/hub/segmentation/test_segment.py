@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from usbackbones.cli.segment import segment_command
 from usbackbones.cli.terminal import CommandError
-from usbackbones.data.dataset import DataError, split_items
+from usbackbones.data.dataset import split_items
+from usbackbones.data.item import DataError
 from usbackbones.metrics.segmentation import dice
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.config import UDIAT, Segment, blueprint, build, from_blueprint

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from training.data.corpora.record import stills, stills_with_masks
 from training.data.manifest import Row
 from usbackbones.clips.formats.base import shortened
-from usbackbones.clips.formats.kinds import file_kind, why_unreadable
-from usbackbones.clips.read import ClipError, find_clips, read_clip
+from usbackbones.clips.formats.kinds import why_unreadable
+from usbackbones.clips.patient import patient_of
+from usbackbones.clips.read import ClipError, find_clips
 
 _COMPARED = 20
 """Images of a folder whose sizes are compared."""
@@ -137,11 +138,8 @@ def _group(clip: _Found) -> tuple[str, str]:
 
 def _dicom_patient(path: Path) -> str | None:
     """The pseudonym of a DICOM file's patient; None for other files, and where the header names nobody."""
-    kind = file_kind(path)
-    if kind is None or kind[0] != "dicom":
-        return None
     try:
-        return read_clip(path, max_frames=1).patient
+        return patient_of(path)
     except ClipError:  # reading the clip will tell what is wrong with it
         return None
 

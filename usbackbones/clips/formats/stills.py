@@ -20,6 +20,7 @@ from usbackbones.clips.formats.base import (
     shortened,
 )
 from usbackbones.clips.formats.kinds import Kind, file_kind
+from usbackbones.clips.formats.label_maps import label_maps
 from usbackbones.clips.formats.litter import is_litter
 from usbackbones.clips.formats.watch import Watch
 
@@ -93,8 +94,9 @@ def _folder_frames(request: Request, watch: Watch) -> Frames:
     """The stills of a folder in natural order; whatever else lies there is named in a warning."""
     folder, warn = request.path, request.warn
     kinds = {entry: file_kind(entry) for entry in entries(folder) if entry.is_file()}
-    stills = [(file, kind[1]) for file, kind in kinds.items() if kind and is_still(kind)]
-    others = [file.name for file, kind in kinds.items() if not is_still(kind)]
+    masks = label_maps(kinds)
+    stills = [(file, kind[1]) for file, kind in kinds.items() if kind and is_still(kind) and file not in masks]
+    others = [file.name for file, kind in kinds.items() if not is_still(kind) and file not in masks]
     read = 0
     for still, format_name in stills[:: request.stride]:
         try:
@@ -108,6 +110,9 @@ def _folder_frames(request: Request, watch: Watch) -> Frames:
         raise ClipError(f"{folder}: a folder without readable images, it holds {held}; {GIVE}")
     if others:
         warn(f"{folder}: left out {len(others)} files that are not stills: {shortened(others)}")
+    if masks:
+        names = [file.name for file in kinds if file in masks]
+        warn(f"{folder}: left out {len(masks)} masks beside their images: {shortened(names)}")
 
 
 def _look(image: Image.Image, name: str, watch: Watch) -> None:

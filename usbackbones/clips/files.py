@@ -1,0 +1,44 @@
+"""What lies in folders of data: images, clips, and the rest, which whoever reads the folder has to name."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from usbackbones.clips.formats.base import natural, shortened
+from usbackbones.clips.formats.kinds import file_kind
+from usbackbones.clips.formats.label_maps import label_maps
+from usbackbones.clips.formats.litter import is_litter
+from usbackbones.clips.formats.stills import entries, is_still
+
+__all__ = [
+    *("entries", "files_below", "image_named", "is_litter", "label_maps", "passed_over", "shortened", "stem_of"),
+    "stills_in",
+]
+
+
+def stills_in(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself, label maps left out, by name."""
+    inside = [entry for entry in entries(folder) if entry.is_file()]
+    masks = label_maps(inside)
+    return sorted(file for file in inside if file not in masks and is_still(file_kind(file)))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder in natural order, litter left out; folders that links lead to are not entered."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not is_litter(name)), key=natural)
+        yield from (Path(place) / name for name in sorted(names, key=natural) if not is_litter(name))
+
+
+def passed_over(files: list[Path], below: Path, why: str) -> str:
+    """A line that counts and names files that are not used; "" where there are none.
+
+    Args:
+        files: that are passed over.
+        below: folder that their names are shown from.
+        why: they are.
+    """
+    if not files:
+        return ""
+    names = [file.relative_to(below).as_posix() if file.is_relative_to(below) else str(file) for file in files]
+    return f"passed over {len(files)} file{'s' * (len(files) != 1)} {why}: {shortened(names)}"

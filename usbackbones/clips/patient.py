@@ -1,0 +1,30 @@
+"""The patient of a file, as a pseudonym from its DICOM header; no pixel is read."""
+
+from pathlib import Path
+
+from usbackbones.clips.dicom.header import read_header
+from usbackbones.clips.dicom.identity import identify
+from usbackbones.clips.formats.base import ClipError, Facts, Request
+from usbackbones.clips.formats.kinds import file_kind
+
+
+def patient_of(path: Path) -> str | None:
+    """The pseudonym that `read_clip` gives; None for other files than DICOM, and where the header names nobody.
+
+    Raises:
+        ClipError: if the header cannot be read, or there is no salt to make pseudonyms with.
+    """
+    kind = file_kind(path)
+    if kind is None or kind[0] != "dicom":
+        return None
+    facts, faults = Facts(), list[str]()
+    try:
+        header = read_header(path, kind[1] == "bare")
+        identify(header.dataset, Request(path, 1, faults.append, identify=True), facts)
+    except ClipError:
+        raise
+    except ValueError as error:  # a salt that is too short
+        raise ClipError(f"{path}: {error}") from error
+    if faults:
+        raise ClipError(faults[0])
+    return facts.patient

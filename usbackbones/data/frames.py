@@ -1,0 +1,64 @@
+"""Frames of labelled clips, decoded once into a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from usbackbones.clips.read import ClipError, read_clip
+from usbackbones.data.item import DataError, Item
+
+
+class Frames:
+    """A few frames of every item, decoded once into a file, so that memory follows the batch and not the data.
+
+    Frames keep their size, so that a network sees what its own transform makes of them; only a side beyond `longest` is
+    reduced, to bound the file.
+
+    Attributes:
+        item: int [N], the item that a frame is of.
+        skipped: what could not be read, one line each.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], file: Path, per_clip: int, longest: int = 512, progress: bool = True
+    ) -> None:
+        from tqdm import tqdm
+
+        self.skipped: list[str] = []
+        owners: list[int] = []
+        self._places: list[tuple[int, int, int]] = []  # where a frame begins, and its height and width
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as stream:
+            for number, item in enumerate(tqdm(items, "reading", unit="clip", disable=not progress)):
+                try:
+                    frames = read_clip(item.path).frames
+                except ClipError as error:
+                    self.skipped.append(str(error))
+                    continue
+                chosen = np.unique(np.linspace(0, len(frames) - 1, min(per_clip, len(frames))).round().astype(int))
+                for frame in frames[chosen]:
+                    small = _within(frame, longest)
+                    self._places.append((stream.tell(), *small.shape))
+                    stream.write(small.tobytes())
+                    owners.append(number)
+        if not owners:
+            raise DataError(f"not one of {len(items)} clips could be read; the first: {self.skipped[0]}")
+        self.item = np.array(owners)
+        self._bytes = np.memmap(file, np.uint8, "r")
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """A frame, uint8 [H, W]."""
+        start, height, width = self._places[row]
+        return self._bytes[start : start + height * width].reshape(height, width)
+
+
+def _within(frame: np.ndarray, longest: int) -> np.ndarray:
+    """The frame [H, W], reduced if a side is longer than `longest`."""
+    from PIL import Image
+
+    scale = longest / max(frame.shape)
+    if scale >= 1:
+        return frame
+    height, width = (max(1, round(side * scale)) for side in frame.shape)
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,29 @@
+"""A labelled clip or still, and the error of data that cannot be trained on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PARTS = ("train", "validation", "test")
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; one line that names the fault and the remedy."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A labelled clip or still.
+
+    Attributes:
+        path: what `usbackbones.read_clip` reads.
+        label: its class.
+        group: patient, or whatever must stay on one side of a split.
+        part: one of `PARTS`, or "" where nobody has decided.
+        told_by: where the group is from, as "the DICOM header"; "" where nobody knows, and each file is its own.
+    """
+
+    path: Path
+    label: str
+    group: str
+    part: str = ""
+    told_by: str = field(default="", kw_only=True)
