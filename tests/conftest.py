@@ -1,11 +1,15 @@
 """Fixtures that several test files share: the real data, and synthetic weights released in the real layout."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +137,42 @@ def python(code: str, *paths: Path, **environment: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_module(module: str, *arguments: Any, folder: Path = REPOSITORY) -> Ended:
+    """`python -m module arguments` in this interpreter, which has imported torch and timm already.
+
+    The exit code of an exception that `python` would show as a traceback is not made up: the exception is raised here.
+    """
+    out, err, argv, threads, code = io.StringIO(), io.StringIO(), sys.argv, torch.get_num_threads(), 0
+    sys.argv = [module, *map(str, arguments)]
+    try:
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            contextlib.chdir(folder),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", message=".*found in sys.modules")
+            try:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            except SystemExit as stop:
+                if isinstance(stop.code, str):
+                    print(stop.code, file=sys.stderr)
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = argv
+        torch.set_num_threads(threads)
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def copy_package(folder: Path, weights: dict[str, Any]) -> None:

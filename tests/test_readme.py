@@ -1,15 +1,12 @@
 """What the README tells people to type is typed here: on phantoms, in an empty folder."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, run_module
 from tests.hub.clips.dicom.dicom_files import speckle, write_dicom
 from usbackbones.phantom.simulator import phantom_clip
 
@@ -21,14 +18,15 @@ def after(mark: str) -> str:
     return README[README.index(MARK.format(mark)) :]
 
 
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "USBACKBONES_SALT": "a salt of this test"}
-    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
+def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a block of Python in a folder; what it prints."""
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    return capsys.readouterr().out
 
 
-def test_your_own_archive(tmp_path):
+def test_your_own_archive(tmp_path, monkeypatch):
     """Three commands from a folder of DICOM files to a backbone; the recipe is shortened, nothing else."""
     for patient in range(6):
         file = tmp_path / "ARCHIVE" / f"study{patient}" / "clip.dcm"
@@ -36,9 +34,12 @@ def test_your_own_archive(tmp_path):
         write_dicom(file, speckle(6, seed=patient), PatientID=f"Clinic-{patient}", PatientName="Doering^Jane")
     lines = re.findall(r"^    (python .+)$", after("archive"), re.MULTILINE)[:3]
     short = ["--steps", "2", "--batch", "4", "--augment.size", "32", "--checkpoint-every", "2"]
+    monkeypatch.setenv("USBACKBONES_SALT", "a salt of this test")
     told = b""
     for number, line in enumerate(lines):
-        done = run([sys.executable, *line.split()[1:], *(short if number == 2 else [])], tmp_path)
+        _, _, module, *arguments = line.split()
+        done = run_module(module, *arguments, *(short if number == 2 else []), folder=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
         told += f"{done.stdout}{done.stderr}".encode()
     assert (tmp_path / "runs" / "mine" / "summary.json").is_file()
     written = [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".dcm"]
@@ -47,7 +48,7 @@ def test_your_own_archive(tmp_path):
         assert name not in told and not [file for file in written if name in file.read_bytes()]
 
 
-def test_fine_tune_on_your_data(tmp_path):
+def test_fine_tune_on_your_data(tmp_path, monkeypatch, capsys):
     """The block of Python, on stills of phantoms, for two epochs."""
     for patient in range(24):
         kind = ("abdomen", "heart")[patient % 2]
@@ -57,13 +58,13 @@ def test_fine_tune_on_your_data(tmp_path):
     code = re.search(r"```python\n(.+?)```", after("finetune"), re.DOTALL)
     assert code
     assert len(code[1].splitlines()) <= 33
-    printed = run([sys.executable, "-c", code[1].replace("epochs=20", "epochs=2, head_epochs=1")], tmp_path).stdout
+    printed = run(code[1].replace("epochs=20", "epochs=2, head_epochs=1"), tmp_path, monkeypatch, capsys)
     assert "'low'" in printed
     assert len(printed.splitlines()) == 1 + 2 * 5
     assert (tmp_path / "tuned" / "model.safetensors").is_file()
 
 
-def test_segment(tmp_path):
+def test_segment(tmp_path, monkeypatch, capsys):
     """The block of Python, on stills of phantoms under a mask of what is bright, for one epoch."""
     for folder in ("images", "masks"):
         (tmp_path / "DATA" / folder).mkdir(parents=True)
@@ -75,7 +76,7 @@ def test_segment(tmp_path):
     assert code and len(code[1].splitlines()) <= 15
     short = code[1].replace("size=224, epochs=30", "size=64, epochs=1")
     assert short != code[1]
-    printed = run([sys.executable, "-c", short], tmp_path).stdout
+    printed = run(short, tmp_path, monkeypatch, capsys)
     assert "'low'" in printed and "torch.Size([1, 1, 64, 64])" in printed
     assert (tmp_path / "segmenter" / "overlay.png").is_file()
 

@@ -1,7 +1,5 @@
 """The contact sheet: its pictures are what the loader gives the network, and a user's mistake is one line."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import run_module
 from training.data.cache import open_cache
 from training.data.views.augment import PRESETS
 from training.recipes import RECIPES
@@ -53,9 +52,7 @@ def test_all_presets_are_shown_if_nothing_is_named():
 
 def test_the_command_writes_a_png(cache, tmp_path):
     command = ["--data", str(cache), "--recipe", "uscl", "--clips", "2", "--pairs", "2", "-o", str(tmp_path / "a.png")]
-    run = subprocess.run(
-        [sys.executable, "-m", "training.show_views", *command], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    run = run_module("training.show_views", *command)
     assert run.returncode == 0, run.stderr
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG" and picture.mode == "L"

@@ -300,6 +300,7 @@ def test_real_videos_of_every_container(shared_data):
     assert len(find_clips(shared_data / "pocus_lung" / "pocus_videos")) == 131
 
 
+@pytest.mark.slow
 def test_all_real_videos(shared_data):
     """Every frame is decoded; every tenth is turned into pixels and looked at, which is what takes the time."""
     videos = real_videos(shared_data)

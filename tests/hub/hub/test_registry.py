@@ -207,6 +207,7 @@ print(*[warning.message for warning in caught if "usbackbones" in str(warning.me
     assert "timm.create_model('us<arch>.<tag>')" in printed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(f"timm=={timm.__version__}" in OLDEST, reason="this run is on the oldest timm already")
 def test_everything_holds_on_the_oldest_dependencies():
     """Runs these tests once more, but for slow ones that do not depend on a version."""

@@ -1,16 +1,13 @@
 """From the command to the tables: the rows, the columns, the refusals, and what Markdown shows."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from timm.models import save_for_hf
 
-from tests.conftest import REPOSITORY
+from tests.conftest import run_module
 from tests.training.benchmark.conftest import SMALL
 from training.benchmark.evaluate import Columns, noise_floor, overlap, task_report
 from training.benchmark.leaderboard import command_line, main
@@ -26,16 +23,6 @@ def saved(network, folder):
     return f"local-dir:{folder}"
 
 
-def command(module, *arguments, home):
-    return subprocess.run(
-        [sys.executable, "-m", f"training.benchmark.{module}", *map(str, arguments)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def board(mini, tmp_path_factory):
     """A leaderboard of one network, which is none of its random rows, by its command; and what it wrote."""
@@ -43,7 +30,7 @@ def board(mini, tmp_path_factory):
     here = saved(random_networks("resnet18", 3, **SMALL)[-1], place / "weight")
     options = ("--tasks", "lung", "--data", mini, "--cache", place / "cache", "--seeds", 2, "--size", 32)
     extra = ("--shots", "1", "2", "--legacy-epochs", 2, "--json", place / "summary.json")
-    run = command("leaderboard", here, *options, *extra, home=place)
+    run = run_module("training.benchmark.leaderboard", here, *options, *extra)
     assert run.returncode == 0, run.stderr
     return here, run.stdout, json.loads((place / "summary.json").read_text()), place
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import run_module
 from tests.hub.clips.dicom.dicom_files import speckle, write_dicom
 from training.data.corpora import CORPORA
 from training.data.corpus.guess import guess_manifest
@@ -129,8 +129,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, capsys):
 
 def test_the_check_is_a_command_with_an_exit_code(tmp_path):
     (tmp_path / "bad.csv").write_text("path,clip,group,licence\na,1,P1,CC0\nb,1,p1,CC0\n")
-    command = [sys.executable, "-m", "training.data.corpus", "check", str(tmp_path / "bad.csv")]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    run = run_module("training.data.corpus", "check", tmp_path / "bad.csv")
     assert run.returncode == 1 and "2 rows, 4 faults, 0 notes" in run.stdout
     for place in ("line 2, column path", "line 3, column path", "line 3, column clip", "line 3, column group"):
         assert place in run.stdout
@@ -196,8 +195,7 @@ def test_a_lock_is_drawn_once_and_can_be_drawn_from_a_manifest(shared_data):
     rows = [vars(row) for row in CORPORA["hc18"].rows(shared_data / "hc18")]
     committed = json.loads((SPLITS / "hc18.json").read_text())
     assert {"dataset": "hc18", **draw(rows, committed["fraction"], committed["seed"])} == committed
-    command = [sys.executable, "-m", "training.data.locked_splits", "any.csv", "--name", "hc18"]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    run = run_module("training.data.locked_splits", "any.csv", "--name", "hc18")
     assert run.returncode == 1 and "drawn once" in run.stderr
 
 

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from tests.conftest import run_module
 from training.data.corpus.known import Row
 from training.data.fingerprints import (
     KEPT,
@@ -238,15 +237,11 @@ def test_outputs_that_cannot_be_written_are_named(corpus, tmp_path, capsys):
         assert f"error: {tmp_path / 'file'} cannot be read or written (" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_busi_pairs_across_classes_are_found(shared_data, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "training.data.overlap", "duplicates", "busi", "--root", shared_data, "-o", "pairs.csv"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    options = ("--root", shared_data, "-o", "pairs.csv")
+    done = run_module("training.data.overlap", "duplicates", "busi", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     documented = (ROOT / "docs" / "busi-duplicates.md").read_text(encoding="utf-8")
     assert done.stdout.splitlines()[0] in documented
     with (tmp_path / "pairs.csv").open() as stream:

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.engine.forks import KILLS, METHODS, STEPS, differing, engine_of, recipe_of
+from tests.training.engine.forks import EVERY, KILLS, METHODS, STEPS, differing, engine_of, recipe_of
 from training.data.batches.sampling import StepBatches
 from training.engine.checkpoint import fault_of
 from training.engine.log import read_journal
 from training.errors import TrainingError
+from training.pretrain import begin_or_resume
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,6 +43,7 @@ def found(out):
     return json.loads((out / "found.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", KILLS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_is_killed_continues_to_the_bit(found, method, world):
@@ -52,6 +54,7 @@ def test_a_run_that_is_killed_continues_to_the_bit(found, method, world):
         assert kill["differing"] == []
 
 
+@pytest.mark.slow
 def test_the_comparison_would_see_a_difference(out):
     one, two = out / "uscl-1-unbroken", out / "uscl-2-unbroken"  # the same training, added up in another order
     paths = differing(one, two)
@@ -60,11 +63,13 @@ def test_the_comparison_would_see_a_difference(out):
     assert not any(path.startswith(".recipe") for path in paths)
 
 
+@pytest.mark.slow
 def test_a_killed_runs_log_has_every_step_once(out):
     for method in METHODS:
         assert [record["step"] for record in read_journal(out / f"{method}-1-killed")] == list(range(STEPS))
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_middle_of_a_write_waits_for_its_end(out, found):
     assert found["sigterm in a write"] == {"code": 75, "half": True}
     folder = out / f"writing-{signal.SIGTERM}"
@@ -73,6 +78,7 @@ def test_a_signal_in_the_middle_of_a_write_waits_for_its_end(out, found):
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == steps
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_write_leaves_the_state_before(cache, out, found):
     assert found["sigkill in a write"] == {"code": -signal.SIGKILL, "half": True}
     folder = out / f"writing-{signal.SIGKILL}"
@@ -84,16 +90,21 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_state_before(cache, out, fou
     assert not list(folder.glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_a_signal_to_any_process_stops_all_at_one_step(out, found):
     assert found["stopped"]["codes"] == [75, 75]
     state = torch.load(out / "stopped" / "checkpoint.pt", weights_only=True)
     assert 0 < state["step"] < 400 and state["step"] == len(read_journal(out / "stopped"))
 
 
-@pytest.fixture
-def unbroken(out):
-    """A run of USCL in one process that nothing happened to."""
-    return out / "uscl-1-unbroken"
+@pytest.fixture(scope="module")
+def unbroken(cache, tmp_path_factory):
+    """A run of USCL in this process that nothing happened to."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    engine = engine_of(recipe_of("uscl"), cache, folder)
+    begin_or_resume(engine)
+    engine.run(checkpoint_every=EVERY, progress=False)
+    return folder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.conftest import run_module
 from training.data.corpus.known import CorpusError
 from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import read_ledger, write_ledger
@@ -302,11 +303,5 @@ def test_the_card_is_valid_and_says_what_it_must(run, places):
 
 
 def test_a_refusal_is_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "training.release", "add", str(tmp_path), "--tag", "x"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_module("training.release", "add", tmp_path, "--tag", "x")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,14 +1,12 @@
 """A released weight is made again from its entry in the zoo, to the bit; what is not the same is told."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conftest import run_module
 from training.data.corpus.known import CorpusError
 from training.engine.run_folder import describe_recipe
 from training.errors import TrainingError
@@ -17,8 +15,6 @@ from training.recipes import RECIPES, Recipe
 from training.release.commands import TRAJECTORY, add
 from training.release.render import ZOO
 from training.reproduce import main, recorded
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -63,8 +59,7 @@ def zoo(cache, tmp_path_factory):
 
 
 def reproduce(zoo, cache, *options, name="test_resnet.uscl_open1"):
-    command = [sys.executable, "-m", "training.reproduce", name, "--data", str(cache), "--zoo", str(zoo), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    return run_module("training.reproduce", name, "--data", cache, "--zoo", zoo, *options)
 
 
 def test_the_first_steps_are_the_same_to_the_bit(zoo, cache):

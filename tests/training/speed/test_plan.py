@@ -2,13 +2,13 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import run_module
 from training.speed.plan import Plan, main, render, row
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +46,7 @@ def test_the_documentation_shows_what_its_command_prints():
     command, shown = re.search(
         r"<!-- plan -->\n+    python (-m training.speed.plan .*?)\n+(.*?)\n+<!-- end -->", text, re.S
     ).groups()
-    done = subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_module(*shlex.split(command)[1:])
     assert done.stdout.strip() == shown.strip()
 
 

@@ -17,8 +17,11 @@ from tests.overlay import CLIENTS, overlay
 from usbackbones.hub.zoo import FILE
 
 MEMBER, GUEST = "hf_member", "hf_guest"
-# Two by default, the newest and the oldest that we allow; "middle" is huggingface_hub 1.
-CHOSEN = os.environ.get("USBACKBONES_TEST_CLIENTS", "installed,oldest").split(",")
+# The installed one; and, with -m slow, the oldest that we allow. "middle" is huggingface_hub 1.
+CHOSEN = [
+    name if name == "installed" else pytest.param(name, marks=pytest.mark.slow)
+    for name in os.environ.get("USBACKBONES_TEST_CLIENTS", "installed,oldest").split(",")
+]
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ import io
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import run_module
 from training.data import cache as module
 from training.data import compact
 from training.data.cache import open_cache, verify
@@ -208,12 +206,7 @@ def test_the_commands_end_with_one_line_and_code_2(made, tmp_path, command):
     (tmp_path / "file").touch()
     pack(made, tmp_path / "cache.zip", progress=False)
     source, out = {"pack": (made, "file/x.zip"), "unpack": (tmp_path / "cache.zip", "file/x")}[command]
-    done = subprocess.run(
-        [sys.executable, "-m", "training.data.compact", command, source, tmp_path / out],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    done = run_module("training.data.compact", command, source, tmp_path / out)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and "Traceback" not in done.stderr and "damaged" not in last
     assert last.startswith(f"error: {tmp_path / 'file'}") and "cannot be read or written" in last

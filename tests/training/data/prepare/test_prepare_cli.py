@@ -1,12 +1,9 @@
 """Mistakes on the command line of prepare: options that contradict one another, and places that cannot be written."""
 
-import subprocess
-import sys
-
 import pytest
 import tyro
 
-from tests.conftest import REPOSITORY
+from tests.conftest import run_module
 from tests.training.data.prepare.test_prepare import write_video
 from training.data.errors import CorpusError, short_errors
 from training.data.manifest import Row, write_manifest
@@ -49,8 +46,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_code_2(manifest, capsys, 
 
 
 def test_the_module_itself_ends_so(manifest):
-    command = [sys.executable, "-m", "training.data.prepare", str(manifest), "-o", str(manifest)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    done = run_module("training.data.prepare", manifest, "-o", manifest)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
