@@ -92,3 +92,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_WITH_TIMM})
+
+
+if "pdoc" in sys.modules:  # it shows what is in a module's dictionary, and asks a module for nothing
+    globals().update({name: __getattr__(name) for name in _LAZY})
