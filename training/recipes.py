@@ -90,6 +90,13 @@ class Recipe:
         return {}
 
 
+RETIRED: dict[str, dict[str, str]] = {
+    "hico": {"pair": "mixed", "attract": "clip"},
+    "awcl": {"pair": "frame"},
+    "meta_uscl": {"contrast": "pairs"},
+}
+"""Options that runs of a method have recorded and that it no longer has, with the one value that is left of each."""
+
 _DEFAULT = Recipe(method=USCL(), augment=Augment(area=(0.2, 1.0), brightness=0.4, contrast=0.4), draw="frames")
 """Small crops and a mild curve, which the study found to matter more than the method; see training/STUDY.md."""
 _RELEASED = {

@@ -30,7 +30,7 @@ from training.engine.run_folder import rows_sha256
 from training.engine.trial_run import losses_of
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
-from training.recipes import Recipe
+from training.recipes import RETIRED, Recipe
 from training.release.render import ZOO
 from training.release.weights_file import backbone_of_run, published_tensors, read_json
 from usbackbones._files import atomic_write
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any:
-    """A dataclass from what was recorded of it; fields that came later have their default.
+    """A dataclass from what was recorded of it; later fields have their default, `RETIRED` ones are left out.
 
     Args:
         kind: the dataclass, or a union of such, of which the one whose `name` was recorded is taken.
@@ -81,6 +81,9 @@ def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any
             )
         kind = by_name[values["name"]]
     told = {key: value for key, value in values.items() if key not in ("name", "paper", "recipe", "model_args")}
+    for key, only in RETIRED.get(values.get("name", ""), {}).items():
+        if told.get(key) == only:
+            del told[key]
     known = {field.name: field for field in fields(kind)}
     hints = typing.get_type_hints(kind)
     strange = sorted(told.keys() - known.keys())

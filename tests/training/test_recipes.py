@@ -162,7 +162,6 @@ RELEASED = {
         "augment.size": 227,
         "method.temperature": 0.5,
         "method.projection": 128,
-        "method.pair": "frame",
         "method.switch": "batch",
         "method.base_temperature": 0.07,
         "method.tone_known": True,

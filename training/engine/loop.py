@@ -170,7 +170,7 @@ class Engine:
         self.method.eval()
         with alone(), self.autocast(), self._reading():
             for batch in (without_labels(fixed[number].to(self.device)) for number in mine):
-                seen.add(self.method.represent(batch.views).flatten(0, 1))
+                seen.add(self.method.encode(batch.views).flatten(0, 1))
                 if self.validation:
                     value, count = self.method.losses(batch)["loss"].double(), len(batch.labels)
                     loss += torch.stack([value * count, torch.full_like(value, count)])

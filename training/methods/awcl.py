@@ -1,7 +1,7 @@
 """AWCL: anatomy-aware contrastive learning on frames (Fu et al., ECCV MCV workshop 2022, arXiv 2208.10642).
 
-Frames of one anatomy, of whatever patient, attract one another; a frame of unknown anatomy only attracts its own second
-view. In the masked loss of `training.nn.contrastive_loss` that is a choice of positives an anchor i:
+Frames of one anatomy, of any patient, attract one another; a frame of unknown anatomy only attracts its own second
+view. In the masked loss of `training.nn.contrastive_loss` that is a choice of the positives P(i) of an anchor i:
 
     P(i) = views of the same anatomy, the own second view among them    where the anatomy is known
     P(i) = the own second view                                          where it is not
@@ -16,30 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch, Known, Pairs
+from training.data.batches.sampling import Batch, Known
 from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
-from training.methods.clip_pair import ClipPair
-from training.methods.pairs import Interpolation
-from training.methods.simclr import SimCLR, SimCLRNet
-from training.methods.uscl import USCL
-from training.nn.contrastive_loss import other_view, same_class
-
-PAIRS: dict[str, Pairs] = {"frame": SimCLR(), "clip": ClipPair(), "mixed": USCL(), "interpolated": Interpolation()}
+from training.methods.contrastive import Options, Projected
+from training.methods.pairs import FramePair
+from training.nn.contrastive_loss import contrastive, other_view, same_class
 
 
 @dataclass(frozen=True)
-class AWCL(SimCLR):
+class AWCL(FramePair, Options):
     """Two views of a frame; views of the same anatomy are positives of one another.
 
     Frames that show no anatomy in particular (the released code's background class) are best left without one in the
     manifest, or they will all attract one another.
 
     Attributes:
-        pair: the two views of a clip: of one "frame", as in the paper; of two frames of the "clip"; or the mixtures of
-            USCL ("mixed") or of Meta-USCL ("interpolated").
         granularity: which frames are of the same anatomy: those of one organ ("coarse") or of one anatomy within an
-            organ ("fine"), as the manifest's columns organ and anatomy tell. The paper found fine the better.
+            organ ("fine"), by the manifest's columns organ and anatomy. The paper found fine the better.
         anatomy_ratio: share of the clips whose anatomy may be used, 0..1; the others count as unknown.
         anatomy_seed: of the choice of those clips, which is the same for every run and at every step.
         switch: "anchor" decides for every anchor whether its anatomy is known, as the paper's figure shows. "batch",
@@ -56,17 +50,12 @@ class AWCL(SimCLR):
     paper: ClassVar = Paper("AWCL (Fu et al., ECCV MCV workshop 2022)", "https://arxiv.org/abs/2208.10642")
 
     projection: int = 128
-    pair: Literal["frame", "clip", "mixed", "interpolated"] = "frame"
     granularity: Literal["coarse", "fine"] = "fine"
     anatomy_ratio: float = 1.0
     anatomy_seed: int = 0
     switch: Literal["anchor", "batch"] = "anchor"
     base_temperature: float | None = None
     tone_known: bool = False
-
-    def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-        """float32 [2, S, S] from a clip uint8 [T, H, W]."""
-        return PAIRS[self.pair].views(clip, augment, rng)
 
     def informed_views(
         self, clip: np.ndarray, known: Known, augment: Augment, rng: np.random.Generator
@@ -100,6 +89,22 @@ def tone_curve(gamma: float, brightness: float) -> np.ndarray:
     return (brightness * 255 * (np.arange(256) / 255) ** gamma).clip(0, 255).round().astype(np.uint8)
 
 
+class AWCLNet(Projected):
+    """Backbone -> projection head -> contrastive loss with positives by anatomy."""
+
+    def __init__(self, backbone: nn.Module, spec: AWCL) -> None:
+        super().__init__(backbone, spec)
+        self.spec = spec
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Method.losses`; "known" is the share of clips whose anatomy is used."""
+        spec, anatomy = self.spec, self.spec.known_anatomy(batch)
+        _, embeddings = self(batch.views)
+        anchors = contrastive(embeddings.flatten(0, 1), positives_of(anatomy, spec.switch), spec.temperature)
+        factor = 1 if spec.base_temperature is None else spec.temperature / spec.base_temperature
+        return {"loss": (anchors * factor).mean(), "known": (anatomy >= 0).float().mean()}
+
+
 def positives_of(anatomy: Tensor, switch: Literal["anchor", "batch"]) -> Tensor:
     """The mask of positives that `contrastive` takes, for two views of N clips, the first views first.
 
@@ -110,22 +115,3 @@ def positives_of(anatomy: Tensor, switch: Literal["anchor", "batch"]) -> Tensor:
     if switch == "batch":
         anatomy = anatomy + 1 if anatomy[0] >= 0 else torch.full_like(anatomy, -1)
     return same_class(anatomy.repeat(2)) | other_view(len(anatomy), device=anatomy.device)
-
-
-class AWCLNet(SimCLRNet):
-    """Backbone -> projector -> contrastive loss with positives by anatomy."""
-
-    spec: AWCL
-
-    def positives(self, batch: Batch) -> Tensor:
-        """See `Contrast.positives`."""
-        return positives_of(self.spec.known_anatomy(batch), self.spec.switch)
-
-    def contrast(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
-        """See `Contrast.contrast`."""
-        base = self.spec.base_temperature
-        return super().contrast(embeddings, positives) * (1 if base is None else self.spec.temperature / base)
-
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Method.losses`; "known" is the share of clips whose anatomy is used."""
-        return {**super().losses(batch), "known": (self.spec.known_anatomy(batch) >= 0).float().mean()}

@@ -1,4 +1,4 @@
-"""What the engine and the data need to know of a method: a specification that draws views and builds a network.
+"""The interface of a method: a specification that draws views and builds a network, and the network itself.
 
 A method is one file with two classes. The specification (a frozen dataclass, so that it can be printed, saved and
 overridden on the command line) draws the views of a clip and builds the network; the network turns a batch into losses.
@@ -17,7 +17,7 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 class Paper(NamedTuple):
-    """Where a method comes from, as a weight's card cites it."""
+    """The publication that a weight's card cites."""
 
     title: str
     url: str
@@ -26,7 +26,7 @@ class Paper(NamedTuple):
 class Spec(Pairs, Protocol):
     """A method's specification."""
 
-    name: ClassVar[str]  # how tags and cards call the method
+    name: ClassVar[str]  # the name in tags and cards
     paper: ClassVar[Paper]
 
     def build(self, backbone: nn.Module, classes: int) -> "Method":
@@ -38,7 +38,7 @@ class Method(nn.Module):
     """A backbone, its heads and a loss. Subclasses add heads and write `losses`.
 
     Attributes:
-        looks_ahead: whether `step` looks ahead of the optimiser, which must then step with the gradient as it is left.
+        looks_ahead: whether `step` looks ahead of the optimizer, which must then step with the gradient as it is left.
 
     Args:
         backbone: timm model, num_classes=0, called on [N, C, H, W] -> [N, num_features].
@@ -55,22 +55,22 @@ class Method(nn.Module):
         self.width = cast("int", backbone.num_features)  # D
 
     def learner(self) -> nn.Module:
-        """What the engine's optimiser trains; a method that trains a part by itself leaves it out."""
+        """The part that the engine's optimizer trains: all but what the method trains by itself."""
         return self
 
-    def represent(self, views: Tensor) -> Tensor:
+    def encode(self, views: Tensor) -> Tensor:
         """[V, N, C, H, W] -> representations [V, N, D]; one pass of the backbone a view."""
         if self.forward_views == "concat":
             return self.backbone(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         return torch.stack([self.backbone(view.contiguous(memory_format=torch.channels_last)) for view in views])
 
-    def step(self, batch: Batch, autocast: Autocast, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Leave the gradient of one batch on the parameters; the engine then steps the optimiser.
+    def step(self, batch: Batch, autocast: Autocast, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Leave the gradient of one batch on the parameters; the engine then steps the optimizer.
 
         Args:
             batch: on the method's device.
             autocast: makes the context in which the forward pass is computed.
-            optimiser: the one that will step, for methods that look ahead of it.
+            optimizer: the one that will step, for methods that look ahead of it.
         """
         with autocast():
             losses = self.losses(batch)

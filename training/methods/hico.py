@@ -1,8 +1,8 @@
 """HiCo: hierarchical contrastive learning on ultrasound clips (Zhang et al., ACCV 2022, arXiv 2210.04477).
 
-USCL's pairs, aligned at three levels of the network instead of one, and a label term with softened labels, because
-images of different classes look alike in their details. With l, m, g the local, medium and global embeddings of the
-views 1 and 2,
+The mixed pairs of USCL (`MixedPair`), aligned at three levels of the network instead of one, and a label term with
+softened labels, because images of different classes look alike in their details. With l, m, g the local, medium and
+global embeddings of the views 1 and 2, and o the logits of the classifier,
 
     peer  = NT(l1, l2) + NT(m1, m2) + NT(g1, g2)
     cross = NT(g1, m2) + NT(g2, m1) + NT(g1, l2) + NT(g2, l1)
@@ -14,18 +14,15 @@ Local and medium come from a feature pyramid, or from blocks of a ViT; see `trai
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data.batches.sampling import Batch
-from training.data.views.augment import Augment
-from training.methods.awcl import AWCL, positives_of
 from training.methods.base import Method, Paper
-from training.methods.contrastive import Contrast, Options
-from training.methods.pairs import Interpolation
-from training.methods.uscl import USCL
+from training.methods.contrastive import Options
+from training.methods.pairs import MixedPair
+from training.nn.contrastive_loss import nt_xent
 from training.nn.distributed import gather, world_size
 from training.nn.feature_pyramid import Levels, Maps, Pyramid
 from training.nn.heads import flatten_projector, pooled_projector, projector
@@ -34,20 +31,15 @@ Soften = Literal["label_smoothing", "hico_batch", "none"]
 
 
 @dataclass(frozen=True)
-class HiCo(Options):
-    """USCL's pair, contrasted at three levels and across them, and a softened label term.
+class HiCo(MixedPair, Options):
+    """One mixed pair a clip, contrasted at three levels and across them, and a softened label term.
 
     Where the paper's figure and the released code disagree the default follows the figure, as the paper is what
     readers compare with; the recipe `hico-released` sets every option as the code has it.
 
     Attributes:
-        pair: the two views of a clip: USCL's mixtures ("mixed", the paper) or those of Meta-USCL ("interpolated").
-        lam: of mixed pairs: "independent" draws a coefficient a view, "shared" (the code) one for both.
-        beta: of mixed pairs: parameter a of the coefficients' Beta(a, a) distribution.
         peer: weight of the contrast within levels.
         cross: weight of the contrast of the global level with the others.
-        attract: which views are positives: the two of a "clip", or, as in AWCL, all of one "anatomy" where the manifest
-            tells it, at every level.
         cross_views: the global embedding of a view meets the lower embeddings of the other view ("across", the
             figure) or its own ("within", the code).
         medium: level of the pyramid that is "medium": p4 (the figure) or p3 (the code). A ladder has its own.
@@ -74,12 +66,8 @@ class HiCo(Options):
     name: ClassVar = "hico"
     paper: ClassVar = Paper("HiCo (Zhang et al., ACCV 2022)", "https://arxiv.org/abs/2210.04477")
 
-    pair: Literal["mixed", "interpolated"] = "mixed"
-    lam: Literal["independent", "shared"] = "independent"
-    beta: float = 0.5
     peer: float = 0.5
     cross: float = 0.5
-    attract: Literal["clip", "anatomy"] = "clip"
     cross_views: Literal["across", "within"] = "across"
     medium: Literal["p4", "p3"] = "p4"
     top: Literal["representation", "p5_smooth", "p5"] = "representation"
@@ -92,52 +80,15 @@ class HiCo(Options):
     levels: Levels = "auto"
     pyramid_width: int = 64
 
-    def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-        """float32 [2, S, S] from a clip uint8 [T, H, W]."""
-        pairs = USCL(lam=self.lam, beta=self.beta) if self.pair == "mixed" else Interpolation()
-        return pairs.views(clip, augment, rng)
-
     def build(self, backbone: nn.Module, classes: int) -> Method:
         """The network, with a classifier if the corpus has classes and the label term has weight."""
         return HiCoNet(backbone, self, classes if self.label_weight else 0)
 
 
-def soft_targets(labels: Tensor, classes: int, alpha: float, soften: Soften, labelled: int) -> Tensor:
-    """Softened labels, float64 [n, classes], of labels int64 [n].
+class HiCoNet(Method):
+    """Backbone, pyramid (none for a ladder), a projection head a level, classifier."""
 
-    "label_smoothing" is (1 - alpha) * onehot + alpha / classes, which sums to one. "hico_batch" is the released
-    (1 - alpha) * onehot + alpha / (labelled - 1) with the number of labelled clips in the batch, as if they were the
-    classes: of 12 classes it sums to 0.88 for 32 clips and to 3.2 for 2. A single one, for which the released code
-    divides by zero, is softened as if it were one of two. "none" is the plain onehot.
-    """
-    onehot = F.one_hot(labels, classes).double()
-    if soften == "none":
-        return onehot
-    return (1 - alpha) * onehot + alpha / (classes if soften == "label_smoothing" else max(labelled - 1, 1))
-
-
-def soft_cross_entropy(logits: Tensor, labels: Tensor, alpha: float, soften: Soften) -> Tensor:
-    """Mean cross-entropy of the labelled rows of all processes with their softened labels; exactly 0 without any.
-
-    Args:
-        logits: [N, classes].
-        labels: int64 [N], -1 where unlabelled.
-        alpha: see `soft_targets`.
-        soften: see `soft_targets`.
-    """
-    known = labels >= 0
-    labelled = int(gather(known.sum()[None]).sum())
-    if not labelled:
-        return logits.new_zeros(())
-    logs = F.log_softmax(logits[known].to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
-    targets = soft_targets(labels[known], logits.shape[1], alpha, soften, labelled).to(logs.dtype)
-    return -(targets * logs).sum() * world_size() / labelled
-
-
-class HiCoNet(Contrast):
-    """Backbone, pyramid (none for a ladder), a projector a level, classifier."""
-
-    def __init__(self, backbone: nn.Module, spec: HiCo, classes: int = 0) -> None:
+    def __init__(self, backbone: nn.Module, spec: HiCo, classes: int) -> None:
         super().__init__(backbone, spec.forward_views)
         self.spec = spec
         self.maps = Maps(backbone, spec.levels)
@@ -187,32 +138,25 @@ class HiCoNet(Contrast):
         seen = [self.embed(view.contiguous(memory_format=torch.channels_last)) for view in views]
         return torch.stack([r for r, _ in seen]), torch.stack([e for _, e in seen], dim=1)
 
-    def positives(self, batch: Batch) -> Tensor | None:
-        """See `Contrast.positives`."""
-        return positives_of(AWCL().known_anatomy(batch), "anchor") if self.spec.attract == "anatomy" else None
+    def peer(self, embeddings: Tensor) -> Tensor:
+        """Contrast within the levels of embeddings [3, 2, N, E], added up."""
+        return torch.stack([self._contrast(first, second) for first, second in embeddings]).sum(0).mean()
 
-    def contrast(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
-        """See `Contrast.contrast`; the weighted sum of the two below."""
-        return self.spec.peer * self.peer(embeddings, positives) + self.spec.cross * self.cross(embeddings, positives)
-
-    def peer(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
-        """Losses [2N] within the levels, added up."""
-        terms = [self.between(first, second, self.spec.temperature, positives) for first, second in embeddings]
-        return torch.stack(terms).sum(0)
-
-    def cross(self, embeddings: Tensor, positives: Tensor | None = None) -> Tensor:
-        """Losses [2N] between the global level and the others, added up."""
+    def cross(self, embeddings: Tensor) -> Tensor:
+        """Contrast between the global level and the others of embeddings [3, 2, N, E], added up."""
         local, medium, top = embeddings
         lower = [level.flip(0) if self.spec.cross_views == "across" else level for level in (medium, local)]
         pairs = [(top[view], level[view]) for level in lower for view in (0, 1)]
-        return torch.stack([self.between(*pair, self.spec.temperature, positives) for pair in pairs]).sum(0)
+        return torch.stack([self._contrast(*pair) for pair in pairs]).sum(0).mean()
+
+    def _contrast(self, first: Tensor, second: Tensor) -> Tensor:
+        return nt_xent(first, second, self.spec.temperature)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.losses`."""
         spec = self.spec
         representations, embeddings = self(batch.views)
-        positives = self.positives(batch)
-        peer, cross = self.peer(embeddings, positives).mean(), self.cross(embeddings, positives).mean()
+        peer, cross = self.peer(embeddings), self.cross(embeddings)
         contrast = spec.peer * peer + spec.cross * cross
         logged = {"contrast": contrast.detach(), "peer": peer.detach(), "cross": cross.detach()}
         if self.classifier is None:
@@ -221,3 +165,35 @@ class HiCoNet(Contrast):
         terms = [soft_cross_entropy(self.classifier(v), batch.labels, spec.alpha, spec.soften) for v in seen]
         label = torch.stack(terms).sum()
         return {"loss": contrast + spec.label_weight * label, **logged, "label": label.detach()}
+
+
+def soft_targets(labels: Tensor, classes: int, alpha: float, soften: Soften, labelled: int) -> Tensor:
+    """Softened labels, float64 [n, classes], of labels int64 [n].
+
+    "label_smoothing" is (1 - alpha) * onehot + alpha / classes, which sums to one. "hico_batch" is the released
+    (1 - alpha) * onehot + alpha / (labelled - 1) with the number of labelled clips in the batch, as if they were the
+    classes: of 12 classes it sums to 0.88 for 32 clips and to 3.2 for 2. A single one, for which the released code
+    divides by zero, is softened as if it were one of two. "none" is the plain onehot.
+    """
+    onehot = F.one_hot(labels, classes).double()
+    if soften == "none":
+        return onehot
+    return (1 - alpha) * onehot + alpha / (classes if soften == "label_smoothing" else max(labelled - 1, 1))
+
+
+def soft_cross_entropy(logits: Tensor, labels: Tensor, alpha: float, soften: Soften) -> Tensor:
+    """Mean cross-entropy of the labelled rows of all processes with their softened labels; exactly 0 without any.
+
+    Args:
+        logits: [N, classes].
+        labels: int64 [N], -1 where unlabelled.
+        alpha: see `soft_targets`.
+        soften: see `soft_targets`.
+    """
+    known = labels >= 0
+    labelled = int(gather(known.sum()[None]).sum())
+    if not labelled:
+        return logits.new_zeros(())
+    logs = F.log_softmax(logits[known].to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
+    targets = soft_targets(labels[known], logits.shape[1], alpha, soften, labelled).to(logs.dtype)
+    return -(targets * logs).sum() * world_size() / labelled

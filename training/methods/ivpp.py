@@ -23,11 +23,11 @@ from training.methods.simclr import SimCLR, SimCLRNet
 class IVPP(SimCLR):
     """SimCLR on two frames that lie close in time, weighted by how close.
 
-    The temperature is the original's. The projector is that of the other methods here; the original's is 768 wide and
-    has a BatchNorm.
+    The temperature is the original's. The projection head is that of the other methods here; the original's is 768 wide
+    and has a BatchNorm.
 
     Attributes:
-        max_seconds: largest time between the two frames, s. A clip that tells no time gives two views of one frame.
+        max_seconds: largest time between the two frames, s. A clip of unknown frame rate gives two views of one frame.
         weighted: weigh the pairs; otherwise all weights are 1.
     """
 
@@ -55,9 +55,9 @@ class IVPP(SimCLR):
 
 
 class IVPPNet(SimCLRNet):
-    """Backbone -> projector -> weighted NT-Xent."""
+    """Backbone -> projection head -> weighted NT-Xent."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.losses`."""
-        _, embeddings = self(batch.views)
-        return {"loss": (batch.weights.tile(2) * self.contrast(embeddings)).mean(), "weight": batch.weights.mean()}
+        anchors = self.anchor_losses(batch.views)
+        return {"loss": (batch.weights.tile(2) * anchors).mean(), "weight": batch.weights.mean()}

@@ -11,7 +11,7 @@ most lowers the unweighted loss of clean meta pairs, two augmentations of one fr
     theta <- step(theta, dL/dtheta with the new phi)
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,24 +20,19 @@ from torch import Tensor, nn
 
 from training.data.batches.sampling import Batch
 from training.data.views.augment import Augment
-from training.methods.awcl import AWCL, AWCLNet
 from training.methods.base import Autocast, Method, Paper
-from training.methods.contrastive import Contrast, Options
-from training.methods.hico import HiCo, HiCoNet
-from training.methods.pairs import Interpolation
-from training.methods.simclr import SimCLR, SimCLRNet
-from training.nn.contrastive_loss import weighted_mean
+from training.methods.contrastive import Options, Projected
+from training.methods.pairs import InterpolatedPair, two_views
+from training.nn.contrastive_loss import nt_xent, weighted_mean
 from training.nn.heads import CMWNet
 from training.nn.meta_gradient import Lookahead
 
 
 @dataclass(frozen=True)
-class MetaUSCL(Interpolation, Options):
+class MetaUSCL(InterpolatedPair, Options):
     """Pairs interpolated in the order of time, weighted by CMW-Net.
 
     Attributes:
-        contrast: what the weights weigh: the plain "pairs" (the paper), the "levels" of HiCo or the "anatomy" of AWCL,
-            with the defaults of those two and without a label term. The meta loss is that of the clips' own pairs.
         meta_share: share of the groups (of those not kept for validation) whose clips give meta pairs and are never
             trained on. The released code means to do so, but its indices point into another list and four in five of
             its meta clips are trained on. 0 leaves CMW-Net out: interpolation alone.
@@ -56,7 +51,6 @@ class MetaUSCL(Interpolation, Options):
     paper: ClassVar = Paper("Meta-USCL (Chen et al., IEEE TMI)", "https://arxiv.org/abs/2212.04097")
 
     projection: int = 128
-    contrast: Literal["pairs", "levels", "anatomy"] = "pairs"
     meta_share: float = 0.2
     meta_frame: Literal["random", "first"] = "random"
     meta_every: int = 1
@@ -67,74 +61,76 @@ class MetaUSCL(Interpolation, Options):
 
     def meta_views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
         """float32 [2, S, S] from a meta clip uint8 [T, H, W]: two augmentations of one frame."""
-        frame = clip[rng.integers(len(clip)) if self.meta_frame == "random" else 0]
-        return np.stack([augment(frame, rng), augment(frame, rng)]).astype(np.float32)
+        return two_views(clip[rng.integers(len(clip)) if self.meta_frame == "random" else 0], augment, rng)
 
     def build(self, backbone: nn.Module, classes: int) -> Method:
         """The network; Meta-USCL has no use for classes."""
-        return {"pairs": MetaUSCLNet, "levels": MetaLevelsNet, "anatomy": MetaAnatomyNet}[self.contrast](backbone, self)
+        return MetaUSCLNet(backbone, self)
 
 
-class Weighed(Contrast):
-    """CMW-Net on top of any `Contrast`, with an optimiser of its own, whose state is the module's too.
-
-    To be inherited from before that `Contrast`, whose specification is then `contrasted`.
-    """
+class MetaUSCLNet(Projected):
+    """Backbone -> projection head -> NT-Xent weighted by CMW-Net, whose optimizer's state is the module's too."""
 
     looks_ahead = True
-    streamed = False  # the streamed loss has no forward mode
 
-    def __init__(self, backbone: nn.Module, weighing: MetaUSCL, contrasted: Any) -> None:
-        options = {field.name: getattr(weighing, field.name) for field in fields(Options)}
-        super().__init__(backbone, replace(contrasted, **options))
-        self.weighing = weighing
-        self.weigher = CMWNet(self.width, weighing.symmetric)
-        self.weigher_optimiser = torch.optim.Adam(self.weigher.parameters(), weighing.meta_lr)
+    def __init__(self, backbone: nn.Module, spec: MetaUSCL) -> None:
+        super().__init__(backbone, spec)
+        self.spec = spec
+        self.weigher = CMWNet(self.width, spec.symmetric)
+        self.weigher_optimizer = torch.optim.Adam(self.weigher.parameters(), spec.meta_lr)
 
     def learner(self) -> nn.Module:
         """All but CMW-Net."""
         return nn.ModuleDict({name: part for name, part in self.named_children() if part is not self.weigher})
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of CMW-Net's optimiser; part of `state_dict`."""
-        return self.weigher_optimiser.state_dict()
+        """The state of CMW-Net's optimizer; part of `state_dict`."""
+        return self.weigher_optimizer.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Continue CMW-Net's optimiser from a state."""
-        self.weigher_optimiser.load_state_dict(state)
+        """Continue CMW-Net's optimizer from a state."""
+        self.weigher_optimizer.load_state_dict(state)
 
-    def step(self, batch: Batch, autocast: Autocast, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """See `Method.step`; a batch with meta clips also moves CMW-Net, before the pairs are weighed."""
-        if not self.weighing.meta_share:
-            return super().step(batch, autocast, optimiser)
-        logs, positives = {}, self.positives(batch)
+    def anchor_losses(self, embeddings: Tensor) -> Tensor:
+        """NT-Xent per anchor [2N] of embeddings [2, N, E]; never streamed, which would have no forward mode."""
+        first, second = embeddings
+        return nt_xent(first, second, self.spec.temperature, streamed=False)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Method.losses`; every pair counts as much as any."""
+        _, embeddings = self(batch.views)
+        return {"loss": self.anchor_losses(embeddings).mean()}
+
+    def step(self, batch: Batch, autocast: Autocast, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """See `Method.step`; a batch with meta clips also moves CMW-Net, before the pairs are weighted."""
+        if not self.spec.meta_share:
+            return super().step(batch, autocast, optimizer)
+        logs = {}
         if len(batch.meta):
-            look = Lookahead(self, optimiser, autocast, self.weighing.derivative)
+            look = Lookahead(self, optimizer, autocast, self.spec.derivative)
             representations, embeddings = look.forward(batch.views)
-            logs = self.learn_to_weigh(look, batch.meta, representations, positives)
+            logs = self.learn_to_weigh(look, batch.meta, representations)
         else:
             with autocast():
                 representations, embeddings = self(batch.views)
         with torch.no_grad():
             weights = self.weigher(representations)
-        contrast = self.contrast(embeddings, positives)
-        loss = weighted_mean(contrast, weights)
+        anchors = self.anchor_losses(embeddings)
+        loss = weighted_mean(anchors, weights)
         loss.backward()
         ends = {"lowest_weight": weights.min(), "highest_weight": weights.max()}
-        return {"loss": loss, "contrast": contrast.detach().mean(), **ends, **logs}
+        return {"loss": loss, "contrast": anchors.detach().mean(), **ends, **logs}
 
-    def learn_to_weigh(
-        self, look: Lookahead, meta: Tensor, representations: Tensor, positives: Tensor | None
-    ) -> dict[str, Tensor]:
+    def learn_to_weigh(self, look: Lookahead, meta: Tensor, representations: Tensor) -> dict[str, Tensor]:
         """One step of CMW-Net on meta views [2, M, C, H, W]; the meta loss and the size of its gradient."""
-        attached = self.weighing.features == "attached"
+        attached = self.spec.features == "attached"
 
         def inner(seen: Tensor, embeddings: Tensor) -> Tensor:
             weights = self.weigher(seen if attached else representations.detach())
-            return weighted_mean(self.contrast(embeddings, positives), weights)
+            return weighted_mean(self.anchor_losses(embeddings), weights)
 
         def outer(_: Tensor, embeddings: Tensor) -> Tensor:
-            return self.contrast(embeddings).mean()
+            return self.anchor_losses(embeddings).mean()
 
         phi = list(self.weigher.parameters())
         gradients, loss = look.meta_gradient(inner, outer, meta, phi)
@@ -142,26 +138,5 @@ class Weighed(Contrast):
             parameter.grad = gradient
         size = torch.stack([gradient.norm() for gradient in gradients]).norm()
         if torch.isfinite(size):  # else the engine stops the run
-            self.weigher_optimiser.step()
+            self.weigher_optimizer.step()
         return {"meta": loss, "meta_gradient": size}
-
-
-class MetaUSCLNet(Weighed, SimCLRNet):
-    """Backbone -> projector -> NT-Xent, weighed."""
-
-    def __init__(self, backbone: nn.Module, weighing: MetaUSCL) -> None:
-        super().__init__(backbone, weighing, SimCLR())
-
-
-class MetaLevelsNet(Weighed, HiCoNet):
-    """HiCo's levels, weighed."""
-
-    def __init__(self, backbone: nn.Module, weighing: MetaUSCL) -> None:
-        super().__init__(backbone, weighing, HiCo(label_weight=0))
-
-
-class MetaAnatomyNet(Weighed, AWCLNet):
-    """AWCL's positives, weighed."""
-
-    def __init__(self, backbone: nn.Module, weighing: MetaUSCL) -> None:
-        super().__init__(backbone, weighing, AWCL())

@@ -1,9 +1,11 @@
-"""Positive pair interpolation, the pairs of Meta-USCL (Chen et al., IEEE TMI, arXiv 2212.04097).
+"""How a clip becomes a positive pair: the draws of SimCLR and AWCL, of USCL and HiCo, and of Meta-USCL.
 
-A pair is two mixtures of frames in the order of time, made before augmentation, so that both views stay within what the
-clip shows:
+    FramePair           two augmentations of one random frame
+    MixedPair           v1 = lam1 t1 + (1 - lam1) t2,   v2 = lam2 t3 + (1 - lam2) t2,   t1, t2, t3 = augmented frames
+    InterpolatedPair    x1 = (1 - a) f1 + a f2,         x2 = b f2 + (1 - b) f3,         each augmented after mixing
 
-    x1 = (1 - a) f1 + a f2,   x2 = b f2 + (1 - b) f3,   a, b ~ Beta(3, 5),   f1 before f2 before f3
+A method inherits its draw together with the draw's options, see `Pairs` in `training.data.batches.sampling`. Frames of
+one clip are nearly the same, so a clip gives exactly one pair a step and its frames are never negatives of one another.
 """
 
 from dataclasses import dataclass
@@ -14,9 +16,50 @@ import numpy as np
 from training.data.views.augment import Augment
 
 
+def two_views(frame: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """float32 [2, S, S]: two augmentations of a frame uint8 [H, W]."""
+    return np.stack([augment(frame, rng), augment(frame, rng)]).astype(np.float32)
+
+
 @dataclass(frozen=True)
-class Interpolation:
-    """Pairs of interpolated frames.
+class FramePair:
+    """Two augmentations of one random frame: nothing of the video."""
+
+    def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+        """float32 [2, S, S] from a clip uint8 [T, H, W]."""
+        return two_views(clip[rng.integers(len(clip))], augment, rng)
+
+
+@dataclass(frozen=True)
+class MixedPair:
+    """Two mixtures of augmented frames that share an anchor frame, in any order of time.
+
+    Attributes:
+        lam: "independent" draws a coefficient a view, as the paper's formula has it; "shared" draws one for both, as
+            the released code does. Shared makes one pair in seven nearly identical (lam below 0.05), so it is not
+            the default.
+        beta: parameter a of the coefficients' Beta(a, a) distribution, above 0; 1 is uniform, less favors one frame.
+    """
+
+    lam: Literal["independent", "shared"] = "independent"
+    beta: float = 0.5
+
+    def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+        """float32 [2, S, S] from a clip uint8 [T, H, W]: mixed if T >= 3, two frames if T = 2, one twice if T = 1."""
+        if len(clip) < 3:
+            frames = clip[rng.permutation(2)] if len(clip) == 2 else clip[[0, 0]]
+            return np.stack([augment(frame, rng) for frame in frames]).astype(np.float32)
+        chosen = rng.choice(len(clip), 3, replace=False)
+        start, anchor, end = (augment(clip[index], rng).astype(np.float32) for index in chosen)
+        lam1, lam2 = rng.beta(self.beta, self.beta, 2).astype(np.float32)
+        if self.lam == "shared":
+            lam2 = lam1
+        return np.stack([lam1 * start + (1 - lam1) * anchor, lam2 * end + (1 - lam2) * anchor])
+
+
+@dataclass(frozen=True)
+class InterpolatedPair:
+    """Positive pair interpolation: frames mixed in the order of time, before augmentation.
 
     Attributes:
         interpolate: "standard" mixes the middle one of three frames into each of the others; "inner" mixes `frames`

@@ -145,11 +145,9 @@ def labels_told(method: dict[str, Any], classes: list[str]) -> str:
     told = []
     if method.get("label_weight") and classes:
         told.append(f"Weak clip labels entered the loss with weight {method['label_weight']:g}.")
-    if method.get("anatomy_ratio") or "anatomy" in (method.get("contrast"), method.get("attract")):
-        ratio = method.get("anatomy_ratio", 1.0)
+    if ratio := method.get("anatomy_ratio"):
         share = f"of {ratio:.0%} of the clips " if ratio < 1 else ""
-        which = f" ({method['granularity']})" if "granularity" in method else ""
-        told.append(f"Anatomy labels{which} {share}chose which frames attract one another.")
+        told.append(f"Anatomy labels ({method['granularity']}) {share}chose which frames attract one another.")
     return " ".join([*told, KNOWN]) if told else "No label was used."
 
 

@@ -93,12 +93,12 @@ class Bench:
         self.optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             _, embeddings = self.net(batch.views)
-        self.net.contrast(embeddings).mean().backward()
+        self.net.anchor_losses(embeddings).mean().backward()
         self.optimiser.step()
 
     def ours(self, batch: Batch, bf16: bool = False, derivative: Literal["forward", "difference"] = "forward") -> None:
         """The step as the method has it."""
-        self.net.weighing = replace(SPEC, derivative=derivative)
+        self.net.spec = replace(SPEC, derivative=derivative)
         self.optimiser.zero_grad()
         self.net.step(batch, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), self.optimiser)
         self.optimiser.step()
@@ -116,7 +116,7 @@ class Bench:
         self.optimiser.zero_grad()
         weigher.zero_grad()
         representations, embeddings = functional_call(net, theta, (batch.views,))
-        loss = weighted_mean(net.contrast(embeddings), weigher(representations))
+        loss = weighted_mean(net.anchor_losses(embeddings), weigher(representations))
         gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
         ahead = {}
         for (name, p), gradient in zip(theta.items(), gradients, strict=True):
@@ -131,12 +131,12 @@ class Bench:
         else:
             meta.backward()
         del representations, embeddings, loss, gradients, ahead, meta
-        net.weigher_optimiser.step()
+        net.weigher_optimizer.step()
         self.optimiser.zero_grad()
         representations, embeddings = net(batch.views)
         with torch.no_grad():
             weights = weigher(representations)
-        weighted_mean(net.contrast(embeddings), weights).backward()
+        weighted_mean(net.anchor_losses(embeddings), weights).backward()
         self.optimiser.step()
 
     def double_backward_only_weights(self, batch: Batch) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from training.data.corpus.known import CorpusError
 from training.engine.dataloaders import open_data, step_batches
 from training.errors import TrainingError
-from training.methods.meta_uscl import Weighed
+from training.methods.meta_uscl import MetaUSCLNet
 from training.pretrain import build
 from training.recipes import Recipe
 from training.release.weights_file import read_json
@@ -50,7 +50,7 @@ def weighed_pairs(run: Path, data: Path, pairs: int = 2000) -> tuple[np.ndarray,
     recipe: Recipe = recorded(Recipe, read_json(run / "recipe.json"))
     cache = open_data(data)
     method = build(recipe, len(cache.classes))
-    if not isinstance(method, Weighed):
+    if not isinstance(method, MetaUSCLNet):
         raise CorpusError(f"{run} is a run of {recipe.method.name}: only meta_uscl weighs its pairs")
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     method.load_state_dict(state["method"])

@@ -78,8 +78,8 @@ class Align:
 
 class AlignNet(Method):
     def losses(self, batch):
-        first, second = self.represent(batch.views)
-        return {"loss": (first - second).square().sum(1).mean() + 10 * self.represent(batch.views).square().mean()}
+        first, second = self.encode(batch.views)
+        return {"loss": (first - second).square().sum(1).mean() + 10 * self.encode(batch.views).square().mean()}
 
 
 def engine_of(recipe, cache, folder):

@@ -16,7 +16,7 @@ from training.methods.clip_pair import ClipPair
 from training.methods.hico import HiCo
 from training.methods.ivpp import IVPP
 from training.methods.meta_uscl import MetaUSCL
-from training.methods.pairs import Interpolation
+from training.methods.pairs import FramePair, InterpolatedPair, MixedPair
 from training.methods.simclr import SimCLR
 from training.methods.uscl import USCL
 
@@ -42,17 +42,15 @@ def test_a_clip_pair_is_two_different_frames_in_any_order(length):
 @pytest.mark.parametrize(
     ("method", "same"),
     [
-        (AWCL(), SimCLR()),
-        (AWCL(pair="clip"), ClipPair()),
-        (AWCL(pair="mixed"), USCL()),
-        (AWCL(pair="interpolated"), Interpolation()),
-        (MetaUSCL(interpolate="inner", frames=4), Interpolation(interpolate="inner", frames=4)),
+        (AWCL(), FramePair()),
+        (SimCLR(), FramePair()),
+        (USCL(lam="shared"), MixedPair(lam="shared")),
         (HiCo(lam="shared", beta=2.0), USCL(lam="shared", beta=2.0)),
-        (HiCo(pair="interpolated"), Interpolation()),
+        (MetaUSCL(interpolate="inner", frames=4), InterpolatedPair(interpolate="inner", frames=4)),
     ],
     ids=str,
 )
-def test_pairs_are_borrowed_whole(method, same):
+def test_pairs_are_inherited_whole(method, same):
     clip = np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)
     for seed in range(5):
         drawn = [spec.views(clip, Augment(size=8), np.random.default_rng(seed)) for spec in (method, same)]

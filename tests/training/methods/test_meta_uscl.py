@@ -52,7 +52,7 @@ def slow_algorithm(net, batches_of_steps, rate):
     """The released algorithm: a second-order graph, a forward pass of its own for the real step, plain formulas."""
     theta = dict(net.learner().named_parameters())
     phi = list(net.weigher.parameters())
-    adam = torch.optim.Adam(phi, net.weighing.meta_lr)
+    adam = torch.optim.Adam(phi, net.spec.meta_lr)
     buffers, losses = {}, []
 
     def contrast(views, parameters, model):
@@ -108,6 +108,24 @@ def test_three_steps_are_the_released_algorithm():
         if name != "_extra_state":
             torch.testing.assert_close(net.state_dict()[name], value, rtol=1e-8, atol=1e-10, msg=name)
     assert (start["weigher.layers.0.weight"] - net.weigher.layers[0].weight).abs().max() > 1e-2
+
+
+def test_the_loss_is_the_weighted_formula():
+    net, batch = net_of(MetaUSCL(temperature=0.2)).double(), batch_of(dtype=torch.float64)
+    representations, embeddings = net(batch.views)
+    anchors = slow_nt_xent(*embeddings.detach(), 0.2)
+    losses = net.step(batch, nullcontext, sgd(net))  # trains CMW-Net before it weights the pairs
+    weights = net.weigher(representations).detach().tile(2)
+    torch.testing.assert_close(losses["loss"].detach(), (weights * anchors).sum() / weights.sum(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(losses["contrast"], anchors.mean(), rtol=1e-10, atol=0)
+    assert losses["lowest_weight"] < losses["highest_weight"]
+
+
+def test_a_large_batch_is_not_streamed_under_the_weights(monkeypatch):
+    """The streamed loss has no forward mode."""
+    monkeypatch.setattr("training.nn.contrastive_loss.STREAM_ABOVE", 1)
+    net = net_of(MetaUSCL())
+    assert net.step(batch_of(), nullcontext, sgd(net))["meta_gradient"] > 0
 
 
 def test_validation_is_unweighted():

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from training.data.views.augment import Augment
-from training.methods.pairs import Interpolation
+from training.methods.pairs import InterpolatedPair
 
 CLIP = np.random.default_rng(0).integers(0, 256, (10, 40, 40), dtype=np.uint8)
 NEUTRAL = Augment(size=40, area=(1, 1), aspect=(1, 1), flip=0, jitter=0)
 
 
 def test_the_frames_come_in_the_order_of_time_at_two_distances():
-    drawn = np.array([Interpolation().draw_frames(10, np.random.default_rng(seed)) for seed in range(3000)])
+    drawn = np.array([InterpolatedPair().draw_frames(10, np.random.default_rng(seed)) for seed in range(3000)])
     assert drawn.shape == (3000, 3) and drawn.min() == 0 and drawn.max() == 9
     near, far = drawn[:, 1] - drawn[:, 0], drawn[:, 2] - drawn[:, 0]
     assert (near >= 1).all() and (far > near).all()
@@ -21,21 +21,21 @@ def test_the_frames_come_in_the_order_of_time_at_two_distances():
 
 
 def test_distances_are_limited():
-    drawn = np.array([Interpolation(max_dist=3).draw_frames(10, np.random.default_rng(seed)) for seed in range(300)])
+    drawn = np.array([InterpolatedPair(max_dist=3).draw_frames(10, np.random.default_rng(seed)) for seed in range(300)])
     assert (drawn[:, 2] - drawn[:, 0]).max() == 3
-    inner = Interpolation(interpolate="inner", frames=5, max_dist=3).draw_frames(10, np.random.default_rng(0))
+    inner = InterpolatedPair(interpolate="inner", frames=5, max_dist=3).draw_frames(10, np.random.default_rng(0))
     assert len(inner) == 4 and (np.diff(inner) == 1).all()
-    assert len(Interpolation(max_dist=1).draw_frames(10, np.random.default_rng(0))) == 2
+    assert len(InterpolatedPair(max_dist=1).draw_frames(10, np.random.default_rng(0))) == 2
 
 
 def test_a_pair_mixes_the_middle_frame_into_both_ends_before_augmentation():
     shares = []
     for seed in range(300):
         seen = []
-        Interpolation().views(
+        InterpolatedPair().views(
             CLIP, lambda frame, _, seen=seen: seen.append(frame) or frame, np.random.default_rng(seed)
         )
-        early, middle, late = CLIP[Interpolation().draw_frames(10, np.random.default_rng(seed))].astype(float)
+        early, middle, late = CLIP[InterpolatedPair().draw_frames(10, np.random.default_rng(seed))].astype(float)
         assert len(seen) == 2 and all(mixed.dtype == np.uint8 for mixed in seen)
         for mixed, end in zip(seen, (early, late), strict=True):
             share = np.linalg.lstsq((middle - end).reshape(-1, 1), (mixed + 0.5 - end).ravel(), rcond=None)[0][0]
@@ -48,7 +48,7 @@ def test_a_pair_mixes_the_middle_frame_into_both_ends_before_augmentation():
 
 
 def test_inner_points_are_uniform_in_the_hull_of_the_frames():
-    spec, shares = Interpolation(interpolate="inner", frames=4), []
+    spec, shares = InterpolatedPair(interpolate="inner", frames=4), []
     for seed in range(300):
         pair = spec.views(CLIP, NEUTRAL, np.random.default_rng(seed))
         frames = CLIP[spec.draw_frames(10, np.random.default_rng(seed))].reshape(4, -1).astype(float)
@@ -62,7 +62,7 @@ def test_inner_points_are_uniform_in_the_hull_of_the_frames():
 
 @pytest.mark.parametrize("interpolate", ["standard", "inner"])
 def test_short_clips_are_not_mixed(interpolate):
-    spec = Interpolation(interpolate=interpolate)
+    spec = InterpolatedPair(interpolate=interpolate)
     two = spec.views(CLIP[:2], NEUTRAL, np.random.default_rng(0))
     np.testing.assert_array_equal(two, CLIP[:2])
     one = spec.views(CLIP[:1], NEUTRAL, np.random.default_rng(0))

@@ -24,7 +24,7 @@ class Net(Method):
         self.projector = projector(self.width, 16, 8)
 
     def forward(self, views):
-        representations = self.represent(views)
+        representations = self.encode(views)
         return representations, self.projector(representations)
 
 

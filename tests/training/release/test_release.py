@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,6 @@ from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import read_ledger, write_ledger
 from training.data.locked_splits import locked_split
 from training.data.overlap.verdicts import corpus_ledger
-from training.methods.hico import HiCo
-from training.methods.meta_uscl import MetaUSCL
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
 from training.release.commands import add, embed, labels_told, metrics, overlap
@@ -90,11 +88,6 @@ def test_the_card_tells_which_labels_a_method_was_given():
     assert told.startswith("Anatomy labels (fine) chose which frames attract one another. So a few-")
     assert "of 25% of the clips" in labels_told(anatomy | {"anatomy_ratio": 0.25}, [])
     assert labels_told(anatomy | {"anatomy_ratio": 0.0}, classes) == "No label was used."
-    # HiCo and Meta-USCL may take AWCL's positives, beside labels or alone.
-    for method in (HiCo(attract="anatomy"), MetaUSCL(contrast="anatomy"), HiCo(attract="anatomy", label_weight=0)):
-        found = labels_told(asdict(method), classes)
-        assert "Anatomy labels chose which frames attract one another." in found
-        assert ("Weak clip labels" in found) == bool(asdict(method).get("label_weight"))
 
 
 def test_a_run_that_began_at_a_weight_of_unknown_or_closed_data_is_refused(run, places, tmp_path):

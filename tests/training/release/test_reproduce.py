@@ -11,7 +11,7 @@ from training.data.corpus.known import CorpusError
 from training.engine.run_folder import describe_recipe
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, RETIRED, Recipe
 from training.release.commands import TRAJECTORY, add
 from training.release.render import ZOO
 from training.reproduce import main, recorded
@@ -32,6 +32,15 @@ def test_a_record_that_cannot_be_followed_is_told():
         recorded(Recipe, told | {"momentum": 0.9})
     with pytest.raises(TrainingError, match=r"misses method"):
         recorded(Recipe, {key: value for key, value in told.items() if key != "method"})
+
+
+def test_an_option_that_is_gone_is_left_out_of_a_record_or_refused():
+    for name, options in RETIRED.items():
+        told = json.loads(json.dumps(describe_recipe(RECIPES[name][1], name)))
+        for key, only in options.items():
+            assert recorded(Recipe, told | {"method": told["method"] | {key: only}}) == RECIPES[name][1]
+            with pytest.raises(TrainingError, match=rf"recipe\.method: this version does not know {key} "):
+                recorded(Recipe, told | {"method": told["method"] | {key: "another"}})
 
 
 def test_the_weights_of_the_zoo_can_be_followed_and_have_their_first_losses():
