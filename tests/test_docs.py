@@ -1,15 +1,19 @@
 """The documents: code that they show runs, names that they use exist, and what is rendered is as rendered now."""
 
+import configparser
 import re
 from pathlib import Path
 
 import pytest
 import timm
+from packaging.version import Version
 
 import usbackbones
-from tests import matrix
+from tests.conftest import REPOSITORY
+from tests.overlay import OLDEST
+from usbackbones.cli.main import COMMANDS
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = REPOSITORY / "docs"
 MIGRATION = (DOCS / "from-imagenet.md").read_text(encoding="utf-8")
 
 
@@ -53,15 +57,86 @@ def test_the_sum_over_channels_is_exact_for_one_mean_and_not_for_imagenets_three
         assert ((a - b).abs().max() < 1e-5) == exact
 
 
-def test_the_oldest_row_is_the_floors_and_the_page_has_every_row():
-    assert {"timm==1.0.29", "huggingface_hub==0.36", "torch==2.6"} <= set(matrix.floors())
-    assert all(pin.partition("==")[2][0].isdigit() for pin in matrix.floors())
-    assert matrix.written(matrix.PAGE.read_text(encoding="utf-8")).keys() >= matrix.ROWS.keys()
-    for name in matrix.SUBSET:
-        assert (matrix.REPOSITORY / name).is_file()
+def test_the_oldest_versions_that_are_tested_are_the_floors():
+    config = configparser.ConfigParser()
+    config.read(REPOSITORY / "setup.cfg")
+    floors = dict(re.findall(r"^([\w]+)>=([\d.]+)", config["options"]["install_requires"], re.MULTILINE))
+    tested = dict(pin.split("==") for pin in OLDEST if "==" in pin)
+    for name, version in tested.items():
+        assert Version(version).release[:2] == Version(floors[name]).release[:2], name
+    page = (DOCS / "compatibility.md").read_text(encoding="utf-8")
+    assert all(f"{name} {version}" in page for name, version in tested.items())
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
 def test_links_of_the_documents_lead_somewhere(page):
     for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / path).exists(), path
+
+
+# A command, a file, or a dotted name in backticks, in Markdown and in docstrings.
+COMMAND = re.compile(
+    r"(?:python3? |nproc-per-node \S+ |^ *)-m ((?:training|usbackbones|tests)\b[a-z_.]*)\b", re.MULTILINE
+)
+FILE = re.compile(r"\b(?:training|usbackbones|tests|docs)/[\w/]+\.(?:py|md)\b")
+DOTTED = re.compile(r"`((?:training|usbackbones|tests)\.[a-z_.]*[a-z_])`")
+TEXTS = sorted(
+    path
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "training/*.md",
+        "model_cards/*/README.md",
+        "usbackbones/**/*.py",
+        "training/**/*.py",
+    )
+    for path in REPOSITORY.glob(pattern)
+)
+
+
+def source(name: str) -> Path | None:
+    """The file of a module or package."""
+    path = REPOSITORY / name.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def lost(text: str) -> list[str]:
+    """The commands, files and dotted names that a text names and that are not there."""
+
+    def runs(name: str) -> bool:
+        path = REPOSITORY / name.replace(".", "/")
+        return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+    def stands(name: str) -> bool:
+        place, _, last = name.rpartition(".")
+        file = source(place)
+        return bool(source(name) or (file and re.search(rf"\b{last}\b", file.read_text(encoding="utf-8"))))
+
+    return [
+        *(name for name in COMMAND.findall(text) if not runs(name)),
+        *(name for name in FILE.findall(text) if not (REPOSITORY / name).is_file()),
+        *(name for name in DOTTED.findall(text) if not stands(name)),
+    ]
+
+
+def test_commands_files_and_modules_that_are_named_exist():
+    found = {str(path.relative_to(REPOSITORY)): lost(path.read_text(encoding="utf-8")) for path in TEXTS}
+    found["training/STUDY.md"].remove("training/study.py")  # of an earlier revision, as it says
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_a_lost_name_is_seen():
+    text = (
+        "python -m training.sheet, python -m training.study x, docs/api.md, `usbackbones.fewshot`, `usbackbones.embed`"
+    )
+    assert lost(text) == ["training.sheet", "docs/api.md", "usbackbones.fewshot"]
+
+
+def test_the_page_of_the_command_line_has_every_command():
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    first = page[page.index("|---|---|") : page.index("## Results")]
+    named = {word for cell in re.findall(r"^\| (.+?) \|", first, re.MULTILINE) for word in re.findall(r"`(\w+)", cell)}
+    assert named == set(COMMANDS)
+    source = "".join(file.read_text(encoding="utf-8") for file in (REPOSITORY / "usbackbones" / "cli").glob("*.py"))
+    for flag in set(re.findall(r"`--([a-z][\w-]*)", page)) - {"tyro-write-completion"}:
+        assert flag.replace("-", "_") in source, flag

@@ -1,1 +1,5 @@
-"""A seeded ultrasound simulator for the demo and the tests."""
+"""A seeded ultrasound simulator."""
+
+from usbackbones.phantom.simulator import phantom_archive, phantom_clip
+
+__all__ = ["phantom_archive", "phantom_clip"]
