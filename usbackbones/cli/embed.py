@@ -87,7 +87,7 @@ def embed_command(
 
 def _clips(paths: tuple[Path, ...]) -> tuple[list[Path], list[str]]:
     """The clips at the paths, and what was wrong with a path."""
-    from usbackbones.clips.read import ClipError, find_clips
+    from usbackbones.clips import ClipError, find_clips
 
     clips: dict[Path, None] = {}  # an ordered set: a clip may be named twice, by itself and by its folder
     faults: list[str] = []

@@ -70,7 +70,7 @@ def _frames(paths: tuple[Path, ...], size: tuple[int, int]) -> "np.ndarray":
     import numpy as np
     from PIL import Image
 
-    from usbackbones.clips.read import find_clips, read_clip
+    from usbackbones.clips import find_clips, read_clip
 
     found = [clip for path in paths for clip in find_clips(path)]
     each = -(-FRAMES // len(found))

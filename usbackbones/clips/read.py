@@ -6,7 +6,6 @@ within the codec's loss. Damage is told, not hidden: what can be read of a broke
 warning, and where nothing can be read a `ClipError` names the file and the remedy.
 """
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,15 +18,14 @@ import numpy as np
 from usbackbones.clips.dicom.read import open_dicom
 from usbackbones.clips.formats.arrays import open_array
 from usbackbones.clips.formats.base import GIVE, ClipError, Frames, Reading, Request, Warn
-from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unknown, why_unreadable
-from usbackbones.clips.formats.label_maps import label_maps
+from usbackbones.clips.formats.kinds import file_kind, why_unknown
 from usbackbones.clips.formats.metaimage import open_metaimage
 from usbackbones.clips.formats.nifti import open_nifti
-from usbackbones.clips.formats.stills import entries, is_still, open_folder, open_image
+from usbackbones.clips.formats.stills import open_folder, open_image
 from usbackbones.clips.formats.video import open_video
 from usbackbones.clips.formats.zipped import open_zip, zip_holds
 
-__all__ = ["Clip", "ClipError", "find_clips", "iter_frames", "read_clip"]
+__all__ = ["Clip", "ClipError", "iter_frames", "read_clip"]
 
 _READERS = {
     "dicom": open_dicom,
@@ -37,9 +35,6 @@ _READERS = {
     "numpy": open_array,
     "video": open_video,
 }
-_SUFFIXES = re.compile(
-    r"\.(png|jpe?g|bmp|tiff?|webp|gif|m[4o]v|mp4|avi|mpe?g|webm|mkv|wmv|dcm|dicom|nii|mh[ad]|zip)", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,45 +134,6 @@ def timed_frames(
     request = Request(Path(path), stride, warn, crop)
     with closing(_checked(request, max_frames, _open(request, max_frames).frames)) as timed:
         yield from timed
-
-
-def find_clips(path: Path | str) -> list[Path]:
-    """The clips at a path, in natural order: a file is one, and so is a folder that holds stills.
-
-    Below a folder every DICOM file, video, volume and zip of stills is a clip of its own. A file whose name claims to
-    be a clip, a .zip among them, is listed even if its content is not, and so is one that cannot be opened, so that
-    reading it can report the fault. All other files are passed over; so are label maps beside their images, and NumPy
-    arrays, which are as often labels or features: give these by name.
-
-    Raises:
-        ClipError: if the path does not exist or is a folder without clips.
-    """
-    path = Path(path)
-    clips = [path] if path.is_file() else list(_clips_below(path))
-    if not clips:
-        raise ClipError(f"{path}: a folder without clips; {GIVE}")
-    return clips
-
-
-def _clips_below(folder: Path) -> Iterator[Path]:
-    inside = entries(folder)
-    masks = label_maps(inside)
-    inside = [entry for entry in inside if entry not in masks]
-    kinds = {entry: None if entry.is_dir() else file_kind(entry) for entry in inside}
-    if any(map(is_still, kinds.values())):
-        yield folder
-    for entry, kind in kinds.items():
-        if entry.is_dir():
-            yield from _clips_below(entry)
-        elif kind is None:
-            if _SUFFIXES.fullmatch(entry.suffix) or (entry.is_file() and why_unreadable(entry)):
-                yield entry
-        elif kind[0] == "zip":
-            held = zip_holds(entry)
-            if held == "stills" or (not held and _SUFFIXES.fullmatch(entry.suffix)):
-                yield entry
-        elif not (is_still(kind) or kind[0] == "numpy" or (kind[0] == "dicom" and is_dicomdir(entry))):
-            yield entry
 
 
 def _open(request: Request, max_frames: int | None) -> Reading:

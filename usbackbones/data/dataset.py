@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import entries, files_below, label_maps, passed_over, stills_in
-from usbackbones.clips.read import ClipError, find_clips
 from usbackbones.data.item import PARTS, DataError, Item
 from usbackbones.data.patients import Note, column_groups, name_pattern, told_patients, with_groups
 from usbackbones.data.splits import SplitError, assert_disjoint, holdout

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.hub.clips.test_read import moving, one_line_about, write_gif, write_kind
-from usbackbones.clips.read import ClipError, find_clips, read_clip
+from usbackbones.clips import ClipError, find_clips, read_clip
 
 
 def save_stills(folder, names, frames):

@@ -5,8 +5,8 @@ import zipfile
 import pytest
 from PIL import Image
 
+from usbackbones.clips import find_clips, read_clip
 from usbackbones.clips.formats.litter import is_litter
-from usbackbones.clips.read import find_clips, read_clip
 
 LITTER = (".DS_Store", "._a.png", "__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", ".hidden.png", "@eaDir")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from usbackbones.clips.read import ClipError, find_clips, iter_frames, read_clip
+from usbackbones.clips import ClipError, find_clips, iter_frames, read_clip
 
 # suffix: codec, pixel format, what the codec may change (mean absolute difference in gray levels)
 CONTAINERS = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.hub.clips.dicom.dicom_files import LUMA, doppler, speckle
-from usbackbones.clips.read import ClipError, find_clips, iter_frames, read_clip
+from usbackbones.clips import ClipError, find_clips, iter_frames, read_clip
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

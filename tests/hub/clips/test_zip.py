@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.hub.clips.dicom.dicom_files import speckle
-from usbackbones.clips.read import ClipError, find_clips, iter_frames, read_clip
+from usbackbones.clips import ClipError, find_clips, iter_frames, read_clip
 
 
 def png(frame):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from training.data.corpora.record import Corpus
 from training.data.manifest import Row
-from usbackbones.clips.read import find_clips
+from usbackbones.clips import find_clips
 
 # Class prefixes of the four subsets: CLUST, liver fibrosis, Butterfly and COVID19-LUSMS.
 _ORGANS = {"Rb": "liver", "F": "liver", "Reg": "lung", "Cov": "lung", "Ali": "lung", "Bli": "lung", "Ple": "lung"}

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from training.data.corpora.record import stills, stills_with_masks
 from training.data.manifest import Row
+from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.formats.base import shortened
 from usbackbones.clips.formats.kinds import why_unreadable
 from usbackbones.clips.patient import patient_of
-from usbackbones.clips.read import ClipError, find_clips
 
 _COMPARED = 20
 """Images of a folder whose sizes are compared."""

@@ -1,5 +1,6 @@
 """Images, animated and multi-page ones, and folders of stills, through Pillow."""
 
+import os
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -93,7 +94,7 @@ def is_still(kind: Kind | None) -> bool:
 def _folder_frames(request: Request, watch: Watch) -> Frames:
     """The stills of a folder in natural order; whatever else lies there is named in a warning."""
     folder, warn = request.path, request.warn
-    kinds = {entry: file_kind(entry) for entry in entries(folder) if entry.is_file()}
+    kinds = {entry: file_kind(entry) for entry in _once(entries(folder)) if entry.is_file()}
     masks = label_maps(kinds)
     stills = [(file, kind[1]) for file, kind in kinds.items() if kind and is_still(kind) and file not in masks]
     others = [file.name for file, kind in kinds.items() if not is_still(kind) and file not in masks]
@@ -113,6 +114,21 @@ def _folder_frames(request: Request, watch: Watch) -> Frames:
     if masks:
         names = [file.name for file in kinds if file in masks]
         warn(f"{folder}: left out {len(masks)} masks beside their images: {shortened(names)}")
+
+
+def _once(files: list[Path]) -> list[Path]:
+    """The entries of a folder without the links that lead to another one of them."""
+    links = {file for file in files if file.is_symlink()}
+    seen = {Path(os.path.realpath(file)) for file in files if file not in links} if links else set()
+    kept = []
+    for file in files:
+        if file in links:
+            target = Path(os.path.realpath(file))  # unlike resolve() it does not raise where links lead in a circle
+            if target in seen:
+                continue
+            seen.add(target)
+        kept.append(file)
+    return kept
 
 
 def _look(image: Image.Image, name: str, watch: Watch) -> None:

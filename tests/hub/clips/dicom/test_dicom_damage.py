@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.hub.clips.dicom.dicom_files import LUMA, SYNTAXES, doppler, jpeg, pixel_data_at, speckle, to_ybr, write_dicom
-from usbackbones.clips.read import ClipError, find_clips, read_clip
+from usbackbones.clips import ClipError, find_clips, read_clip
 
 OB = b"\xe0\x7f\x10\x00OB\x00\x00"
 

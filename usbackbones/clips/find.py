@@ -1,0 +1,107 @@
+"""Find the clips below a folder: each real file once, wherever symbolic links lead."""
+
+import re
+from collections import deque
+from pathlib import Path
+
+from usbackbones.clips.formats.base import GIVE, ClipError, natural
+from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unreadable
+from usbackbones.clips.formats.label_maps import label_maps
+from usbackbones.clips.formats.stills import entries, is_still
+from usbackbones.clips.formats.zipped import zip_holds
+
+_SUFFIXES = re.compile(
+    r"\.(png|jpe?g|bmp|tiff?|webp|gif|m[4o]v|mp4|avi|mpe?g|webm|mkv|wmv|dcm|dicom|nii|mh[ad]|zip)", re.IGNORECASE
+)
+
+
+def find_clips(path: Path | str) -> list[Path]:
+    """The clips at a path, in natural order: a file is one, and so is a folder that holds stills.
+
+    Below a folder every DICOM file, video, volume and zip of stills is a clip of its own. A file whose name claims to
+    be a clip, a .zip among them, is listed even if its content is not, and so is one that cannot be opened, so that
+    reading it can report the fault. All other files are passed over; so are label maps beside their images, and NumPy
+    arrays, which are as often labels or features: give these by name.
+
+    Symbolic links are followed, but a file or folder that was found under its own name, or by an earlier link, is not
+    found again: a link to a folder above it ends there.
+
+    Raises:
+        ClipError: if the path does not exist or is a folder without clips.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ClipError(f"{path}: no such file or folder; check the path")
+    clips = _Search(path).clips() if path.is_dir() else [path]
+    if not clips:
+        raise ClipError(f"{path}: a folder without clips; {GIVE}")
+    return clips
+
+
+class _Search:
+    """One walk over a tree: first all that stands there itself, then what links lead to.
+
+    Attributes:
+        root: folder that is searched.
+        found: the clips, in the order in which they were met.
+        seen: (device, inode) of every file and folder that was met.
+        links: symbolic links that are still to be followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.found = root, dict[Path, None]()
+        self.seen, self.links = set[tuple[int, int]](), deque[Path]()
+
+    def clips(self) -> list[Path]:
+        """The clips in natural order, a folder of stills before what lies in it."""
+        self._enter(self.root)
+        while self.links:
+            link = self.links.popleft()
+            self._enter(link) if link.is_dir() else self._take(link)
+
+        def order(clip: Path) -> list[tuple[list[str | int], str]]:
+            return [(natural(Path(part).stem), part) for part in clip.relative_to(self.root).parts]
+
+        return sorted(self.found, key=order)
+
+    def _enter(self, folder: Path) -> None:
+        if not self._is_new(folder):
+            return
+        inside = entries(folder)
+        masks = label_maps(inside)
+        for entry in inside:
+            if entry in masks:
+                continue
+            if entry.is_symlink():
+                self.links.append(entry)
+            elif entry.is_dir():
+                self._enter(entry)
+            else:
+                self._take(entry)
+
+    def _take(self, file: Path) -> None:
+        if self._is_new(file) and (clip := _clip_of(file)):
+            self.found[clip] = None
+
+    def _is_new(self, path: Path) -> bool:
+        try:
+            status = path.stat()
+        except OSError:  # a link that leads nowhere: whoever reads it says so
+            return True
+        known = (status.st_dev, status.st_ino) in self.seen
+        self.seen.add((status.st_dev, status.st_ino))
+        return not known
+
+
+def _clip_of(file: Path) -> Path | None:
+    """The clip that a file is, or is a frame of; None for a file that is passed over."""
+    kind = file_kind(file)
+    claims = bool(_SUFFIXES.fullmatch(file.suffix))
+    if kind is None:
+        return file if claims or (file.is_file() and why_unreadable(file)) else None
+    if is_still(kind):
+        return file.parent
+    if kind[0] == "zip":
+        held = zip_holds(file)
+        return file if held == "stills" or (not held and claims) else None
+    return None if kind[0] == "numpy" or (kind[0] == "dicom" and is_dicomdir(file)) else file
