@@ -40,7 +40,7 @@ from training.release.weights_file import (
     read_json,
 )
 from usbackbones._files import atomic_write
-from usbackbones.finetuning.trainer import FineTune
+from usbackbones.finetuning.config import FineTune
 
 TRAJECTORY = 12
 """Steps of which the losses are kept, for training.reproduce to compare with."""

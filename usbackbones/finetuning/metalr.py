@@ -1,4 +1,4 @@
-"""MetaLR: learning rates of the layers, learned while they are used (Chen et al., MICCAI 2023).
+"""MetaLR: learning rates of the layers, learned during training (Chen et al., MICCAI 2023).
 
 Take one virtual step of plain gradient descent, theta' = theta - lr_j g_j in each group j of layers, with the gradient
 g of a training batch, and ask how the loss M of another batch at theta' changes with the rates:
@@ -20,12 +20,12 @@ Loss = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class MetaLR:
-    """How the rates are learned.
+    """How the learning rates are learned.
 
     Attributes:
-        eta: of the rates' own descent.
-        lowest: bound of every rate.
-        highest: bound of every rate.
+        eta: step size of the learning rates' own descent.
+        lowest: lower bound of every learning rate.
+        highest: upper bound of every learning rate.
     """
 
     eta: float = 0.1
@@ -52,7 +52,7 @@ def rate_gradients(
 
     Args:
         groups: parameters by layer.
-        rates: one a group.
+        rates: the learning rate of each group.
         train: the loss of the training batch.
         meta: the loss of the other batch.
     """
@@ -75,7 +75,27 @@ def rate_gradients(
     return slopes, gradients
 
 
+def backward_and_learn_rates(optimizer: torch.optim.Optimizer, train: Loss, meta: Loss, spec: MetaLR) -> None:
+    """Fill the gradients of a training batch, and step the learning rates of the parameter groups that learn.
+
+    Args:
+        optimizer: with a parameter group a layer; a layer whose parameters are all frozen keeps its learning rate.
+        train: the loss of the training batch.
+        meta: the loss of the other batch.
+        spec: how.
+    """
+    live = [group for group in optimizer.param_groups if any(p.requires_grad for p in group["params"])]
+    layers = [[p for p in group["params"] if p.requires_grad] for group in live]
+    rates = [group["lr"] for group in live]
+    slopes, gradients = rate_gradients(layers, rates, train, meta)
+    for group, rate in zip(live, learn_rates(rates, slopes, spec), strict=True):
+        group["lr"] = rate
+    for layer, own in zip(layers, gradients, strict=True):
+        for parameter, gradient in zip(layer, own, strict=True):
+            parameter.grad = gradient
+
+
 def learn_rates(rates: Sequence[float], slopes: Sequence[float], spec: MetaLR) -> list[float]:
-    """The rates after one step of their own descent, within their bounds."""
+    """The learning rates after one step of their own descent, within their bounds."""
     moved = (rate - spec.eta * slope for rate, slope in zip(rates, slopes, strict=True))
     return [min(max(rate, spec.lowest), spec.highest) for rate in moved]

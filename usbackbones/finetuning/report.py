@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from usbackbones.features.saliency import attention_rollout, gradient_times_input
-from usbackbones.finetuning.trainer import Tuner
+from usbackbones.finetuning.tuner import Tuner
 from usbackbones.probing.probes import embed
 from usbackbones.report import Features, Heat, Predictions, write_report
 

@@ -23,8 +23,9 @@ from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import copies_among, together, told
+from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.report import write_finetune_report
-from usbackbones.finetuning.trainer import FineTune, Tuner
+from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
 from usbackbones.hub.random_weights import RANDOM
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder

@@ -1,7 +1,7 @@
 """How a segmenter is trained: its settings, and the network that they make of a backbone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import timm
 import timm.optim
+import timm.scheduler
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -29,7 +31,7 @@ class Segment:
         batch: pictures in a batch.
         lr: of the head, at its peak.
         layer_decay: each layer of the backbone learns at this times the rate of the one above.
-        optimiser: a name of timm's.
+        optimizer: a name of timm's.
         weight_decay: on all but norms and biases.
         schedule: "cosine" to zero, or "step", a tenth after every ten epochs with a warm-up over the first.
         frozen: stages above the stem of the backbone that keep their weights, with it; -1 freezes nothing, "all" the
@@ -47,7 +49,7 @@ class Segment:
     batch: int = 8
     lr: float = 1e-3
     layer_decay: float = 0.8
-    optimiser: str = "adamw"
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     schedule: Literal["cosine", "step"] = "cosine"
     frozen: int | Literal["all"] = 0
@@ -67,7 +69,7 @@ class Segment:
 
 
 UDIAT = Segment(
-    head="mask_rcnn", size=800, batch=2, lr=0.005, layer_decay=1.0, optimiser="momentum", weight_decay=5e-4,
+    head="mask_rcnn", size=800, batch=2, lr=0.005, layer_decay=1.0, optimizer="momentum", weight_decay=5e-4,
     schedule="step", frozen=1, keep="last",
 )  # fmt: skip
 """As USCL and Meta-USCL train on UDIAT-B: frozen stem and layer1, the last of 30 epochs, flips only. Differences: mean
@@ -119,8 +121,29 @@ def from_blueprint(told: Mapping[str, Any]) -> nn.Module:
     return timm.create_model(cfg["architecture"], pretrained=False, pretrained_cfg=cfg, **args)
 
 
-def parameter_groups(model: nn.Module, spec: Segment) -> list[dict[str, Any]]:
-    """The parameters that learn, those of the backbone at rates that fall from layer to layer downwards."""
+def optimizer_of(model: nn.Module, spec: Segment) -> tuple[torch.optim.Optimizer, Callable[[float], Any]]:
+    """The optimizer of these settings and its schedule, a function of the epochs done so far.
+
+    Args:
+        model: of `build`.
+        spec: the settings.
+    """
+    optimizer = timm.optim.create_optimizer_v2(
+        _parameter_groups(model, spec), opt=spec.optimizer, lr=spec.lr, weight_decay=spec.weight_decay, momentum=0.9
+    )
+    schedule: timm.scheduler.scheduler.Scheduler
+    if spec.schedule == "cosine":
+        schedule = timm.scheduler.CosineLRScheduler(optimizer, t_initial=spec.epochs)
+    else:
+        schedule = timm.scheduler.StepLRScheduler(
+            optimizer, decay_t=10, decay_rate=0.1, warmup_t=1, warmup_lr_init=spec.lr / 1000
+        )
+    step: Any = schedule.step  # timm types whole epochs, and computes with parts of them
+    return optimizer, step
+
+
+def _parameter_groups(model: nn.Module, spec: Segment) -> list[dict[str, Any]]:
+    """The parameters that learn, those of the backbone with learning rates that fall from layer to layer downwards."""
     network = pyramid_of(model).network
     groups = timm.optim.param_groups_layer_decay(network, spec.weight_decay, layer_decay=spec.layer_decay)
     ours = {id(parameter) for parameter in network.parameters()}

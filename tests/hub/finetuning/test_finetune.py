@@ -24,8 +24,9 @@ from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
 from usbackbones.finetuning import run as finetuning_run
+from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.run import defaults_for, finetune, without_nan
-from usbackbones.finetuning.trainer import FineTune, Tuner
+from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.hub.zoo import read_zoo
@@ -172,7 +173,7 @@ def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path):
     """SIGKILL after the first epoch; the same call ends with the weights of a run that nobody touched."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     code = (
-        "import sys; from pathlib import Path; from usbackbones.finetuning.trainer import FineTune;"
+        "import sys; from pathlib import Path; from usbackbones.finetuning.config import FineTune;"
         "from usbackbones.finetuning.run import finetune;"
         f"finetune(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), {replace(QUICK, epochs=30)!r},"
         " group_from='^(p[0-9]+)_', progress=False)"
@@ -222,7 +223,7 @@ def test_lower_layers_learn_more_slowly(backbones, data, tmp_path):
     model = timm.create_model(backbones["test_resnet"], pretrained=True, num_classes=2)
     frames = Frames(items, tmp_path / "frames.u8", 1, progress=False)
     tuner = Tuner(model, "tiny", items, ["abdomen", "heart"], QUICK, frames, tmp_path, progress=False)
-    rate = {id(p): group["lr_scale"] for group in tuner.steps.optimiser.param_groups for p in group["params"]}
+    rate = {id(p): group["lr_scale"] for group in tuner.optimizer.param_groups for p in group["params"]}
     named = dict(model.named_parameters())
     layers = ("conv1.0.weight", "layer1.0.conv1.weight", "layer4.0.conv2.weight", "fc.weight")
     order = [rate[id(named[name])] for name in layers]

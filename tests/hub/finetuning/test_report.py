@@ -6,8 +6,8 @@ import timm
 import torch
 from PIL import Image
 
+from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.run import finetune
-from usbackbones.finetuning.trainer import FineTune
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.phantom.simulator import phantom_clip
 

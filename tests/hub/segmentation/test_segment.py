@@ -110,17 +110,17 @@ def test_test_masks_reach_no_choice(data, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_end(data, tmp_path, monkeypatch):
     """Interrupted in its second epoch, then called again."""
-    learn = Segmenter._learn
+    begin = Segmenter.begin_epoch
 
     def interrupted(self):
         if self.epoch == 1:
             raise KeyboardInterrupt
-        return learn(self)
+        begin(self)
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     segment(data, MODEL, whole, QUICK, progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Segmenter, "_learn", interrupted)
+        patch.setattr(Segmenter, "begin_epoch", interrupted)
         segment(data, MODEL, broken, QUICK, progress=False)
     assert not (broken / "model.safetensors").exists()
     segment(data, MODEL, broken, QUICK, progress=False)
