@@ -74,7 +74,8 @@ def room_of(module: str) -> str | None:
 
 def is_leaf(module: str) -> bool:
     """Whether a module is below all others: `usbackbones._files`, a package that only holds rooms."""
-    private = module.rpartition(".")[2].startswith("_") and module != "usbackbones.__main__"
+    last = module.rpartition(".")[2]
+    private = last.startswith("_") and last != "__main__"
     return private or module == "training"
 
 
@@ -94,7 +95,7 @@ def faults(sources: dict[str, str]) -> list[str]:
                 found.append(f"{name} is below all others and imports {target}")
                 continue
             if target.startswith("usbackbones") and str(room).startswith("training"):
-                if target == "usbackbones" or target.startswith("usbackbones.cli"):
+                if target == "usbackbones" or target.startswith("usbackbones.cli."):
                     found.append(f"{name} -> {target}")
                 continue
             allowed = ARROWS[str(room)]

@@ -22,22 +22,19 @@ import numpy as np
 import torch
 import tyro
 
-from training.data.batches.prefetch import ViewsOn, views_on
-from training.data.corpus.known import CorpusError
-from training.engine.backbone import backbone_of
+from training.data.errors import CorpusError
 from training.engine.checkpoint import written_or_told
 from training.engine.curves import draw_loss, draw_rankme
-from training.engine.dataloaders import divide, open_data, step_batches
+from training.engine.dataloaders import ViewsOn, divide, open_data, step_batches, views_on
 from training.engine.log import Mirror, read_journal
 from training.engine.loop import Engine
-from training.engine.memory import keep_pages
+from training.engine.prepare_model import build
+from training.engine.process import keep_pages
 from training.engine.run_folder import describe_corpus, describe_recipe, environment, write_json
 from training.engine.validate import refuse_impossible
 from training.errors import TrainingError
-from training.methods.base import Method
 from training.nn.distributed import joined, rank, world_size
 from training.nn.meta_gradient import LookaheadError
-from training.nn.rng import seed_everything
 from training.recipes import RECIPES, Recipe
 from usbackbones.data.splits import SplitError
 
@@ -69,21 +66,6 @@ class Run:
     views_on: ViewsOn = "auto"
     mirror: tuple[Mirror, ...] = ()
     dry_run: bool = False
-
-
-def build(recipe: Recipe, classes: int) -> Method:
-    """The seeded network of a recipe, on one gray channel.
-
-    Raises:
-        TrainingError: if its positions are those of views, and it is to be given frames of another size.
-    """
-    if recipe.arch.startswith("vit") and recipe.input_size not in (0, recipe.augment.size):
-        raise TrainingError(
-            f"--input-size {recipe.input_size}: {recipe.arch} has a position for each patch of a view of "
-            f"{recipe.augment.size} px and is released for that size; leave --input-size out"
-        )
-    seed_everything(recipe.seed)
-    return recipe.method.build(backbone_of(recipe), classes)
 
 
 def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> Path:

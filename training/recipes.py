@@ -1,11 +1,15 @@
 """Every run is a frozen `Recipe`; the named ones are in `RECIPES`; the command line can override every field."""
 
-from dataclasses import dataclass, field, replace
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from training.data.batches.sampling import Draw
 from training.data.views import augment
 from training.data.views.augment import Augment
+from training.errors import TrainingError
 from training.methods.awcl import AWCL
 from training.methods.clip_pair import ClipPair
 from training.methods.hico import HiCo
@@ -187,3 +191,49 @@ RECIPES: dict[str, tuple[str, Recipe]] = {
         replace(_DEFAULT, augment=replace(_DEFAULT.augment, size=64), steps=40),
     ),
 }
+
+
+def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any:
+    """A dataclass from what was recorded of it; later fields have their default, `RETIRED` ones are left out.
+
+    Args:
+        kind: the dataclass, or a union of such, of which the one whose `name` was recorded is taken.
+        values: as `training.engine.run_folder.describe_recipe` wrote them.
+        where: for messages.
+
+    Raises:
+        TrainingError: if something was recorded that this version does not know, or lacks a value.
+    """
+    if isinstance(kind, types.UnionType):
+        by_name = {one.name: one for one in typing.get_args(kind)}
+        if values.get("name") not in by_name:
+            raise TrainingError(
+                f"{where}: this version has no method {values.get('name')!r}, only {', '.join(by_name)}"
+            )
+        kind = by_name[values["name"]]
+    told = {key: value for key, value in values.items() if key not in ("name", "paper", "recipe", "model_args")}
+    for key, only in RETIRED.get(values.get("name", ""), {}).items():
+        if told.get(key) == only:
+            del told[key]
+    known = {one.name: one for one in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    strange = sorted(told.keys() - known.keys())
+    absent = sorted(
+        name
+        for name, one in known.items()
+        if name not in told and one.default is MISSING and one.default_factory is MISSING
+    )
+    if strange or absent:
+        raise TrainingError(
+            f"{where}: this version does not know {', '.join(strange) or 'nothing that is there'} and misses "
+            f"{', '.join(absent) or 'nothing'}: take the version of this code that the entry's environment names"
+        )
+    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in told.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType) and all(is_dataclass(one) for one in typing.get_args(hint)):
+        return recorded(hint, value, where)
+    if is_dataclass(hint):
+        return recorded(hint, value, where)
+    return tuple(value) if isinstance(value, list) else value

@@ -12,10 +12,8 @@ states.
 import hashlib
 import shlex
 import sys
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +22,13 @@ import tyro
 from safetensors.torch import save
 
 from training.data.cache import Cache
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.engine.dataloaders import open_data
 from training.engine.run_folder import rows_sha256
 from training.engine.trial_run import losses_of
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
-from training.recipes import RETIRED, Recipe
+from training.recipes import Recipe, recorded
 from training.release.render import ZOO
 from training.release.weights_file import backbone_of_run, published_tensors, read_json
 from usbackbones._files import atomic_write
@@ -60,52 +58,6 @@ class Comparison:
     def apart(self) -> float:
         """The largest relative difference."""
         return max(abs(a - b) / abs(a) for a, b in zip(self.released, self.again, strict=True))
-
-
-def recorded(kind: Any, values: Mapping[str, Any], where: str = "recipe") -> Any:
-    """A dataclass from what was recorded of it; later fields have their default, `RETIRED` ones are left out.
-
-    Args:
-        kind: the dataclass, or a union of such, of which the one whose `name` was recorded is taken.
-        values: as `training.engine.run_folder.describe_recipe` wrote them.
-        where: for messages.
-
-    Raises:
-        TrainingError: if something was recorded that this version does not know, or lacks a value.
-    """
-    if isinstance(kind, types.UnionType):
-        by_name = {one.name: one for one in typing.get_args(kind)}
-        if values.get("name") not in by_name:
-            raise TrainingError(
-                f"{where}: this version has no method {values.get('name')!r}, only {', '.join(by_name)}"
-            )
-        kind = by_name[values["name"]]
-    told = {key: value for key, value in values.items() if key not in ("name", "paper", "recipe", "model_args")}
-    for key, only in RETIRED.get(values.get("name", ""), {}).items():
-        if told.get(key) == only:
-            del told[key]
-    known = {field.name: field for field in fields(kind)}
-    hints = typing.get_type_hints(kind)
-    strange = sorted(told.keys() - known.keys())
-    absent = sorted(
-        name
-        for name, field in known.items()
-        if name not in told and field.default is MISSING and field.default_factory is MISSING
-    )
-    if strange or absent:
-        raise TrainingError(
-            f"{where}: this version does not know {', '.join(strange) or 'nothing that is there'} and misses "
-            f"{', '.join(absent) or 'nothing'}: take the version of this code that the entry's environment names"
-        )
-    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in told.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, types.UnionType) and all(is_dataclass(one) for one in typing.get_args(hint)):
-        return recorded(hint, value, where)
-    if is_dataclass(hint):
-        return recorded(hint, value, where)
-    return tuple(value) if isinstance(value, list) else value
 
 
 def corpus_of(name: str, entry: Mapping[str, Any], data: Path) -> Cache:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from training.data.batches.sampling import StepBatches
 from training.data.cache import Cache, open_cache
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.data.views.augment import PRESETS
 from training.methods.simclr import SimCLR
 from training.recipes import RECIPES, Recipe

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from training.data.corpus.known import Row
+from training.data.manifest import Row
 from training.data.prepare.run import prepare
 from usbackbones.phantom.simulator import phantom_clip
 

@@ -4,7 +4,7 @@ import numpy as np
 import timm
 import torch
 
-from training.data.batches.sampling import Batch, InformedPairs, Known
+from training.data.batches.batch import Batch, InformedPairs, Known
 
 SMALL_ARGS = {
     "vit_tiny_patch16_224": {"patch_size": 16, "depth": 6, "global_pool": "avg"},

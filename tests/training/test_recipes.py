@@ -11,9 +11,9 @@ import tyro
 
 from training import pretrain
 from training.data.views.augment import Augment
+from training.engine.prepare_model import build
 from training.engine.run_folder import describe_recipe
 from training.errors import TrainingError
-from training.pretrain import build
 from training.recipes import RECIPES, Method, Recipe
 
 ONE_OF_EACH = [name for name in RECIPES if RECIPES[name][1].method.name == name]

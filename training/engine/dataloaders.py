@@ -2,16 +2,40 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 
-from training.data.batches.sampling import MetaPairs, StepBatches
+from training.data.batches.batch import MetaPairs
+from training.data.batches.device_views import only_on_cpu
+from training.data.batches.sampling import StepBatches
 from training.data.cache import Cache, open_cache
-from training.data.corpus.known import CorpusError, read_manifest
+from training.data.errors import CorpusError
+from training.data.manifest import read_manifest
 from training.data.prepare.run import prepare
+from training.data.views.augment import Augment
+from training.errors import TrainingError
 from training.nn.distributed import rank, world_size
 from training.recipes import Recipe
 from usbackbones.data.splits import holdout
+
+ViewsOn = Literal["auto", "cpu", "device"]
+"""Where views are made; "auto" is on the device if that is a GPU and the augmentation has a form for it."""
+
+
+def views_on(asked: ViewsOn, augment: Augment, device: torch.device) -> Literal["cpu", "device"]:
+    """Where to make the views.
+
+    Raises:
+        TrainingError: if the device is asked for what only the CPU path can do.
+    """
+    unknown = only_on_cpu(augment)
+    if asked == "auto":
+        return "device" if device.type == "cuda" and not unknown else "cpu"
+    if asked == "device" and unknown:
+        raise TrainingError(f"--views-on device has no form for {', '.join(unknown)} of --augment: set --views-on cpu")
+    return asked
 
 
 def open_data(data: Path) -> Cache:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.errors import TrainingError
 from training.methods.base import Autocast, Method
 from training.nn.meta_gradient import without_running_statistics

@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import torch
 
+from training.data.batches.batch import Batch
 from training.data.batches.prefetch import developed
-from training.data.batches.sampling import Batch, StepBatches, batches
+from training.data.batches.sampling import StepBatches, batches
 from training.data.errors import CorpusError
 from training.engine.checkpoint import Checkpoints, load, refuse_another
 from training.engine.collapse import Representations, collapsed, fixed_views, named_clips, without_labels
@@ -32,16 +33,7 @@ from training.engine.process import stop_signals
 from training.engine.run_folder import rows_sha256
 from training.errors import INTERRUPTED, Interrupted, TrainingError
 from training.methods.base import Autocast, Method
-from training.nn.distributed import (
-    alone,
-    anyone,
-    average_gradients,
-    averaged,
-    rank,
-    texts,
-    wait_for_all,
-    world_size,
-)
+from training.nn.distributed import alone, anyone, average_gradients, averaged, rank, texts, wait_for_all, world_size
 from training.nn.rng import capture, restore, seed_everything, seed_of_process
 from training.recipes import Recipe
 from usbackbones.features.precision import computes_in_bf16

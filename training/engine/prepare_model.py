@@ -1,12 +1,29 @@
-"""A method's network as a recipe wants it on a device, and what in a recipe contradicts itself."""
+"""From a recipe to its network: seeded, on a device, with the recipe's options; what contradicts itself is refused."""
 
 import torch
 
+from training.engine.backbone import backbone_of
 from training.errors import TrainingError
 from training.methods.base import Method
 from training.nn.distributed import of_first, world_size
+from training.nn.rng import seed_everything
 from training.nn.sync_batchnorm import synchronise
 from training.recipes import Recipe
+
+
+def build(recipe: Recipe, classes: int) -> Method:
+    """The seeded network of a recipe, on one gray channel.
+
+    Raises:
+        TrainingError: if its positions are those of views, and it is to be given frames of another size.
+    """
+    if recipe.arch.startswith("vit") and recipe.input_size not in (0, recipe.augment.size):
+        raise TrainingError(
+            f"--input-size {recipe.input_size}: {recipe.arch} has a position for each patch of a view of "
+            f"{recipe.augment.size} px and is released for that size; leave --input-size out"
+        )
+    seed_everything(recipe.seed)
+    return recipe.method.build(backbone_of(recipe), classes)
 
 
 def network_of(method: Method, recipe: Recipe, device: torch.device) -> Method:

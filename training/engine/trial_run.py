@@ -14,7 +14,7 @@ from training.data.batches.sampling import batches
 from training.data.cache import Cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
-from training.pretrain import build
+from training.engine.prepare_model import build
 from training.recipes import Recipe
 
 

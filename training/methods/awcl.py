@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch, Known
+from training.data.batches.batch import Batch, Known
 from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
 from training.methods.contrastive import Options, Projected

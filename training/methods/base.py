@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch, Pairs
+from training.data.batches.batch import Batch, Pairs
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 

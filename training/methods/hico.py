@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.methods.base import Method, Paper
 from training.methods.contrastive import Options
 from training.methods.pairs import MixedPair

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch, Known
+from training.data.batches.batch import Batch, Known
 from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
 from training.methods.simclr import SimCLR, SimCLRNet

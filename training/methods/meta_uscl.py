@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.data.views.augment import Augment
 from training.methods.base import Autocast, Method, Paper
 from training.methods.contrastive import Options, Projected

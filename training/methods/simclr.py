@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.methods.base import Method, Paper
 from training.methods.contrastive import Options, Projected
 from training.methods.pairs import FramePair

@@ -21,9 +21,10 @@ from typing import Annotated, Any
 import tyro
 from safetensors.torch import save
 
-from training.data.corpus.known import WEIGHTS_LICENCE, CorpusError, tier_of_all
+from training.data.errors import CorpusError
 from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import Overlap
+from training.data.licenses import WEIGHTS_LICENCE, tier_of_all
 from training.data.overlap.verdicts import overlaps_with_all
 from training.engine.log import read_journal
 from training.release.card import own_rows

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from usbackbones.hub.timm_folder import timm_config
 
 PYRAMID = "pyramid.safetensors"

@@ -21,7 +21,7 @@ import tyro
 from tqdm import tqdm
 
 from training.data.cache import Cache
-from training.engine.memory import keep_pages
+from training.engine.process import keep_pages
 from training.engine.run_folder import environment
 from training.speed import loaders, on_gpu, steps
 from training.speed import loss as nt_xent

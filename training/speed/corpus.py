@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from training.data.cache import Cache
-from training.data.corpus.known import Row
+from training.data.manifest import Row
 from training.data.prepare.run import prepare
 
 

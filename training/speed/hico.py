@@ -15,7 +15,7 @@ import timm
 import torch
 import tyro
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.methods.base import Method
 from training.methods.hico import HiCo
 from training.methods.uscl import USCL

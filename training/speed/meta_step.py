@@ -24,7 +24,7 @@ import tyro
 from torch import Tensor
 from torch.func import functional_call
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.methods.meta_uscl import MetaUSCL, MetaUSCLNet
 from training.nn.contrastive_loss import nt_xent, weighted_mean
 from training.speed.timing import in_fresh_process, memory, take_turns

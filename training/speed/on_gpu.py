@@ -12,7 +12,7 @@ from training.data.batches.prefetch import developed
 from training.data.cache import open_cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
-from training.pretrain import build
+from training.engine.prepare_model import build
 from training.speed.corpus import write_corpus
 from training.speed.steps import recipe_of
 

@@ -13,15 +13,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from training.data.batches.sampling import Batch, batches
+from training.data.batches.batch import Batch
+from training.data.batches.sampling import batches
 from training.data.cache import open_cache
 from training.data.views.augment import USCL
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
-from training.engine.memory import keep_pages
+from training.engine.prepare_model import build
+from training.engine.process import keep_pages
 from training.nn.contrastive_loss import nt_xent
 from training.nn.heads import projector
-from training.pretrain import build
 from training.recipes import RECIPES, Recipe
 from training.speed.loaders import PlainUSCL
 from training.speed.timing import cpu_seconds, forget_peak, memory

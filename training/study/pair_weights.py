@@ -13,14 +13,13 @@ import torch.nn.functional as F
 import tyro
 from tqdm import tqdm
 
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.engine.dataloaders import open_data, step_batches
+from training.engine.prepare_model import build
 from training.errors import TrainingError
 from training.methods.meta_uscl import MetaUSCLNet
-from training.pretrain import build
-from training.recipes import Recipe
+from training.recipes import Recipe, recorded
 from training.release.weights_file import read_json
-from training.reproduce import recorded
 from usbackbones.report import Section, write_report
 from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, bars, curves

@@ -9,34 +9,30 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from training.data.views import augment
-from training.methods.meta_uscl import MetaUSCL
-from training.methods.uscl import USCL
 from training.recipes import RECIPES, Recipe
 
 LOG = Path(__file__).parent / "studies" / "methods.jsonl"
 CONTROL = "simclr"
 
 
-def _changed(name: str, **changes: Any) -> Recipe:
-    """The default recipe of a method with other augmentation."""
+def _changed(name: str, method: dict[str, Any] | None = None, **augment: Any) -> Recipe:
+    """The default recipe of a method with other options or augmentation."""
     recipe = RECIPES[name][1]
-    return replace(recipe, augment=replace(recipe.augment, **changes))
+    return replace(recipe, method=replace(recipe.method, **method or {}), augment=replace(recipe.augment, **augment))
 
 
 _METHODS = ("simclr", "clip_pair", "uscl", "meta_uscl", "hico", "awcl")
-_BEAM = replace(augment.ULTRASOUND, size=96, area=(0.2, 1.0), aspect=(0.8, 1.25))
 _GENTLE = {"area": (0.8, 1.0), "brightness": 0.8, "contrast": 0.8}
 VARIANTS: dict[str, Recipe] = {
     "random": RECIPES["simclr"][1],
     **{name: RECIPES[name][1] for name in _METHODS},
     **{f"{name}-papers-views": _changed(name, **_GENTLE) for name in _METHODS},
     # Every step with an update of CMW-Net takes three of the others: every fourth is what the released weight did.
-    "meta_uscl-every4": replace(RECIPES["meta_uscl"][1], method=MetaUSCL(meta_every=4)),
+    "meta_uscl-every4": _changed("meta_uscl", {"meta_every": 4}),
     "uscl-small": _changed("uscl", area=(0.08, 1.0)),
-    "uscl-unlabelled": replace(RECIPES["uscl"][1], method=USCL(label_weight=0.0)),
-    "uscl-sharp": replace(RECIPES["uscl"][1], method=USCL(temperature=0.1)),
-    "uscl-beam": replace(RECIPES["uscl"][1], augment=_BEAM),
+    "uscl-unlabelled": _changed("uscl", {"label_weight": 0.0}),
+    "uscl-sharp": _changed("uscl", {"temperature": 0.1}),
+    "uscl-beam": _changed("uscl-ultrasound", area=(0.2, 1.0), aspect=(0.8, 1.25)),
     "uscl-even": replace(RECIPES["uscl"][1], draw="even"),
     **{f"uscl-{size}px": _changed("uscl", size=size) for size in (64, 128, 160, 224)},
 }

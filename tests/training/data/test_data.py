@@ -11,17 +11,12 @@ from PIL import Image
 
 from training.data.batches.sampling import StepBatches, batches, clips_of_step, weighted_clips_of_step
 from training.data.cache import open_cache
-from training.data.corpus.known import (
-    CorpusError,
-    Row,
-    in_tier,
-    read_manifest,
-    tier_of,
-    tier_of_all,
-    without_locked_test,
-    write_manifest,
-)
+from training.data.corpora.lung import pocus_lung
+from training.data.corpus.known import in_tier, without_locked_test
+from training.data.errors import CorpusError
+from training.data.licenses import tier_of, tier_of_all
 from training.data.locked_splits import joined, locked_groups, locked_split
+from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.prepare.run import prepare
 from training.data.views.augment import Augment
 from training.methods.uscl import USCL
@@ -211,8 +206,6 @@ def test_unlabelled_clips_have_label_minus_one(corpus, tmp_path):
 
 
 def test_real_lung_videos_become_a_cache(shared_data, tmp_path):
-    from training.data.corpus.known import pocus_lung
-
     rows = pocus_lung(shared_data / "pocus_lung")
     with (shared_data / "pocus_lung" / "groups.csv").open(newline="") as stream:
         assert len(rows) == sum(record["kind"] == "video" for record in csv.DictReader(stream))

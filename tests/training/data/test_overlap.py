@@ -12,7 +12,6 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.conftest import run_module
-from training.data.corpus.known import Row
 from training.data.fingerprints import (
     KEPT,
     Ledger,
@@ -26,7 +25,7 @@ from training.data.fingerprints import (
     read_ledger,
     write_ledger,
 )
-from training.data.manifest import read_manifest, write_manifest
+from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbours import find_neighbours, join
 from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare

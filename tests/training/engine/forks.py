@@ -24,8 +24,9 @@ from torch import distributed
 from training.data.cache import open_cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
+from training.engine.prepare_model import build
 from training.nn.distributed import rank
-from training.pretrain import begin_or_resume, build
+from training.pretrain import begin_or_resume
 from training.recipes import RECIPES
 
 METHODS = ("uscl", "meta_uscl", "hico", "awcl", "simclr", "clip_pair", "ivpp")

@@ -16,8 +16,8 @@ from training.engine.curves import draw_loss, draw_rankme
 from training.engine.dataloaders import step_batches
 from training.engine.log import Journal, read_journal, rewind_journal
 from training.engine.loop import Engine, TrainingError
+from training.engine.prepare_model import build
 from training.methods.base import Method
-from training.pretrain import build
 from training.recipes import RECIPES
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from tests.training.small import small_batch
 from training.data.cache import open_cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
-from training.pretrain import build
+from training.engine.prepare_model import build
 from training.recipes import RECIPES
 
 

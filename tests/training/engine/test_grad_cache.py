@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.engine.grad_cache import accumulated_step
 from training.engine.prepare_model import network_of
 from training.errors import TrainingError

@@ -19,12 +19,13 @@ import torch
 from timm.models import save_for_hf
 
 from training.data.cache import open_cache
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.data.views.augment import Augment
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
+from training.engine.prepare_model import build
 from training.errors import TrainingError
-from training.pretrain import Run, build, main, pretrain
+from training.pretrain import Run, main, pretrain
 from training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[3]

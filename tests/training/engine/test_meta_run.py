@@ -9,14 +9,14 @@ import torch
 
 from training.data.batches.sampling import batches
 from training.data.cache import open_cache
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.engine.dataloaders import divide, step_batches
 from training.engine.loop import Engine
+from training.engine.prepare_model import build
 from training.engine.run_folder import describe_corpus
 from training.errors import TrainingError
 from training.methods.meta_uscl import MetaUSCL
 from training.nn.optimizer_step import LookaheadError
-from training.pretrain import build
 from training.recipes import RECIPES
 
 

@@ -7,9 +7,9 @@ import pytest
 from training.data.cache import open_cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
+from training.engine.prepare_model import build
 from training.methods.hico import HiCo
 from training.methods.meta_uscl import MetaUSCL
-from training.pretrain import build
 from training.recipes import RECIPES
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.functional import adjust_brightness, adjust_gamma
 
 from tests.training.small import slow_nt_xent, small_backbone, small_batch
-from training.data.batches.sampling import Known
+from training.data.batches.batch import Known
 from training.data.views.augment import Augment
 from training.methods.awcl import AWCL, positives_of, tone_curve
 from training.methods.simclr import SimCLR

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.training.small import slow_nt_xent, small_backbone, small_batch
-from training.data.batches.sampling import Batch, Known, StepBatches
+from training.data.batches.batch import Batch, Known
+from training.data.batches.sampling import StepBatches
 from training.data.cache import CachedClip, open_cache
-from training.data.corpus.known import Row
+from training.data.manifest import Row
 from training.data.views.augment import Augment
 from training.methods.awcl import AWCL
 from training.methods.clip_pair import ClipPair

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.training.small import drawn, opened, scenes, small_backbone, small_batch
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.data.views.augment import Augment
 from training.methods.awcl import AWCL
 from training.methods.clip_pair import ClipPair

@@ -11,7 +11,7 @@ import torch
 from torch.func import functional_call
 
 from tests.training.small import opened, slow_nt_xent, small_batch
-from training.data.batches.sampling import Batch
+from training.data.batches.batch import Batch
 from training.data.views.augment import Augment
 from training.methods.meta_uscl import MetaUSCL
 from training.nn.heads import CMWNet

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import run_module
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import read_ledger, write_ledger
 from training.data.locked_splits import locked_split

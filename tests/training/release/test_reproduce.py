@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tests.conftest import run_module
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.engine.run_folder import describe_recipe
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
-from training.recipes import RECIPES, RETIRED, Recipe
+from training.recipes import RECIPES, RETIRED, Recipe, recorded
 from training.release.commands import TRAJECTORY, add
 from training.release.render import ZOO
-from training.reproduce import main, recorded
+from training.reproduce import main
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -129,7 +129,7 @@ def test_pages_are_kept():
     """Page faults of large blocks that come and go, with and without."""
     code = """
 import resource, sys
-from training.engine.memory import keep_pages
+from training.engine.process import keep_pages
 kept = sys.argv[1] == "1" and keep_pages()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for turn in range(12):

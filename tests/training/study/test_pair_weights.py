@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from training.data.cache import open_cache
-from training.data.corpus.known import CorpusError
+from training.data.errors import CorpusError
 from training.engine.dataloaders import step_batches
+from training.engine.prepare_model import build
 from training.methods.meta_uscl import MetaUSCL
-from training.pretrain import Run, build, pretrain
+from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
 from training.study import pair_weights
 

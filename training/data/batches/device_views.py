@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.batches.sampling import Batch, DrawPair, StepBatches
+from training.data.batches.batch import Batch, DrawPair
+from training.data.batches.sampling import StepBatches
 from training.data.views.augment import Augment
 from training.data.views.gray import blurred, resampled, toned
 from training.data.views.random_numbers import Drawn

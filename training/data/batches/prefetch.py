@@ -2,32 +2,13 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import torch
 from torch.utils.data import Dataset
 
-from training.data.batches.device_views import Sketch, only_on_cpu, sketch
-from training.data.batches.sampling import Batch, StepBatches, batches
-from training.data.views.augment import Augment
-from training.errors import TrainingError
-
-ViewsOn = Literal["auto", "cpu", "device"]
-"""Where views are made; "auto" is on the device if that is a GPU and the augmentation has a form for it."""
-
-
-def views_on(asked: ViewsOn, augment: Augment, device: torch.device) -> Literal["cpu", "device"]:
-    """Where to make the views.
-
-    Raises:
-        TrainingError: if the device is asked for what only the CPU path can do.
-    """
-    unknown = only_on_cpu(augment)
-    if asked == "auto":
-        return "device" if device.type == "cuda" and not unknown else "cpu"
-    if asked == "device" and unknown:
-        raise TrainingError(f"--views-on device has no form for {', '.join(unknown)} of --augment: set --views-on cpu")
-    return asked
+from training.data.batches.batch import Batch
+from training.data.batches.device_views import Sketch, sketch
+from training.data.batches.sampling import StepBatches, batches
 
 
 class Sketches(Dataset[Sketch]):

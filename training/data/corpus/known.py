@@ -15,30 +15,13 @@ from typing import Annotated
 import tyro
 
 from training.data.corpora import CORPORA
-from training.data.corpora.lung import pocus_lung
 from training.data.corpora.record import Corpus
 from training.data.corpus.guess import guess_manifest
 from training.data.errors import CorpusError, short_errors
-from training.data.licenses import WEIGHTS_LICENCE, Tier, tier_of, tier_of_all
+from training.data.licenses import Tier, tier_of
 from training.data.locked_splits import has_locked_part, locked_groups
-from training.data.manifest import Row, examine, read_manifest, write_manifest
+from training.data.manifest import Row, examine, write_manifest
 from usbackbones.clips.read import ClipError
-
-__all__ = [
-    "CORPORA",
-    "WEIGHTS_LICENCE",
-    "CorpusError",
-    "Row",
-    "Tier",
-    "in_tier",
-    "merge",
-    "pocus_lung",
-    "read_manifest",
-    "tier_of",
-    "tier_of_all",
-    "without_locked_test",
-    "write_manifest",
-]
 
 
 def in_tier(rows: Iterable[Row], tier: Tier) -> list[Row]:

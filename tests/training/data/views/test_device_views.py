@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from training.data.batches.device_views import MOST, Recorder, kernels, only_on_cpu, sketch, strokes
-from training.data.batches.prefetch import developed, views_on
+from training.data.batches.prefetch import developed
 from training.data.cache import open_cache
 from training.data.views.augment import AWCL, IVPP, META_USCL, ULTRASOUND, USCL, Augment
 from training.data.views.gray import blurred, resampled
-from training.engine.dataloaders import step_batches
+from training.engine.dataloaders import step_batches, views_on
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
