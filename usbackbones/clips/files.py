@@ -4,16 +4,30 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from usbackbones.clips.find import SUFFIXES
 from usbackbones.clips.formats.base import natural, shortened
 from usbackbones.clips.formats.kinds import file_kind
-from usbackbones.clips.formats.label_maps import label_maps
+from usbackbones.clips.formats.label_maps import image_named, label_maps, stem_of
 from usbackbones.clips.formats.litter import is_litter
 from usbackbones.clips.formats.stills import entries, is_still
 
 __all__ = [
-    *("entries", "files_below", "image_named", "is_litter", "label_maps", "passed_over", "shortened", "stem_of"),
+    "claims_clip",
+    "entries",
+    "files_below",
+    "image_named",
+    "is_litter",
+    "label_maps",
+    "passed_over",
+    "shortened",
+    "stem_of",
     "stills_in",
 ]
+
+
+def claims_clip(file: Path) -> bool:
+    """Whether a file is a clip by its content, or says so by its name."""
+    return file_kind(file) is not None or SUFFIXES.fullmatch(file.suffix) is not None
 
 
 def stills_in(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from usbackbones.clips.formats.label_maps import label_maps
 from usbackbones.clips.formats.stills import entries, is_still
 from usbackbones.clips.formats.zipped import zip_holds
 
-_SUFFIXES = re.compile(
+SUFFIXES = re.compile(
     r"\.(png|jpe?g|bmp|tiff?|webp|gif|m[4o]v|mp4|avi|mpe?g|webm|mkv|wmv|dcm|dicom|nii|mh[ad]|zip)", re.IGNORECASE
 )
 
@@ -96,7 +96,7 @@ class _Search:
 def _clip_of(file: Path) -> Path | None:
     """The clip that a file is, or is a frame of; None for a file that is passed over."""
     kind = file_kind(file)
-    claims = bool(_SUFFIXES.fullmatch(file.suffix))
+    claims = bool(SUFFIXES.fullmatch(file.suffix))
     if kind is None:
         return file if claims or (file.is_file() and why_unreadable(file)) else None
     if is_still(kind):

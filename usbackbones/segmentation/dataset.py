@@ -1,150 +1,147 @@
-"""Pictures with masks for `usbackbones segment`: three layouts, and which pictures are near-duplicates.
+"""Images with masks for `usbackbones segment`: three layouts.
 
-DATA is a folder with images/ and masks/, whose files have the same stems (a mask may end in _mask); BUSI's layout,
-`name.png` beside `name_mask.png`, `name_mask_1.png`, ..., in any folders below; or a CSV with the columns image and
-mask, and if known group, split and spacing, the mm of a pixel's side or "height|width". Several masks of one picture,
-in the CSV joined by "|", mean their union. Where no group is told, every picture is one of its own.
+DATA is a folder with images/ and masks/, whose files have the same stems (a mask may end in _mask, _seg, _gt or
+_label); BUSI's layout, `name.png` beside `name_mask.png`, `name_mask_1.png`, ..., in any folders below; or a CSV with
+the columns image and mask, and if known split, spacing (the mm of a pixel's side or "height|width") and one that tells
+patients apart, see `usbackbones.data.patients`. Several masks of one image, in the CSV joined by "|", mean their
+union. Images and masks are whatever `read_clip` reads; of volumes and stacks every frame is an image with its mask.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from usbackbones.clips.read import read_clip
+from usbackbones.clips.files import (
+    claims_clip,
+    entries,
+    files_below,
+    image_named,
+    label_maps,
+    passed_over,
+    shortened,
+    stem_of,
+)
 from usbackbones.data.dataset import read_table
-from usbackbones.data.item import DataError, Item
-from usbackbones.data.near_duplicates import fingerprint, near_duplicates
+from usbackbones.data.item import PARTS, DataError
+from usbackbones.data.patients import Note, column_groups, name_pattern, told_patients, with_groups
 from usbackbones.metrics.segmentation import Spacing
+from usbackbones.segmentation.look import Answers, look_at
+from usbackbones.segmentation.masked import Masked
 
-_MASK = re.compile(r"(.+?)_mask(_\d+)?$")
-_STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True)
-class Masked(Item):
-    """A picture with its masks; its label is the folder it is in, where that tells a class, else empty.
-
-    Attributes:
-        masks: files whose union is the truth; none means that nothing is to be found.
-        spacing: height and width of a pixel in mm, as a table tells it.
-        value: the value in the masks that is meant, where they tell several things apart; None is all that is bright.
-    """
-
-    masks: tuple[Path, ...] = ()
-    spacing: Spacing | None = None
-    value: int | None = None
+_GIVE = "give a folder with images/ and masks/, a folder laid out as BUSI, or a CSV with the columns image,mask"
 
 
-def read_masked(data: Path) -> list[Masked]:
-    """The pictures of a folder or a CSV, see the module.
+def read_masked(
+    data: Path,
+    answers: Answers | None = None,
+    *,
+    group_from: str = "",
+    note: Note = lambda line: None,
+    progress: bool = False,
+) -> list[Masked]:
+    """The images of a folder or a CSV frame by frame, see the module.
+
+    Args:
+        data: the folder or the table.
+        answers: to what the masks leave open.
+        group_from: a regular expression with one bracket that finds the group in a file's name, as `^([0-9]+)_`.
+        note: gets lines to show: patients and who tells them, frames, the meaning of the masks, what is passed over.
+        progress: show a bar.
 
     Raises:
-        DataError: if there is none, a picture or mask of a table or of images/ is missing, or a table is wrong.
+        DataError: if there is none, an image or mask of a table or of images/ is missing, a table is wrong, masks do
+            not fit their images, or nobody can know what they mean.
     """
+    pattern = name_pattern(group_from)
     if data.is_file():
-        items = _of_table(data)
+        items = _of_table(data, note)
     elif (data / "images").is_dir():
-        items = _of_folders(data / "images", data / "masks")
+        items = _of_folders(data, note)
     elif data.is_dir():
-        items = _of_neighbours(data)
+        items = _of_neighbors(data, note)
     else:
-        raise DataError(f"{data}: no such file or folder; give images/ and masks/, a BUSI folder, or a CSV")
+        raise DataError(f"{data}: no such file or folder; {_GIVE}")
     if not any(item.masks for item in items):
-        raise DataError(f"{data} holds no picture with a mask: give images/ and masks/, a BUSI folder, or a CSV")
-    return [replace(item, group=item.group or str(item.path)) for item in items]
+        raise DataError(f"{data} holds no image with a mask: {_GIVE}")
+    items = with_groups(_each_once(items), pattern, note)
+    note(told_patients(items))
+    return look_at(items, answers or Answers(), note, progress)
 
 
-def copies_of(items: Sequence[Masked]) -> list[tuple[int, int]]:
-    """The pairs of items of different groups that are near-duplicates, closest first."""
-    prints = np.concatenate([fingerprint(frame_of(item)[None]) for item in items])
-    pairs = near_duplicates(prints, [item.group for item in items], progress=len(items) > 2000)
-    return list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+def _each_once(items: Iterable[Masked]) -> list[Masked]:
+    """The items without those whose file and masks are another's, reached by a link."""
+    return list({(item.path.resolve(), *(mask.resolve() for mask in item.masks)): item for item in items}.values())
 
 
-def frame_of(item: Masked) -> np.ndarray:
-    """The picture, gray uint8 [H, W]."""
-    return read_clip(item.path).frames[0]
-
-
-def spacing_of(item: Masked) -> Spacing | None:
-    """Height and width of a pixel in mm, as the table or else the file tells; None where neither does."""
-    return item.spacing or read_clip(item.path).spacing_mm
-
-
-def mask_of(item: Masked, shape: tuple[int, int]) -> np.ndarray:
-    """The union of the masks, bool [H, W] of the picture's shape.
-
-    Raises:
-        DataError: if a mask has another shape than its picture.
-    """
-    union = np.zeros(shape, bool)
-    for file in item.masks:
-        gray = _values(file)
-        # Bright is 255 of 0 and 255, 1 of 0 and 1, or either after JPEG.
-        mask = gray > gray.max() // 2 if item.value is None else gray == item.value
-        if mask.shape != shape:
-            raise DataError(f"{file} is {mask.shape}, its picture {item.path.name} is {shape}: make them of one size")
-        union |= mask
-    return union
-
-
-def _values(file: Path) -> np.ndarray:
-    """A mask as it is written, [H, W]; of a NIfTI file the first frame, turned as `read_clip` turns its picture."""
-    if file.name.endswith((".nii", ".nii.gz")):
-        import nibabel
-
-        voxels: Any = nibabel.load(file)
-        return np.asarray(voxels.dataobj).reshape(*voxels.shape[:2], -1)[:, :, 0].T
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("L"))
-
-
-def _of_neighbours(folder: Path) -> list[Masked]:
-    """Every still below a folder, with the stills named after it as its masks."""
+def _of_neighbors(folder: Path, note: Note) -> list[Masked]:
+    """Every image below a folder, with the files named after it as its masks."""
+    files = list(files_below(folder))
+    named = label_maps(files)
+    images = [file for file in files if file not in named and image_named(file) is None and claims_clip(file)]
     masks: dict[Path, list[Path]] = defaultdict(list)
-    pictures = []
-    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in _STILLS):
-        match = _MASK.fullmatch(file.stem)
-        if match:
-            masks[file.with_name(match[1])].append(file)
-        else:
-            pictures.append(file)
-    labels = {file: file.parent.name if file.parent != folder else "" for file in pictures}
-    return [Masked(file, labels[file], "", masks=tuple(masks[file.with_suffix("")])) for file in pictures]
+    for file in (file for file in files if file in named):
+        masks[file.with_name(str(image_named(file)))].append(file)
+    used = {file for files in masks.values() for file in files} | set(images)
+    _say(passed_over(_unused(files, used), folder, "that are neither an image nor a mask of one"), note)
+    bare = [file.relative_to(folder).as_posix() for file in images if file.with_name(stem_of(file)) not in masks]
+    if bare and masks:
+        note(f"{len(bare)} images without a mask count as showing nothing: {shortened(bare)}")
+    labels = {file: file.parent.name if file.parent != folder else "" for file in images}
+    return [Masked(file, labels[file], "", masks=tuple(masks[file.with_name(stem_of(file))])) for file in images]
 
 
-def _of_folders(images: Path, masks: Path) -> list[Masked]:
-    """The stills of one folder with those of the same stem in another; a picture without a mask is a fault."""
+def _of_folders(data: Path, note: Note) -> list[Masked]:
+    """The images of images/ with those of the same stem in masks/; an image without a mask is a fault."""
+    images, masks = data / "images", data / "masks"
     of: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(masks.iterdir()) if masks.is_dir() else ():
-        match = _MASK.fullmatch(file.stem)
-        of[match[1] if match else file.stem].append(file)
-    pictures = sorted(file for file in images.iterdir() if file.suffix.lower() in _STILLS)
-    lacking = [file.name for file in pictures if file.stem not in of]
+    inside = [file for file in entries(masks) if file.is_file() and claims_clip(file)] if masks.is_dir() else []
+    for file in sorted(inside):
+        for stem in {stem_of(file), image_named(file) or stem_of(file)}:
+            of[stem].append(file)
+    there = sorted(file for file in entries(images) if file.is_file())
+    beside = label_maps(there)
+    pictures = [file for file in there if claims_clip(file) and file not in beside]
+    lacking = [file.name for file in pictures if stem_of(file) not in of]
     if lacking:
-        raise DataError(f"{len(lacking)} pictures have no mask in {masks}, as {lacking[0]}: give a black one if empty")
-    return [Masked(file, "", "", masks=tuple(of[file.stem])) for file in pictures]
+        raise DataError(
+            f"{len(lacking)} images have no mask in {masks}, as {shortened(lacking)}: give a black one if empty"
+        )
+    used = {*pictures, *(mask for file in pictures for mask in of[stem_of(file)])}
+    _say(passed_over(_unused(files_below(data), used), data, "beside images with their masks"), note)
+    return [Masked(file, "", "", masks=tuple(of[stem_of(file)])) for file in pictures]
 
 
-def _of_table(table: Path) -> list[Masked]:
-    items = []
-    for line, row in enumerate(read_table(table, {"image", "mask"}), start=2):
-        files = [table.parent / name for name in (row["image"], *filter(None, (row["mask"] or "").split("|")))]
+def _of_table(table: Path, note: Note) -> list[Masked]:
+    rows = read_table(table, {"image", "mask"})
+    items, faults = [], []
+    for line, row in enumerate(rows, start=2):
+        names = (row["image"] or "", *filter(None, (row["mask"] or "").split("|")))
+        files, part = [table.parent / name.strip() for name in names], str(row.get("split") or "").strip()
         missing = [file for file in files if not file.is_file()]
         if missing:
-            raise DataError(f"{table} line {line}: {missing[0]} does not exist")
-        group, part = (str(row.get(name) or "").strip() for name in ("group", "split"))
+            faults.append(f"line {line}: {missing[0]} does not exist")
+        elif part not in ("", *PARTS):
+            faults.append(f"line {line}: split {part!r} is none of {', '.join(PARTS)}")
         spacing = _spacing(str(row.get("spacing") or ""), f"{table} line {line}")
-        items.append(Masked(files[0], "", group, part, masks=tuple(files[1:]), spacing=spacing))
-    if any(item.group for item in items) and not all(item.group for item in items):
-        raise DataError(f"{table}: some rows have a group and some have none: fill them all, or none")
-    return items
+        items.append(Masked(files[0], "", "", part, masks=tuple(files[1:]), spacing=spacing))
+    if faults:
+        raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
+    groups, told_by = column_groups(table, rows, note)
+    if not groups:
+        return items
+    return [replace(item, group=group, told_by=told_by) for item, group in zip(items, groups, strict=True)]
+
+
+def _unused(files: Iterable[Path], used: set[Path]) -> list[Path]:
+    """The files that are neither used nor the data of a header that is."""
+    headers = {(file.parent, file.stem) for file in used if file.suffix == ".mhd"}
+    return [file for file in files if file not in used and (file.parent, file.stem) not in headers]
+
+
+def _say(line: str, note: Note) -> None:
+    if line:
+        note(line)
 
 
 def _spacing(told: str, where: str) -> Spacing | None:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from usbackbones.report import picture_section, table_section, write_report
-from usbackbones.segmentation.dataset import Masked, frame_of, mask_of
+from usbackbones.segmentation.masked import Masked, frame_of, mask_of
 from usbackbones.segmentation.trainer import Segmenter
 
 METRICS = ("dice", "iou", "hd95_pixels", "hd95_mm")

@@ -23,8 +23,9 @@ from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
 from usbackbones.metrics.segmentation import coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint
-from usbackbones.segmentation.dataset import Masked, copies_of, frame_of, mask_of, read_masked, spacing_of
+from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.losses import targets_of
+from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of, spacing_of
 from usbackbones.segmentation.report import METRICS, Row, Segmented, overlay, write_segment_report
 from usbackbones.segmentation.trainer import Segmenter, resized
 

@@ -20,8 +20,8 @@ from usbackbones.features.precision import computes_in_bf16
 from usbackbones.finetuning.trainer import Trainer
 from usbackbones.metrics.segmentation import dice
 from usbackbones.segmentation.config import Segment, blueprint, build, optimizer_of
-from usbackbones.segmentation.dataset import Masked, frame_of, mask_of
 from usbackbones.segmentation.losses import detections, foreground, loss_of
+from usbackbones.segmentation.masked import Masked, frame_of, mask_of
 from usbackbones.segmentation.models import pyramid_of, train_mode
 
 

@@ -19,9 +19,10 @@ from usbackbones.data.item import DataError
 from usbackbones.metrics.segmentation import dice
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.config import UDIAT, Segment, blueprint, build, from_blueprint
-from usbackbones.segmentation.dataset import Masked, copies_of, frame_of, mask_of, read_masked
+from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.feature_maps import backbone
 from usbackbones.segmentation.losses import foreground
+from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of
 from usbackbones.segmentation.run import load_segmenter, segment
 from usbackbones.segmentation.trainer import Segmenter
 
@@ -272,7 +273,7 @@ def test_command_and_refusals(data, tmp_path, capsys):
     assert "before training" in told and "test: dice" in told and "95 %" in told
     (tmp_path / "images").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "images" / "a.png")
-    with pytest.raises(DataError, match=r"1 pictures have no mask in .*as a\.png"):
+    with pytest.raises(DataError, match=r"1 images have no mask in .*as a\.png"):
         read_masked(tmp_path)
     with pytest.raises(DataError, match="no such file"):
         read_masked(tmp_path / "nowhere")

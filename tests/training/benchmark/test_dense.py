@@ -20,7 +20,7 @@ from training.data.errors import CorpusError
 from training.data.locked_splits import locked_groups, locked_split
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95
 from usbackbones.phantom.simulator import phantom_clip
-from usbackbones.segmentation.dataset import frame_of, mask_of
+from usbackbones.segmentation.masked import frame_of, mask_of
 from usbackbones.segmentation.run import at_size
 
 MODEL = "random:resnet10t"

@@ -13,7 +13,7 @@ from training.benchmark.dense.task import DenseProtocol, DenseTask
 from training.benchmark.evaluate import overlap
 from training.benchmark.models import RANDOM, Entry
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95, mean_interval
-from usbackbones.segmentation.dataset import frame_of, mask_of
+from usbackbones.segmentation.masked import frame_of, mask_of
 from usbackbones.segmentation.run import at_size
 from usbackbones.segmentation.trainer import Segmenter
 

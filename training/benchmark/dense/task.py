@@ -16,7 +16,8 @@ from training.data.manifest import Row
 from usbackbones.data.splits import assert_disjoint, holdout
 from usbackbones.metrics.segmentation import Spacing
 from usbackbones.segmentation.config import Segment
-from usbackbones.segmentation.dataset import Masked
+from usbackbones.segmentation.mask_values import BRIGHT, Meaning
+from usbackbones.segmentation.masked import Masked
 
 HC18_SIZE = (540, 800)
 """Height and width of HC18's originals, whose pixels the table of sizes is about; copies of it may be smaller."""
@@ -64,8 +65,11 @@ class DenseTask:
 
     def items(self) -> list[Masked]:
         """Pictures to learn from, as the part "train", then those to be judged on, as "test"."""
+        # Of one value the others are background; else all that is bright is meant.
+        labels = None if self.value is None else (self.value - 1, self.value, self.value + 1)
+        meaning = Meaning(labels, (0, 1, 0)) if labels else BRIGHT
         return [
-            Masked(Path(row.path), row.label, row.group, part, tuple(map(Path, row.masks)), value=self.value)
+            Masked(Path(row.path), row.label, row.group, part, tuple(map(Path, row.masks)), meaning=meaning)
             for part, rows in (("train", self.rows), ("test", self.test_rows))
             for row in rows
         ]

@@ -46,6 +46,7 @@ class Request:
         crop: whether the frames are cut to the B-mode region, where the file names one.
         identify: whether the pseudonyms of patient and study are wanted.
         salt: what they are made with; None for the user's own, see `usbackbones.clips.formats.identity`.
+        stored: volumes give their numbers float64 [H, W] as they are, labels for example, and no gray.
         warn: gets each warning as one line.
     """
 
@@ -55,6 +56,7 @@ class Request:
     crop: bool = True
     identify: bool = False
     salt: str | None = None
+    stored: bool = False
 
 
 @dataclass

@@ -84,7 +84,7 @@ def read_volume(request: Request, volume: Volume, spacing_mm: tuple[float, float
 
 def _frames(request: Request, volume: Volume, watch: Watch) -> Frames:
     path, promised = request.path, volume.shape[0]
-    low, high, holes = (0.0, 255.0, False) if volume.is_plain else _range(volume)
+    low, high, holes = (0.0, 255.0, False) if volume.is_plain or request.stored else _range(volume)
     if low > high:
         raise ClipError(f"{path}: its data end before the first frame does, or hold no numbers; copy it again")
     if holes:
@@ -96,7 +96,8 @@ def _frames(request: Request, volume: Volume, watch: Watch) -> Frames:
             if index % request.stride == 0:
                 if volume.channels == 3:
                     watch.look(values)
-                yield _gray(values, volume, low, high), None if volume.seconds is None else index * volume.seconds
+                shown = _scaled(values, volume) if request.stored else _gray(values, volume, low, high)
+                yield shown, None if volume.seconds is None else index * volume.seconds
     if not there:
         raise ClipError(f"{path}: its data end before the first frame does; copy it again")
     if there < promised:
