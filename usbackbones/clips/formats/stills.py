@@ -1,6 +1,7 @@
 """Images, animated and multi-page ones, and folders of stills, through Pillow."""
 
 import os
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from usbackbones.clips.formats.base import (
 from usbackbones.clips.formats.kinds import Kind, file_kind
 from usbackbones.clips.formats.label_maps import label_maps
 from usbackbones.clips.formats.litter import is_litter
+from usbackbones.clips.formats.upright import exif_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 
 _GRAY = ("1", "L", "LA", "La")  # Pillow's modes without colour
@@ -53,7 +55,11 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
     """
     good, seconds = 0, 0.0
     try:
-        with Image.open(file, formats=[format_name]) as image:
+        # Never by its path: Pillow 13 maps a plain TIFF into memory and shows one that is stored on its side as noise.
+        with (
+            file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream,
+            Image.open(stream, formats=[format_name]) as image,
+        ):
             # The further pictures of a JPEG are a camera's thumbnails and depth maps, not frames.
             for page in range(1) if format_name == "JPEG" else count():
                 try:
@@ -63,6 +69,8 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
                 pixels, duration = _gray(image, name), image.info.get("duration")
                 if page % stride == 0:
                     _look(image, name, watch)
+                    # After the pixels were loaded: newer Pillows turn a TIFF then, and take its tag away.
+                    pixels = upright(pixels, exif_orientation(image, name, watch.warn))
                     yield pixels, seconds if duration else None
                 good, seconds = good + 1, seconds + (duration or 0) / 1000
             if not good:

@@ -2,8 +2,10 @@
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 
 from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request
+from usbackbones.clips.formats.upright import matrix_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 
 _PLANAR = tuple(f"{name}{layout}p" for name in ("yuv", "yuvj") for layout in (420, 422, 440, 444))
@@ -45,7 +47,7 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
                     if good % request.stride == 0:
                         if not watch.facts.colour and _may_be_vivid(frame):
                             watch.look(frame.to_ndarray(format="rgb24"))
-                        yield frame.to_ndarray(format="gray"), frame.time
+                        yield upright(frame.to_ndarray(format="gray"), _orientation(request, frame)), frame.time
                     good, last = good + 1, frame.time
             # Matroska and webm do not count their frames, but they state how long they last.
             rate = stream.average_rate if demuxer == "matroska" and len(container.streams) == 1 else None
@@ -57,6 +59,22 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
         raise ClipError(f"{path}: broken {demuxer} video, no frame can be decoded{reason}; copy or export it again")
     if bad or reason or missing > 0:
         request.warn(f"{path}: damaged or cut short, {good} frames read, {max(bad, missing)} lost{reason}")
+
+
+def _orientation(request: Request, frame: av.VideoFrame) -> int:
+    """How the frame is to be shown, by the display matrix of its track or its stream.
+
+    Raises:
+        ClipError: where it is turned by less than a right angle.
+    """
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    orientation = 1 if matrix is None else matrix_orientation(bytes(matrix))
+    if orientation is None:
+        raise ClipError(
+            f"{request.path}: a video to be shown at a slant of {frame.rotation} degrees; write its frames upright, "
+            "for example with ffmpeg -i"
+        )
+    return orientation
 
 
 def _may_be_vivid(frame: av.VideoFrame) -> bool:
