@@ -74,8 +74,9 @@ def main(args: Sequence[str] | None = None) -> None:
         tell(line)
         _exit(REFUSED, line, as_json)
     except KeyboardInterrupt:
-        tell("interrupted")
-        _exit(INTERRUPTED, "interrupted", as_json)
+        line = "interrupted: give the same command again"
+        tell(line)
+        _exit(INTERRUPTED, line, as_json)
     if code:
         sys.exit(code)
 

@@ -75,6 +75,8 @@ def probe_command(
         raise CommandError(str(error)) from error
     for fault in done.skipped:
         tell(f"skipped: {fault}")
+    if done.was_finished:
+        tell(f"{out} holds this very run, finished: nothing was done")
     if done.joined:
         tell(f"note: {done.joined}")
     if as_json:

@@ -79,6 +79,8 @@ def segment_command(
         done = segment(data, name, out, spec, test=test, validation=validation, at_most=at_most, pictures=pictures)
     except (DataError, BackboneError, ClipError) as error:
         raise CommandError(str(error)) from error
+    if done.was_finished:
+        tell(f"{out} holds this very run, finished: nothing was done")
     if done.joined:
         tell(f"note: {done.joined}")
     if as_json:

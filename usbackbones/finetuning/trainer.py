@@ -126,6 +126,11 @@ class Trainer(ABC):
             self.model.load_state_dict(self.kept)
         self.average = None  # from here on the weights to keep are evaluated, not the last average
 
+    def remove_checkpoint(self) -> None:
+        """Remove the checkpoint of a run whose outputs are all written."""
+        if self.folder is not None:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
     def _has_stopped_improving(self) -> bool:
         if self.patience is None or not self.history:
             return False

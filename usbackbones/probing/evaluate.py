@@ -58,6 +58,7 @@ class Probed:
         differences: {"first - second": {probe: Numbers}}, paired: both models meet the same resampled groups.
         skipped: clips that could not be read.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
+        was_finished: the folder held this very run, finished, and nothing was done.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +67,7 @@ class Probed:
     differences: dict[str, dict[str, Numbers]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     joined: str = ""
+    was_finished: bool = False
 
 
 def divisions(items: Sequence[Item], folds: int, seed: int) -> list[Division]:

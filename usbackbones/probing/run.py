@@ -1,19 +1,21 @@
-"""A probing run: labelled clips and backbones -> metrics.json, predictions.csv and report.html in a folder."""
+"""Probing run: evaluate frozen backbones on labelled clips; write metrics.json, predictions.csv and report.html."""
 
 import csv
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from usbackbones._files import atomic_write
+from usbackbones._run_folder import claim, digest, finish
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.leakage import copies_among, together, told
+from usbackbones.hub.torch_checkpoint import sum_of
 from usbackbones.probing.evaluate import Judged, Probed, ProbeSpec, divisions, judge
 from usbackbones.probing.report import write_probe_report
 
@@ -27,12 +29,12 @@ def probe(
     progress: bool = True,
     pictures: bool = False,
 ) -> Probed:
-    """Judge frozen backbones and write metrics.json, predictions.csv and report.html into a folder.
+    """Evaluate frozen backbones and write metrics.json, predictions.csv and report.html into a folder.
 
     Args:
         items: from `dataset.read_items`.
         models: by the name to show, any timm models; on whatever device they are.
-        out: the folder.
+        out: the folder; new, empty, or of this very run.
         spec: how.
         progress: show bars.
         pictures: show frames and names of files and groups in report.html, which is then not to be passed on.
@@ -40,10 +42,20 @@ def probe(
     Raises:
         DataError: if the data cannot be divided without a leak (of a group, or through near-duplicates), or nothing
             can be read.
+        FolderTaken: if the folder holds another run or something else.
     """
     spec = spec or ProbeSpec()
     divisions(items, spec.folds, spec.seed)  # what is wrong with them is told before anything is decoded
-    out.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "models": {name: sum_of(model.state_dict()) for name, model in models.items()},
+        "spec": asdict(spec),
+        "items": digest([asdict(item) for item in items]),
+        "pictures": pictures,
+    }
+    if claim(out, "probe", settings):
+        told_before = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        kept = {field.name: told_before[field.name] for field in fields(Probed)}
+        return Probed(**kept | {"was_finished": True})
     with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
         frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress)
         pairs = copies_among(items, frames, progress)
@@ -54,6 +66,7 @@ def probe(
             json.dump(asdict(judged.done) | {"spec": asdict(spec)}, stream, indent=1)
         _write_predictions(out / "predictions.csv", whole, judged)
         write_probe_report(out / "report.html", whole, frames, judged, pictures)
+    finish(out)
     return judged.done
 
 

@@ -18,6 +18,8 @@ from usbackbones.data.item import DataError
 from usbackbones.hub import registry
 from usbackbones.segmentation.models import freeze, mask_rcnn, pyramid_of, unet
 
+INTERPOLATION = "bilinear"
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -91,7 +93,18 @@ def build(name: str | nn.Module, spec: Segment) -> nn.Module:
         model = mask_rcnn(name, 1, spec.in_chans, size=side, regions=spec.regions, seed=spec.seed)
     if spec.frozen != -1:
         freeze(model, spec.frozen)
+    vars(model)["pretrained_cfg"] = _input_of(model, spec)
     return model
+
+
+def _input_of(model: nn.Module, spec: Segment) -> dict[str, Any]:
+    """The backbone's cfg with the input of this network, from which `usbackbones.transforms` makes its transform."""
+    cfg: dict[str, Any] = dict(pyramid_of(model).network.pretrained_cfg)
+    cfg |= {"input_size": (spec.in_chans, spec.size, spec.size), "interpolation": INTERPOLATION}
+    cfg |= {"crop_pct": 1.0, "crop_mode": "squash"}
+    if spec.head == "mask_rcnn":  # normalizes inside
+        cfg |= {"mean": (0.0,) * spec.in_chans, "std": (1.0,) * spec.in_chans}
+    return cfg
 
 
 def blueprint(name: str, network: nn.Module) -> dict[str, Any]:

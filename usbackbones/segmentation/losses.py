@@ -1,4 +1,4 @@
-"""What a segmenter and a detector learn from a mask, and the foreground that either of them sees."""
+"""Losses of a segmenter and a detector, and the foreground that either of them predicts."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ def loss_of(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         model: of `usbackbones.segmentation.models.unet` with one class, or of `mask_rcnn`.
-        images: float [N, C, H, W], 0..1.
+        images: float [N, C, H, W], as `usbackbones.transforms(model)` makes them.
         masks: bool [N, H, W].
     """
     if isinstance(model, MaskRCNN):
         return sum(model(list(images), [targets_of(mask) for mask in masks]).values(), images.new_zeros(()))
-    return dice_and_cross_entropy(model(normalised(model, images)).float()[:, 0], masks.float())
+    return dice_and_cross_entropy(model(images).float()[:, 0], masks.float())
 
 
 def dice_and_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Binary cross-entropy plus one minus the soft Dice of each picture, logits and truth [N, H, W].
+    """Binary cross-entropy plus one minus the soft Dice of each image, logits and truth [N, H, W].
 
-    One pixel is added above and below the fraction, so that an empty picture has a finite best prediction: nothing.
+    One pixel is added above and below the fraction, so that an empty image has a finite best prediction: nothing.
     """
     probability = logits.sigmoid()
     shared = (probability * truth).sum((1, 2))
@@ -56,14 +56,14 @@ def targets_of(mask: Tensor) -> dict[str, Tensor]:
 
 
 def foreground(model: nn.Module, images: Tensor) -> Tensor:
-    """How probable each pixel is foreground, float [N, H, W], in eval mode; of a detector its surest find.
+    """Probability of foreground of each pixel, float [N, H, W], in eval mode; of a detector its surest detection.
 
     Args:
         model: as for `loss_of`.
-        images: float [N, C, H, W], 0..1.
+        images: float [N, C, H, W], as `usbackbones.transforms(model)` makes them.
     """
     if not isinstance(model, MaskRCNN):
-        return model(normalised(model, images)).float()[:, 0].sigmoid()
+        return model(images).float()[:, 0].sigmoid()
     heads: Any = model.roi_heads
     most, heads.detections_per_img = heads.detections_per_img, 1  # the masks of all others would be drawn for nothing
     try:
@@ -75,7 +75,7 @@ def foreground(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def detections(model: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:
-    """What a detector finds in each picture, in eval mode: boxes [K, 4], labels [K], scores [K], masks bool [K, H, W].
+    """Detections in each image, in eval mode: boxes [K, 4], labels [K], scores [K], masks bool [K, H, W].
 
     Args:
         model: of `usbackbones.segmentation.models.mask_rcnn`.
@@ -85,9 +85,3 @@ def detections(model: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:
         {key: value.cpu() for key, value in (found | {"masks": found["masks"][:, 0] > 0.5}).items()}
         for found in model(list(images))
     ]
-
-
-def normalised(model: Any, images: Tensor) -> Tensor:
-    """Images [N, C, H, W] less the mean and over the deviation of the model's channels."""
-    mean, std = (images.new_tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
-    return (images - mean) / std

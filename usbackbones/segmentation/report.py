@@ -32,6 +32,7 @@ class Segmented:
         untrained: mean Dice of the validation part before the first step.
         validation: mean Dice of the validation part by the weights that were kept.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
+        was_finished: the folder held this very run, finished, and nothing was done.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Segmented:
     untrained: float
     validation: float
     joined: str = ""
+    was_finished: bool = False
 
 
 def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pictures: bool) -> None:

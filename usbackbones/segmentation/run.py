@@ -1,13 +1,14 @@
-"""From pictures with masks to a trained segmenter: split, train, judge once, write.
+"""Segmentation run: split images with masks, train, evaluate once on the test part, write the folder.
 
 The folder holds model.safetensors with model.json that says how to build it, metrics.json, history.json,
-predictions.csv, masks/ with a PNG for each test picture at its own size, overlay.png to look at, and report.html.
+predictions.csv, masks/ with a PNG for each test image at its own size, overlay.png to look at,
+report.html, and run.json, which says of which run the folder is.
 """
 
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from usbackbones._files import atomic_write
+from usbackbones._run_folder import claim, digest, finish
 from usbackbones.data.dataset import split_items
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
@@ -75,6 +77,9 @@ def segment(
         counts[part] = {"pictures": len(members), "groups": len({item.group for item in members})}
         if not members:
             raise DataError(f"the {part} part of {data} is empty: give more groups, or a larger share")
+    settings = {"model": model, "spec": asdict(spec), "items": digest([asdict(item) for item in parts])}
+    if claim(out, "segment", settings | {"pictures": pictures}):
+        return _read(out)
     run = Segmenter(model, parts, spec, out, progress)
     untrained = run.score("validation")
     run.run()
@@ -90,7 +95,16 @@ def segment(
     with atomic_write(out / "overlay.png") as stream:
         sheet.save(stream, "PNG")
     write_segment_report(run, done, np.asarray(sheet), pictures)
+    finish(out)
+    run.remove_checkpoint()
     return done
+
+
+def _read(out: Path) -> Segmented:
+    """The result of a finished run, from its folder."""
+    told = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    kept = {field.name: told[field.name] for field in fields(Segmented)}
+    return Segmented(**kept | {"folder": out, "was_finished": True})
 
 
 def judge(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
@@ -141,12 +155,17 @@ def _coco(run: Segmenter, items: list[Masked]) -> dict[str, float]:
 def load_segmenter(folder: Path) -> nn.Module:
     """The trained network of a folder, in eval mode; the weight that it began with is not needed.
 
+    `usbackbones.transforms(model)` makes its input as in training; `segmentation.losses.foreground` gives its masks.
+
     Raises:
-        DataError: if the folder is of a version that did not write all that is needed.
+        DataError: if it is no folder of `segment`, or of a version that did not write all that is needed.
     """
-    settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    if "blueprint" not in settings:
-        raise DataError(f"{folder / 'model.json'} has no blueprint of the backbone: run the same segment command again")
+    file = folder / "model.json"
+    if not file.is_file():
+        raise DataError(f"{folder}: no segmenter there, it lacks a model.json: give the folder that segment wrote")
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if "blueprint" not in settings or settings["spec"].keys() != {field.name for field in fields(Segment)}:
+        raise DataError(f"{file} is of another version, without all that is needed: train again, into another folder")
     model = build(from_blueprint(settings["blueprint"]), Segment(**settings["spec"]))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
@@ -159,7 +178,7 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
         stream.write(save(tensors))
     settings = {"model": run.name, "spec": asdict(run.spec)}
     contents = (
-        ("model.json", settings | {"blueprint": run.blueprint}),
+        ("model.json", settings | {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}),
         ("metrics.json", asdict(done) | {"folder": str(out)} | settings),
         ("history.json", run.history),
     )

@@ -115,9 +115,11 @@ class Segmenter(Trainer):
             yield from detections(self.model, self._batch(self.of[part][start : start + self.spec.batch]))
 
     def _batch(self, rows: np.ndarray) -> Tensor:
-        """Images as the network takes them, float [N, C, S, S], 0..1."""
+        """Images as the network takes them, float [N, C, S, S]."""
+        cfg: Any = self.model.pretrained_cfg
         images = torch.from_numpy(self.images[rows]).to(self.device)[:, None].float() / 255
-        return images.expand(-1, self.spec.in_chans, -1, -1).contiguous()
+        mean, std = (images.new_tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
+        return (images.expand(-1, self.spec.in_chans, -1, -1).contiguous() - mean) / std
 
 
 def resized(mask: np.ndarray, size: int) -> np.ndarray:

@@ -3,19 +3,21 @@
 import csv
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from usbackbones._run_folder import FolderTaken
 from usbackbones.cli.segment import segment_command
 from usbackbones.cli.terminal import CommandError
 from usbackbones.data.dataset import split_items
 from usbackbones.data.item import DataError
+from usbackbones.features.transforms import transforms
 from usbackbones.metrics.segmentation import dice
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.config import UDIAT, Segment, blueprint, build, from_blueprint
@@ -83,12 +85,46 @@ def test_it_learns_and_its_outputs_agree(data, tmp_path):
     assert told["metrics"]["dice"]["value"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
     assert told["metrics"]["dice"]["low"] <= told["metrics"]["dice"]["value"] <= told["metrics"]["dice"]["high"]
     assert Image.open(tmp_path / "overlay.png").size[0] == 192 * min(4, len(rows))
-    image = Image.open(rows[0]["path"]).resize((32, 32), Image.Resampling.BILINEAR)
+    model = load_segmenter(tmp_path)
     with torch.no_grad():
-        seen = foreground(load_segmenter(tmp_path), torch.from_numpy(np.array(image))[None, None].float() / 255)
+        seen = foreground(model, transforms(model)(Image.open(rows[0]["path"]))[None])
     large = Image.fromarray(seen[0].numpy()).resize((80, 60), Image.Resampling.BILINEAR)
     written = np.asarray(Image.open(tmp_path / rows[0]["mask"]))
     assert dice(np.asarray(large) > 0.5, written) > 0.9  # bf16 there, fp32 here
+
+
+@pytest.mark.parametrize(("head", "in_chans"), [("unet", 3), ("unet", 1), ("mask_rcnn", 1)])
+def test_transforms_of_a_loaded_segmenter_make_the_input_of_training(data, tmp_path, head, in_chans):
+    """Size, crop, interpolation, mean and std; the file is read again, and the backbone's own size is another."""
+    spec = Segment(head=head, size=64, in_chans=in_chans, epochs=1, regions=16, batch=12)
+    run = Segmenter(MODEL, [replace(item, part="train") for item in read_masked(data)], spec, None, False)
+    (tmp_path / "model.json").write_text(
+        json.dumps({"spec": asdict(spec), "blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg})
+    )
+    save_file(run.model.state_dict(), tmp_path / "model.safetensors")
+    model = load_segmenter(tmp_path)
+    wanted = run._batch(np.arange(2))
+    made = torch.stack([transforms(model)(frame_of(item)) for item in run.items[:2]])
+    assert made.shape == wanted.shape == (2, in_chans, 64, 64)
+    gray_level = 1 / 255 / min(model.pretrained_cfg["std"])
+    assert (made - wanted.cpu()).abs().max() <= 1.01 * gray_level  # torchvision rounds otherwise than Pillow
+
+
+def test_a_finished_run_is_told_and_other_folders_are_refused(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    segment_command(data, out, MODEL, size=32, epochs=1, as_json=True)
+    told, times = capsys.readouterr().out, {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    assert not (out / "checkpoint.pt").exists()
+    segment_command(data, out, MODEL, size=32, epochs=1, as_json=True)
+    again = capsys.readouterr()
+    assert "finished: nothing was done" in again.err
+    assert json.loads(again.out) == json.loads(told) | {"was_finished": True}
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == times
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("precious")
+    for folder, reason in ((out, r"\(spec differ\)"), (tmp_path / "other", r"something else, as notes\.txt")):
+        with pytest.raises(FolderTaken, match=reason):
+            segment_command(data, folder, MODEL, size=32, epochs=2)
 
 
 def test_test_masks_reach_no_choice(data, tmp_path):
@@ -126,7 +162,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(data, tmp_path, monkeypatch):
     assert not (broken / "model.safetensors").exists()
     segment(data, MODEL, broken, QUICK, progress=False)
     assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
-    with pytest.raises(DataError, match="other data or settings"):
+    with pytest.raises(FolderTaken, match="other data or settings"):
         segment(data, MODEL, broken, replace(QUICK, lr=0.5), progress=False)
 
 
@@ -184,17 +220,18 @@ def test_near_duplicates_of_other_groups_are_kept_together_or_refused(data, tmp_
     table.write_text("\n".join(["image,mask,group", *lines]))
     alone = {item.path.name: item.part for item in split_items(read_masked(table), seed=4)}
     assert (alone["p00.png"], alone["p12.png"]) == ("test", "train")
-    segment_command(table, tmp_path, MODEL, size=32, epochs=1, seed=4)
+    out = tmp_path / "out"
+    segment_command(table, out, MODEL, size=32, epochs=1, seed=4)
     assert "note: 1 near-duplicate(s) of other groups, kept together: p00.png = p12.png" in capsys.readouterr().err
-    counts = json.loads((tmp_path / "metrics.json").read_text())["counts"]
+    counts = json.loads((out / "metrics.json").read_text())["counts"]
     assert sum(part["groups"] for part in counts.values()) == 12
-    tested = (tmp_path / "predictions.csv").read_text()
+    tested = (out / "predictions.csv").read_text()
     assert ("p00.png" in tested) == ("p12.png" in tested)
     parts = ["train"] * 7 + ["validation"] * 2 + ["test"] * 4
     rows = [f"{line},{part}" for line, part in zip(lines, parts, strict=True)]
     table.write_text("\n".join(["image,mask,group,split", *rows]))
     with pytest.raises(DataError, match=r"both sides of the split: p00\.png = p12\.png\. Give them one split"):
-        segment(table, MODEL, tmp_path / "out", QUICK, progress=False)
+        segment(table, MODEL, tmp_path / "parted", QUICK, progress=False)
 
 
 def test_a_segmenter_outlives_the_weight_that_it_began_with(data, tmp_path, monkeypatch):
@@ -215,8 +252,10 @@ def test_a_segmenter_outlives_the_weight_that_it_began_with(data, tmp_path, monk
     settings = json.loads((out / "model.json").read_text())
     del settings["blueprint"]
     (out / "model.json").write_text(json.dumps(settings))
-    with pytest.raises(DataError, match=r"no blueprint .*: run the same segment command again"):
+    with pytest.raises(DataError, match=r"model\.json is of another version, .*: train again"):
         load_segmenter(out)
+    with pytest.raises(DataError, match=r"lacks a model\.json"):
+        load_segmenter(tmp_path / "nowhere")
 
 
 def test_a_blueprint_builds_the_layers_again(published, tmp_path):
