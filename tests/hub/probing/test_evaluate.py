@@ -103,7 +103,12 @@ def test_the_numbers_are_those_of_the_slow_form(items, tmp_path):
     assert len(rows) == 2 * len(items)
     told = np.array([[float(row["p(abdomen)"]), float(row["p(heart)"])] for row in rows if row["probe"] == "linear"])
     np.testing.assert_allclose(told, line, atol=1e-3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.csv", "report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.json",
+        "predictions.csv",
+        "report.html",
+        "run.json",
+    ]
 
 
 def test_test_labels_change_no_prediction(items, tmp_path):
@@ -121,8 +126,9 @@ def test_test_labels_change_no_prediction(items, tmp_path):
             )
             for item in rows
         ]
-        probe(given, {"m": network(0)}, folder, ProbeSpec(shots=("2",), repeats=2), progress=False)
-        with (folder / "predictions.csv").open() as stream:
+        out = folder / "out"
+        probe(given, {"m": network(0)}, out, ProbeSpec(shots=("2",), repeats=2), progress=False)
+        with (out / "predictions.csv").open() as stream:
             return [(row["path"], row["probe"], row["p(heart)"]) for row in csv.DictReader(stream)]
 
     assert predicted("a", False) == predicted("b", True)
