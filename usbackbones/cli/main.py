@@ -24,6 +24,7 @@ from usbackbones.cli.embed import embed_command
 from usbackbones.cli.export import export_command
 from usbackbones.cli.fetch import fetch_command
 from usbackbones.cli.finetune import finetune_command
+from usbackbones.cli.predict import predict_command
 from usbackbones.cli.probe import probe_command
 from usbackbones.cli.segment import segment_command
 from usbackbones.cli.terminal import CommandError, say, tell
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "probe": probe_command,
     "finetune": finetune_command,
     "segment": segment_command,
+    "predict": predict_command,
     "convert": convert_command,
     "export": export_command,
     "demo": demo_command,

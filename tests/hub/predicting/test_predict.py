@@ -1,0 +1,132 @@
+"""Predictions as tables: the numbers of the model itself, one row a frame, through interruptions and broken files."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from usbackbones.cli import main as cli
+from usbackbones.clips import read_clip
+from usbackbones.features.transforms import transforms
+from usbackbones.metrics.calibration import scaled
+from usbackbones.predicting import run as predicting_run
+from usbackbones.predicting.run import predict
+from usbackbones.predicting.tables import Tables
+from usbackbones.predicting.trained import PredictError, load_trained
+
+
+def rows_of(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_row_a_frame_with_the_numbers_of_the_model(classifier, clips, tmp_path):
+    done = predict(classifier, clips, tmp_path / "x.csv", group_from="^(p[0-9])_", batch=3, progress=False)
+    rows, means = rows_of(done.frames), rows_of(done.clips)
+    assert done.predicted == 4 and done.errors == 1
+    names = [row["file"].rsplit("/", 1)[1] for row in rows]
+    assert sorted(names) == ["p0_a.png", "p1_a.png", "p2_a.png", *["p5_cine.tif"] * 5, "p6_broken.mp4"]
+    model = timm.create_model(f"local-dir:{classifier}", pretrained=True).eval()
+    temperature = load_trained(classifier).calibration().temperature
+    assert temperature > 1.5  # the validation rows are far too sure
+    for row in rows:
+        if row["error"]:
+            assert row["prob_heart"] == row["prediction"] == "" and "p6_broken.mp4" in row["error"]
+            continue
+        frame = read_clip(row["file"]).frames[int(row["frame"])]
+        with torch.inference_mode():
+            p = model(transforms(model)(frame)[None]).double().softmax(1).numpy()
+        expected = scaled(p, temperature)[0]
+        found = [float(row["prob_abdomen"]), float(row["prob_heart"])]
+        assert found == pytest.approx(expected, abs=2e-2)  # bf16 where the processor has it
+        assert row["prediction"] == ("abdomen", "heart")[int(np.argmax(found))]
+        assert row["group"] == row["file"].rsplit("/", 1)[1][:2]
+    cine = next(row for row in means if "cine" in row["file"])
+    own = [float(row["prob_heart"]) for row in rows if "cine" in row["file"]]
+    assert cine["frames"] == "5" and float(cine["prob_heart"]) == pytest.approx(np.mean(own), abs=1e-6)
+
+
+def test_what_was_trained_on_is_marked(classifier, clips, tmp_path):
+    done = predict(classifier, clips, tmp_path / "x.csv", progress=False)
+    seen = {row["file"].rsplit("/", 1)[1]: row["seen"] for row in rows_of(done.clips)}
+    assert seen["p0_a.png"] == "yes" and seen["p1_a.png"] == seen["p2_a.png"] == "no"
+
+
+def test_every_output_names_what_made_it(classifier, clips, tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    done = predict(classifier, clips, tmp_path / "x.parquet", progress=False, command="usbackbones predict ...")
+    about = json.loads(done.about.read_text())
+    assert about["weights_sha256"] == load_trained(classifier).sha256 and about["command"] == "usbackbones predict ..."
+    assert about["weights_license"] == "CC-BY-NC-4.0" and "40 validation groups" in about["calibration"]
+    table = parquet.read_table(done.frames)
+    assert table.schema.metadata[b"weights_sha256"].decode() == about["weights_sha256"]
+    assert table["prob_heart"].type == "double" and table.num_rows == 9
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(classifier, clips, tmp_path, monkeypatch):
+    whole = predict(classifier, clips, tmp_path / "whole.csv", progress=False)
+    add, computed = Tables.add, []
+
+    def interrupted(self, frames, clip):
+        computed.append(clip["file"])
+        add(self, frames, clip)
+        if len(computed) == 3:
+            self._streams["frames"].write(b"half a ro")
+            self._streams["frames"].flush()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tables, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(classifier, clips, tmp_path / "x.csv", progress=False)
+    assert not (tmp_path / "x.csv").exists()
+    with pytest.raises(PredictError, match="unfinished run of other clips or settings"):
+        predict(classifier, clips, tmp_path / "x.csv", stride=2, progress=False)
+    done = predict(classifier, clips, tmp_path / "x.csv", progress=False)
+    assert len(computed) == 5  # none twice
+    for first, second in ((whole.frames, done.frames), (whole.clips, done.clips)):
+        assert first.read_text() == second.read_text()
+    assert not list(tmp_path.glob(".x.csv*"))
+
+
+def test_lists_and_archives_and_what_is_refused(classifier, clips, tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text("path,PatientID\nclips/p1_a.png,A\nclips/p2_a.png,A\nclips/absent.png,B\n")
+    done = predict(classifier, table, tmp_path / "out", progress=False)
+    assert [row["group"] for row in rows_of(done.clips)] == ["A", "A", "B"]
+    assert "absent.png" in rows_of(done.frames)[2]["error"]
+    with pytest.raises(PredictError, match="is there already"):
+        predict(classifier, table, tmp_path / "out", progress=False)
+    assert predict(classifier, table, tmp_path / "out", overwrite=True, progress=False).predicted == 2
+    with pytest.raises(PredictError, match="no trained model there"):
+        predict(tmp_path, table, tmp_path / "y.csv", progress=False)
+    with pytest.raises(PredictError, match="is a file; give a folder"):
+        predict(classifier, table, clips / "p1_a.png", progress=False)
+
+
+def test_memory_follows_the_batch(classifier, clips, tmp_path, monkeypatch):
+    """No more frames wait than a batch, whatever the length of a clip."""
+    most, original = [], predicting_run.Predictor.add_rows
+
+    def counted(self, batch):
+        most.append(len(batch))
+        original(self, batch)
+
+    monkeypatch.setattr(predicting_run.Predictor, "add_rows", counted)
+    predict(classifier, clips / "p5_cine.tif", tmp_path / "x.csv", batch=2, progress=False)
+    assert most == [2, 2, 1]
+
+
+def test_the_command(classifier, clips, tmp_path, capsys):
+    cli.main(["predict", str(classifier), str(clips), "-o", str(tmp_path / "x.csv")])
+    out = capsys.readouterr().out
+    assert "4 clips predicted, 1 could not be read" in out and "calibrated by temperature" in out
+    cli.main(["predict", str(classifier), str(clips), "-o", str(tmp_path / "y.csv"), "--json"])
+    assert json.loads(capsys.readouterr().out)["errors"] == 1
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predict", str(tmp_path / "absent"), str(clips), "-o", str(tmp_path / "z.csv")])
+    assert "no trained model there" in capsys.readouterr().err

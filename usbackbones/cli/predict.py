@@ -1,0 +1,64 @@
+"""usbackbones predict: a trained model on new clips."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
+
+
+def predict_command(
+    model: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    paths: Positional[tuple[Path, ...]],
+    out: Out,
+    group_from: str = "",
+    size: int | None = None,
+    batch: int = 32,
+    stride: int = 1,
+    overwrite: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict clips with a folder that finetune or segment wrote; the same command again continues.
+
+    A clip that cannot be read gets a row with its error. Every output says which weights, version and command made it.
+
+    Args:
+        model: the folder of the trained model; it knows its preprocessing.
+        paths: clips, folders, zips of stills, or lists of paths (.txt, .csv).
+        out: a .csv or .parquet file with a row a frame, clip means beside it; or a folder, needed for masks.
+        group_from: a regular expression that finds the patient in a file's name, as '^([0-9]+)_'.
+        size: side of the input, pixels, if not the training's.
+        batch: frames computed at a time.
+        stride: every stride-th frame of a clip.
+        overwrite: replace an earlier output of this name.
+        as_json: print what was written as JSON.
+    """
+    from usbackbones.data.item import DataError
+    from usbackbones.predicting.run import predict
+    from usbackbones.predicting.trained import PredictError
+
+    if not paths:
+        raise CommandError("name at least one clip, folder or list to predict")
+    command = shlex.join(["usbackbones", *sys.argv[1:]])
+    try:
+        done = predict(
+            model, paths, out, group_from=group_from, size=size, batch=batch, stride=stride, overwrite=overwrite,
+            command=command,
+        )  # fmt: skip
+    except (PredictError, DataError) as error:
+        raise CommandError(str(error)) from error
+    for line in done.warnings:
+        tell(f"warning: {line}")
+    if as_json:
+        say(json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()}))
+        return
+    say(f"{done.frames}: {done.predicted} clips predicted, {done.errors} could not be read (column error)")
+    say(f"means over clips: {done.clips}; what made them: {done.about}")
+    if done.calibration:
+        say(done.calibration)
+    say("For research, not a medical device.")

@@ -1,0 +1,131 @@
+"""Batches of frames through a trained model: the cells of their rows, and of their clips' rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from usbackbones.features.precision import computes_in_bf16
+from usbackbones.metrics.calibration import scaled
+from usbackbones.predicting.inputs import Input
+from usbackbones.predicting.masks import MaskWriter
+from usbackbones.predicting.trained import Trained
+
+Row = dict[str, object]
+
+
+@dataclass
+class Clip:
+    """A clip on its way through the batches.
+
+    Attributes:
+        source: where it is from.
+        group: its patient or group; "" where nobody tells.
+        spacing: (row, column) size of a pixel in mm; None where it is unknown.
+        seen: "yes" or "no" where the model's folder says what it was trained on; else "".
+        rows: of its frames so far.
+        total: sum of the numbers of its frames.
+        error: why it could not be read to its end; else "".
+        ended: all its frames have been given out.
+    """
+
+    source: Input
+    group: str = ""
+    spacing: tuple[float, float] | None = None
+    seen: str = ""
+    rows: list[Row] = field(default_factory=list)
+    total: np.ndarray | None = None
+    error: str = ""
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a clip: its number in it, its time in seconds or None, and its pixels uint8 [H, W]."""
+
+    clip: Clip
+    number: int
+    seconds: float | None
+    pixels: np.ndarray
+
+
+class Predictor:
+    """A trained model that fills rows."""
+
+    def __init__(self, trained: Trained, temperature: float = 1.0, masks: MaskWriter | None = None) -> None:
+        """Prepare the model.
+
+        Args:
+            trained: the model.
+            temperature: of its probabilities, see `metrics.calibration`.
+            masks: of a segmenter; None for other models.
+        """
+        self.trained, self.temperature, self.masks = trained, temperature, masks
+        self.device = next(trained.model.parameters()).device
+        self.bf16 = masks is None and computes_in_bf16(self.device)
+
+    def columns(self) -> tuple[list[str], list[str]]:
+        """The columns of the table of frames and of the table of clips."""
+        numbers = self._numbers() + (["prediction"] if self.trained.task == "classes" else [])
+        files = ["mask", "overlay"] if self.masks else []
+        return (
+            ["file", "frame", "group", "seconds", *numbers, *files, "seen", "error"],
+            ["file", "frames", "group", *numbers, "seen", "error"],
+        )
+
+    @torch.inference_mode()
+    def outputs(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities [N, C] or values [N, 1] of frames uint8 [H, W], float64."""
+        prepare = self.trained.prepare
+        if prepare is None:
+            raise TypeError("a segmenter has masks, not outputs")
+        images = torch.stack([prepare(frame) for frame in frames]).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            out = self.trained.model(images).double()
+        return (
+            out.cpu().numpy()
+            if self.trained.task == "number"
+            else scaled(out.softmax(1).cpu().numpy(), self.temperature)
+        )
+
+    def add_rows(self, batch: Sequence[Frame]) -> None:
+        """Give each clip of a batch the rows of its frames."""
+        for frame, (cells, numbers) in zip(batch, self._predicted(batch), strict=True):
+            clip = frame.clip
+            seconds = "" if frame.seconds is None else f"{frame.seconds:.4f}"
+            about: Row = {"file": str(clip.source.path), "frame": frame.number, "group": clip.group, "seconds": seconds}
+            clip.rows.append(about | self._cells(numbers) | cells | {"seen": clip.seen})
+            clip.total = numbers if clip.total is None else clip.total + numbers
+
+    def clip_rows(self, clip: Clip) -> tuple[list[Row], Row]:
+        """The rows of a clip's frames, and its own: their means, none where it could not be read to its end."""
+        file, group = str(clip.source.path), clip.group or clip.source.group
+        row: Row = {"file": file, "frames": len(clip.rows), "group": group, "seen": clip.seen, "error": clip.error}
+        if clip.error:
+            return [*clip.rows, {"file": file, "group": group, "error": clip.error}], row
+        assert clip.total is not None
+        return clip.rows, row | self._cells(clip.total / len(clip.rows))
+
+    def _predicted(self, batch: Sequence[Frame]) -> Iterator[tuple[Row, np.ndarray]]:
+        pixels = [frame.pixels for frame in batch]
+        if self.masks is None:
+            yield from (({}, numbers) for numbers in self.outputs(pixels))
+            return
+        for frame, probability in zip(batch, self.masks.probabilities(pixels), strict=True):
+            clip = frame.clip
+            yield self.masks.write(clip.source.path, frame.number, frame.pixels, probability, clip.spacing)
+
+    def _numbers(self) -> list[str]:
+        if self.trained.task == "classes":
+            return [f"prob_{name}" for name in self.trained.classes]
+        return ["value"] if self.trained.task == "number" else ["area_pixels", "area_mm2"]
+
+    def _cells(self, numbers: np.ndarray) -> Row:
+        cells: Row = {
+            name: "" if np.isnan(number) else f"{number:.6f}" if self.trained.task == "classes" else f"{number:.6g}"
+            for name, number in zip(self._numbers(), numbers, strict=True)
+        }
+        if self.trained.task == "classes":
+            cells["prediction"] = self.trained.classes[int(np.argmax(numbers))]
+        return cells

@@ -1,0 +1,191 @@
+"""Predict new clips with a trained model: one row a frame, one a clip, and masks where the model draws them."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from usbackbones._version import __version__
+from usbackbones.clips.patient import patient_of
+from usbackbones.clips.read import ClipError, read_clip, timed_frames
+from usbackbones.data.seen import Seen, read_seen
+from usbackbones.predicting.frames import Clip, Frame, Predictor
+from usbackbones.predicting.inputs import Input, read_inputs
+from usbackbones.predicting.masks import MaskWriter
+from usbackbones.predicting.places import Places
+from usbackbones.predicting.tables import Tables
+from usbackbones.predicting.trained import PredictError, load_trained
+
+_WAITING = 4  # batches' worth of clips that may wait for a batch to fill
+_MOST_WARNINGS = 100
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Result of a prediction run.
+
+    Attributes:
+        frames: the table with a row a frame.
+        clips: the table with a row a clip.
+        about: the JSON file that says which model, version and command made them.
+        predicted: number of clips that were predicted.
+        errors: number of clips that could not be read; each has a row that says why.
+        calibration: what was done to the probabilities, in a line; empty for numbers and masks.
+        warnings: what was odd about clips that were read, a line each, at most 100.
+    """
+
+    frames: Path
+    clips: Path
+    about: Path
+    predicted: int
+    errors: int
+    calibration: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def predict(
+    model: Path | str,
+    paths: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    *,
+    group_from: str = "",
+    size: int | None = None,
+    batch: int = 32,
+    stride: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+    command: str = "",
+) -> Predicted:
+    """Predict clips with a model that `finetune` or `segment` trained; the same call goes on after an interruption.
+
+    A clip that cannot be read is a row with its error and does not end the run. Preprocessing is the model folder's.
+
+    Args:
+        model: the folder of the trained model.
+        paths: clips, folders, zips of stills, or lists (.txt, .csv); see `predicting.inputs.read_inputs`.
+        out: a .csv or .parquet file, beside which NAME.clips.csv and NAME.about.json are written; or a folder, which
+            gets predictions.csv, clips.csv, about.json, and masks/ and overlays/ from a segmenter.
+        group_from: a regular expression that finds the patient or group in a file's name.
+        size: side of the input in pixels, if not the training's.
+        batch: frames computed at a time.
+        stride: every stride-th frame of a clip.
+        overwrite: replace what stands under the output's names.
+        progress: show a bar.
+        command: recorded in the output; empty for a call from Python.
+
+    Returns:
+        Where the tables are, and how many clips they hold.
+
+    Raises:
+        PredictError, DataError: if the model, the paths or the output cannot be used.
+    """
+    if batch < 1 or stride < 1:
+        raise PredictError(f"batch {batch}, stride {stride}: both must be at least 1")
+    trained = load_trained(model, size)
+    inputs = read_inputs([Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)], group_from)
+    places = Places.of(Path(out), trained.task == "masks", overwrite)
+    calibration = trained.calibration() if trained.task == "classes" else None
+    masks = MaskWriter(Path(out), trained) if trained.task == "masks" else None
+    predictor = Predictor(trained, calibration.temperature if calibration else 1.0, masks)
+    names = "\n".join(f"{source.path}\t{source.group}" for source in inputs)
+    settings = {
+        "weights": trained.sha256,
+        "size": trained.size,
+        "stride": stride,
+        "version": __version__,
+        "inputs": hashlib.sha256(names.encode()).hexdigest(),
+    }
+    about = {
+        "usbackbones": __version__,
+        "command": command,
+        "model": str(trained.folder),
+        "weights_sha256": trained.sha256,
+        "weights_license": trained.license,
+        "task": trained.task,
+        "classes": list(trained.classes),
+        "size": trained.size,
+        "stride": stride,
+        "calibration": str(calibration or ""),
+        "temperature": calibration.temperature if calibration else 1.0,
+        "warning": "for research, not a medical device",
+    }
+    tables = Tables(places.unfinished, settings, *predictor.columns())
+    reader = _Reader(stride, read_seen(trained.folder), masks is not None)
+    try:
+        _fill(tables, inputs, predictor, reader, batch, progress)
+    finally:
+        tables.close()
+    counts = {"clips": tables.done, "clips_with_error": tables.errors}
+    tables.finish(places.frames, places.clips, places.about, about | counts)
+    return Predicted(
+        places.frames,
+        places.clips,
+        places.about,
+        tables.done - tables.errors,
+        tables.errors,
+        str(calibration or ""),
+        tuple(reader.warnings),
+    )
+
+
+class _Reader:
+    """Reads clips frame by frame, and what their rows need besides."""
+
+    def __init__(self, stride: int, seen: Seen | None, spacing: bool) -> None:
+        self.stride, self.seen, self.spacing = stride, seen, spacing
+        self.warnings: list[str] = []
+
+    def frames(self, clip: Clip) -> Iterator[Frame]:
+        """The frames of a clip; what is wrong with it goes into `clip.error`."""
+        source = clip.source
+        clip.error = source.fault
+        if source.fault:
+            return
+        try:
+            clip.group = source.group or patient_of(source.path) or ""
+            if self.spacing:
+                clip.spacing = read_clip(source.path, max_frames=1).spacing_mm
+            with closing(timed_frames(source.path, stride=self.stride, warn=self._warner(source))) as timed:
+                for number, (pixels, seconds) in enumerate(timed):
+                    if number == 0 and self.seen:
+                        clip.seen = "yes" if self.seen.has(source.path, pixels) else "no"
+                    yield Frame(clip, number * self.stride, seconds, pixels)
+        except (ClipError, OSError) as error:
+            clip.error = " ".join(str(error).split())
+
+    def _warner(self, source: Input):  # noqa: ANN202
+        return lambda line: (
+            self.warnings.append(f"{source.path}: {line}") if len(self.warnings) < _MOST_WARNINGS else None
+        )
+
+
+def _fill(
+    tables: Tables, inputs: list[Input], predictor: Predictor, reader: _Reader, batch: int, progress: bool
+) -> None:
+    """Add the rows of all clips from where the tables stand; a batch holds frames of several clips."""
+    from tqdm import tqdm
+
+    waiting: list[Frame] = []
+    clips: list[Clip] = []
+    with tqdm(total=len(inputs), initial=tables.done, unit="clip", disable=not progress, desc="predicting") as bar:
+
+        def flush() -> None:
+            if waiting:
+                predictor.add_rows(waiting)
+                waiting.clear()
+            while clips and clips[0].ended:
+                tables.add(*predictor.clip_rows(clips.pop(0)))
+                bar.update()
+
+        for source in inputs[tables.done :]:
+            clip = Clip(source)
+            clips.append(clip)
+            for frame in reader.frames(clip):
+                waiting.append(frame)
+                if len(waiting) == batch:
+                    flush()
+            clip.ended = True
+            if len(clips) > _WAITING * batch:
+                flush()
+        flush()

@@ -1,0 +1,140 @@
+"""Tables of predictions that grow clip by clip, survive an interruption, and appear under their names at the end.
+
+While a run is going on its rows lie in a folder beside the output. After each clip a line of a journal says how long
+both tables are, so that the same call goes on behind the last whole clip.
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from usbackbones._files import atomic_write
+from usbackbones.predicting.trained import PredictError
+
+Row = Mapping[str, object]
+
+
+class Tables:
+    """The rows of frames and of clips.
+
+    Attributes:
+        done: number of clips whose rows are written.
+        errors: number of these that could not be read.
+    """
+
+    def __init__(self, place: Path, settings: Mapping[str, Any], frames: Sequence[str], clips: Sequence[str]) -> None:
+        """Begin, or go on with, the tables of a run.
+
+        Args:
+            place: the folder that keeps them until the end.
+            settings: what decides the rows; a place of other settings is not gone on with.
+            frames: columns of the table of frames.
+            clips: columns of the table of clips.
+
+        Raises:
+            PredictError: if the place is of a run with other settings, or cannot be written.
+        """
+        self.place, self.columns = place, {"frames": list(frames), "clips": list(clips)}
+        self.done = self.errors = 0
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PredictError(f"{place.parent} cannot be written ({error.strerror}): choose another -o") from error
+        self._check(settings)
+        lengths = self._last_whole_clip()
+        self._streams: dict[str, IO[bytes]] = {}
+        for name in self.columns:
+            stream = (place / f"{name}.csv").open("ab")
+            stream.truncate(lengths.get(name, 0))
+            stream.seek(0, io.SEEK_END)
+            self._streams[name] = stream
+            if not lengths:
+                self._write(name, [dict(zip(self.columns[name], self.columns[name], strict=True))])
+        self._journal = (place / "done.jsonl").open("a", encoding="utf-8")
+
+    def add(self, frames: Sequence[Row], clip: Row) -> None:
+        """Append the rows of one clip; they count once its line is in the journal."""
+        self._write("frames", frames)
+        self._write("clips", [clip])
+        self.done += 1
+        self.errors += bool(clip["error"])
+        lengths = {name: stream.tell() for name, stream in self._streams.items()}
+        self._journal.write(json.dumps(lengths | {"errors": self.errors}) + "\n")
+        self._journal.flush()
+
+    def finish(self, frames: Path, clips: Path, about: Path, content: Mapping[str, Any]) -> None:
+        """Move both tables to their names (.csv or .parquet), write `about`, and remove the place."""
+        self.close()
+        for name, file in (("frames", frames), ("clips", clips)):
+            table = self.place / f"{name}.csv"
+            if file.suffix == ".parquet":
+                with atomic_write(file) as stream:
+                    _write_parquet(table, stream, {key: str(value) for key, value in content.items()})
+            else:
+                table.replace(file)
+        with atomic_write(about, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=1)
+        shutil.rmtree(self.place)
+
+    def close(self) -> None:
+        """Close the files; what is written stays for the next call."""
+        for stream in (*self._streams.values(), self._journal):
+            stream.close()
+
+    def _write(self, name: str, rows: Sequence[Row]) -> None:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns[name], lineterminator="\n").writerows(rows)
+        self._streams[name].write(text.getvalue().encode())
+        self._streams[name].flush()
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        file, text = self.place / "settings.json", json.dumps(settings, sort_keys=True)
+        if file.is_file() and file.read_text(encoding="utf-8") != text:
+            raise PredictError(
+                f"{self.place} holds an unfinished run of other clips or settings: give the command of that run again, "
+                "or remove that folder"
+            )
+        with atomic_write(file, "w", encoding="utf-8") as stream:
+            stream.write(text)
+
+    def _last_whole_clip(self) -> dict[str, int]:
+        """The lengths of both tables behind the last clip of the journal; none for a new run."""
+        file = self.place / "done.jsonl"
+        if not file.is_file():
+            return {}
+        last: dict[str, int] = {}
+        whole: list[str] = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                last = json.loads(line)
+            except json.JSONDecodeError:
+                break  # the line that was being written
+            whole.append(line)
+        with atomic_write(file, "w", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in whole)
+        self.done, self.errors = len(whole), last.get("errors", 0)
+        return last
+
+
+def _write_parquet(table: Path, stream: IO[bytes], about: Mapping[str, str]) -> None:
+    """Convert a CSV batch by batch; numbers are float64, all else text."""
+    import pyarrow as pa
+    from pyarrow import csv as pa_csv
+    from pyarrow import parquet
+
+    with table.open(newline="", encoding="utf-8") as text:
+        names = next(csv.reader(text))
+    types = {name: pa.float64() if _is_number(name) else pa.string() for name in names}
+    with pa_csv.open_csv(table, convert_options=pa_csv.ConvertOptions(column_types=types)) as reader:
+        schema = reader.schema.with_metadata(dict(about))
+        with parquet.ParquetWriter(stream, schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch.replace_schema_metadata(dict(about)))
+
+
+def _is_number(column: str) -> bool:
+    return column.startswith(("prob_", "area_")) or column in ("frame", "frames", "seconds", "value")
