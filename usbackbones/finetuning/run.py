@@ -23,6 +23,7 @@ from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import copies_among, together, told
+from usbackbones.data.seen import write_seen
 from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.report import write_finetune_report
 from usbackbones.finetuning.tuner import Tuner
@@ -134,6 +135,8 @@ def finetune(
     metrics = judge(tuner, rows, probability, spec.seed)
     _write_folder(out, network, config, torch.stack([tuner.plain(frames[row]) for row in rows[:4]]))
     _write_predictions(out / "predictions.csv", tuner)
+    trained = [row for row, owner in enumerate(frames.item) if tuner.items[owner].part != "test"]
+    write_seen(out, dict.fromkeys(items[frames.item[row]].path for row in trained), (frames[row] for row in trained))
     skipped, joined = tuple(frames.skipped), told(given, pairs)
     done = FineTuned(out, tuple(classes), metrics, _counts(tuner), tuner.epoch, skipped, joined)
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}

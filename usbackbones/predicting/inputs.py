@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from usbackbones.clips.files import stills_in
 from usbackbones.clips import ClipError, find_clips
+from usbackbones.clips.files import stills_in
 from usbackbones.data.dataset import read_table
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import column_groups, name_pattern

@@ -23,6 +23,7 @@ from usbackbones._run_folder import claim, digest, finish
 from usbackbones.data.dataset import split_items
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
+from usbackbones.data.seen import write_seen
 from usbackbones.metrics.segmentation import coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
@@ -91,6 +92,8 @@ def segment(
     kept = max(record["validation"] for record in run.history) if spec.keep == "best" else run.history[-1]["validation"]
     done = Segmented(out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies))
     _write(run, done, rows)
+    trained = [item for item in parts if item.part != "test"]
+    write_seen(out, (item.path for item in trained), map(frame_of, trained))
     sheet = overlay(tested, rows, out)
     with atomic_write(out / "overlay.png") as stream:
         sheet.save(stream, "PNG")
