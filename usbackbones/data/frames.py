@@ -1,11 +1,11 @@
 """Frames of labelled clips, decoded once into a file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from usbackbones.clips.read import ClipError, read_clip
+from usbackbones.clips.read import Clip, ClipError, read_clip
 from usbackbones.data.item import DataError, Item
 
 
@@ -21,8 +21,24 @@ class Frames:
     """
 
     def __init__(
-        self, items: Sequence[Item], file: Path, per_clip: int, longest: int = 512, progress: bool = True
+        self,
+        items: Sequence[Item],
+        file: Path,
+        per_clip: int,
+        longest: int = 512,
+        progress: bool = True,
+        seen: Callable[[int, Clip], object] | None = None,
     ) -> None:
+        """Read the items.
+
+        Args:
+            items: to read, in order.
+            file: that the frames are written to.
+            per_clip: frames of each, evenly spread.
+            longest: side in pixels that none is longer than.
+            progress: show a bar.
+            seen: gets the number of each item that was read and its whole clip, for whoever needs more than its frames.
+        """
         from tqdm import tqdm
 
         self.skipped: list[str] = []
@@ -32,10 +48,13 @@ class Frames:
         with file.open("wb") as stream:
             for number, item in enumerate(tqdm(items, "reading", unit="clip", disable=not progress)):
                 try:
-                    frames = read_clip(item.path).frames
+                    clip = read_clip(item.path)
                 except ClipError as error:
                     self.skipped.append(str(error))
                     continue
+                frames = clip.frames
+                if seen:
+                    seen(number, clip)
                 chosen = np.unique(np.linspace(0, len(frames) - 1, min(per_clip, len(frames))).round().astype(int))
                 for frame in frames[chosen]:
                     small = _within(frame, longest)
