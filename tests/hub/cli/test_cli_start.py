@@ -7,8 +7,7 @@ import pytest
 from tests.conftest import python
 
 PROGRAM = """
-import json, sys, time
-start = time.process_time()
+import json, sys
 sys.argv = ["/somewhere/bin/usbackbones", {word!r}]
 from usbackbones.cli.main import main
 try:
@@ -17,16 +16,16 @@ except SystemExit as stop:
     code = stop.code
 heavy = sorted({{"torch", "timm", "torchvision", "sklearn", "av"}} & set(sys.modules))
 sys.stderr.write("")
-print("\\n" + json.dumps([code, heavy, time.process_time() - start]))
+print("\\n" + json.dumps([code, heavy, len(sys.modules)]))
 """
 
 
 @pytest.mark.parametrize("word", ["--help", "nope"])
 def test_help_and_a_slip_load_no_torch(word):
-    code, heavy, seconds = json.loads(python(PROGRAM.format(word=word)).splitlines()[-1])
+    code, heavy, modules = json.loads(python(PROGRAM.format(word=word)).splitlines()[-1])
     assert code == (0 if word == "--help" else 2)
     assert heavy == []
-    assert seconds < 1  # about 0.2
+    assert modules < 600  # torch and timm alone bring 2,000
 
 
 def test_what_the_program_did_not_load_is_there_when_asked_for():

@@ -22,7 +22,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the export extra is not
 
 
 def small(arch: str = "usresnet18", channels: int = 1) -> nn.Module:
-    """An untrained network for small pictures."""
+    """An untrained network for small images."""
     torch.manual_seed(0)
     size = {"img_size": 64} if "vit" in arch else {}
     model = timm.create_model(arch, num_classes=0, in_chans=channels, **size).eval()
@@ -33,7 +33,7 @@ def small(arch: str = "usresnet18", channels: int = 1) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(("arch", "channels"), [("usresnet18", 1), ("usvit_tiny_patch16_224", 3)])
+@pytest.mark.parametrize(("arch", "channels"), [("usresnet18", 1), ("test_vit", 3)])
 @pytest.mark.parametrize("form", ["onnx", "torch"])
 def test_frames_of_any_size(arch: str, channels: int, form: str, tmp_path: Path) -> None:
     """With the preprocessing inside, raw frames of another size and number than traced give the model's features."""
@@ -102,6 +102,7 @@ class Offset(nn.Module):
         return images[:, 0, 20:24, 30] + self.offset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "suffix", "share"), [("bf16", ".pt2", 0.51), ("int8", ".onnx", 0.26)])
 def test_smaller_programs_agree_with_the_model(precision: str, suffix: str, share: float, tmp_path: Path) -> None:
     """The default weight in less: on frames that were neither calibrated nor judged on."""
@@ -154,7 +155,7 @@ def test_command_with_a_timm_folder(
     means, stds = (0.1, 0.2, 0.3), (0.2, 0.2, 0.5)
     cfg = {"input_size": (3, 64, 64), "crop_mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear"}
     cfg |= {"mean": means, "std": stds}
-    made = timm.create_model("resnet10t", num_classes=0, pretrained_cfg_overlay=cfg)
+    made = timm.create_model("test_resnet", num_classes=0, pretrained_cfg_overlay=cfg)
     timm.models.save_for_hf(made, tmp_path / "folder", safe_serialization=True)
     cli.main(["export", f"local-dir:{tmp_path / 'folder'}", "-o", str(tmp_path / "a.onnx"), *options, "--json"])
     channels = 3 if "3" in options else 1

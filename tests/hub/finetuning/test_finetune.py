@@ -169,6 +169,7 @@ def test_shuffled_labels_fall_to_chance(run, data, tmp_path, rates):
     assert np.mean(scores) == pytest.approx(0.5, abs=0.12)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path):
     """SIGKILL after the first epoch; the same call ends with the weights of a run that nobody touched."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -1,6 +1,7 @@
 """Where a file is looked for, in which order, and what is said when it is nowhere."""
 
-import time
+import sys
+from contextlib import contextmanager
 
 import pytest
 import timm
@@ -8,6 +9,20 @@ import timm
 import usbackbones
 from tests.conftest import copy_package, python, write_weight
 from usbackbones.hub.zoo import FILE
+
+_CONNECTIONS: list[object] = []
+sys.addaudithook(lambda event, args: _CONNECTIONS.append(args) if event == "socket.connect" else None)
+
+
+@contextmanager
+def no_connections():
+    """Nothing in the block may try to connect to anything."""
+    before = len(_CONNECTIONS)
+    try:
+        yield
+    finally:
+        assert len(_CONNECTIONS) == before
+
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,15 +59,13 @@ def test_a_copied_checkout_is_its_own_hub_and_the_embedded_file_comes_first(publ
     embedded = tmp_path / "usbackbones" / "weights" / f"{published.resnet}.safetensors"
     printed = python(
         f"""
-import time
 from pathlib import Path
 import timm
-start = time.process_time()
 import usbackbones
 def load():  # the default, which is not the first
     return timm.create_model("usbackbones/resnet18", pretrained=True, num_classes=0, in_chans=1)
 model = load()
-print(time.process_time() - start < 5, model.num_features, model.pretrained_cfg["file"])
+print(model.num_features, model.pretrained_cfg["file"])
 Path({str(embedded)!r}).parent.mkdir(exist_ok=True)
 Path({str(embedded)!r}).write_bytes(Path({str(card)!r}).read_bytes())
 print(load().pretrained_cfg["file"])
@@ -66,7 +79,7 @@ except usbackbones.WeightsCorrupt as error:
         HF_HUB_OFFLINE="1",
         HF_HOME=str(tmp_path / "empty"),
     ).splitlines()
-    assert printed[:2] == [f"True 512 {card}", str(embedded)]
+    assert printed[:2] == [f"512 {card}", str(embedded)]
     assert str(embedded) in printed[2] and "Reinstall usbackbones." in printed[2]
 
 
@@ -77,10 +90,8 @@ def test_a_pinned_file_in_the_hugging_face_cache_needs_no_network(published, tmp
     usbackbones.register({"default": None, "weights": {name: entry}})
     assert timm.models.get_pretrained_cfg(f"us{name}").hf_hub_id == f"someorg/cached@{REVISION}"
 
-    start = time.perf_counter()
-    with pytest.raises(usbackbones.WeightsUnavailable) as caught:
+    with pytest.raises(usbackbones.WeightsUnavailable) as caught, no_connections():
         timm.create_model(f"usbackbones/{name}", pretrained=True, cache_dir=tmp_path / "cache")
-    assert time.perf_counter() - start < 5  # the retries of a connection take 23 s
     assert isinstance(caught.value, ConnectionError)
     for named in (name, "someorg/cached", REVISION, FILE, "HF_HUB_OFFLINE", "USBACKBONES_HUB"):
         assert named in str(caught.value)

@@ -186,6 +186,7 @@ except registry.UnknownModel as error:
     assert all("No weights are published for" in line and "pretrained=False" in line for line in printed[2::2])
 
 
+@pytest.mark.slow
 def test_a_timm_without_the_parser_keeps_the_plain_names(tmp_path):
     theirs = Path(timm.__file__).parent
     shutil.copytree(theirs, tmp_path / "timm", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,27 +1,28 @@
-"""A thousand damaged releases: an error that says so, or exactly the network that was released; and soon."""
+"""A thousand damaged releases: an error that says so, or exactly the network that was released."""
 
 import json
 import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import REPOSITORY
 
-TRIALS_OF_EACH_KIND = 250  # weights, weights released as damaged, cards and configurations, zoo files
 
-
-def test_a_damaged_release_is_an_error_or_the_released_network(tmp_path):
+# Of each kind: weights, weights released as damaged, cards and configurations, zoo files.
+@pytest.mark.parametrize("trials", [25, pytest.param(250, marks=pytest.mark.slow)])
+def test_a_damaged_release_is_an_error_or_the_released_network(tmp_path, trials):
     run = subprocess.run(
-        [sys.executable, "-m", "tests.hub.hub.release_damage", str(tmp_path), "0", str(TRIALS_OF_EACH_KIND)],
+        [sys.executable, "-m", "tests.hub.hub.release_damage", str(tmp_path), "0", str(trials)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    told = json.loads(run.stdout)
-    outcomes = told["outcomes"]
-    assert sum(count for what, count in outcomes.items() if "command line" not in what) == 4 * TRIALS_OF_EACH_KIND
+    outcomes = json.loads(run.stdout)
+    assert sum(count for what, count in outcomes.items() if "command line" not in what) == 4 * trials
     assert outcomes.keys() <= {
         "weights: WeightsCorrupt",
         "weights, by chance the same: loaded",
@@ -37,5 +38,4 @@ def test_a_damaged_release_is_an_error_or_the_released_network(tmp_path):
     }
     # Every kind of damage was met both where it matters and where it does not.
     for seen in ("weights: WeightsCorrupt", "released weights: loaded", "zoo: ZooError", "config.json: loaded"):
-        assert outcomes[seen] > 5
-    assert told["longest"] < 30
+        assert outcomes[seen] >= trials // 25

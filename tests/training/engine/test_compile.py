@@ -22,6 +22,7 @@ def engine_of(cache, folder, **changes):
     return Engine(build(recipe, len(opened.classes)), recipe, step_batches(recipe, opened)[0], folder)
 
 
+@pytest.mark.slow
 def test_names_and_gradients_stay(cache, tmp_path):
     plain, compiled = (engine_of(cache, tmp_path) for _ in range(2))
     names = list(compiled.method.state_dict())

@@ -47,6 +47,7 @@ def relative_error(value, truth):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.slow
 def test_two_processes_give_the_loss_and_gradients_of_one(found, name):
     one = of_loss(name)
     assert one[1:].norm() > 1e-3
@@ -57,6 +58,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(found, name):
 
 @pytest.mark.parametrize("arch", BACKBONES.values(), ids=BACKBONES)
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_one(found, cache, name, arch):
     for key, one in of_method(name, arch, cache).items():
         for result in found:
@@ -68,6 +70,7 @@ def test_two_processes_take_the_step_of_one(found, cache, name, arch):
 
 @pytest.mark.parametrize("fault", WRONG)
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_a_wrong_gather_is_seen_in_every_method(found, cache, name, fault):
     one = of_method(name, PLAIN, cache)["step"]
     for result in found:
@@ -77,6 +80,7 @@ def test_a_wrong_gather_is_seen_in_every_method(found, cache, name, fault):
             assert relative_error(wrong[:1], one[:1]) < 1e-12, "the loss alone cannot tell"
 
 
+@pytest.mark.slow
 def test_a_step_in_which_no_process_has_labels_leaves_the_classifier_alone(found, cache):
     one = of_method("uscl", PLAIN, cache, labelled=False)["step"]
     labelled = of_method("uscl", PLAIN, cache)["step"]
@@ -85,6 +89,7 @@ def test_a_step_in_which_no_process_has_labels_leaves_the_classifier_alone(found
         assert relative_error(result["unlabelled step"], one) < 1e-12
 
 
+@pytest.mark.slow
 def test_gather_is_in_the_order_of_the_ranks_and_differentiable_in_every_way(found):
     for number, result in enumerate(found):
         x = torch.arange(3.0) + 10 * number
@@ -94,6 +99,7 @@ def test_gather_is_in_the_order_of_the_ranks_and_differentiable_in_every_way(fou
         torch.testing.assert_close(result["curvature"], 6 * x * (1 + 2))
 
 
+@pytest.mark.slow
 def test_what_one_process_knows_all_know(found):
     for result in found:
         assert result["texts"].tolist() == [3, 4]
@@ -106,6 +112,7 @@ def test_a_single_process_needs_no_group_and_copies_nothing():
     assert gather(x) is x
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_on_two_processes(out):
     records = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [0, 1, 2, 3]

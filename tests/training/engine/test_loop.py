@@ -49,6 +49,7 @@ def records(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_command_line_stops_when_asked_and_continues_when_repeated(cache, tmp_path, monkeypatch, capsys):
     out, steps = tmp_path / "stopped", 80
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

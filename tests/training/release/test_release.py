@@ -30,7 +30,7 @@ from usbackbones.phantom.simulator import phantom_clip
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module", params=["test_resnet", "vit_tiny_patch16_224"])
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
 def run(request, cache, tmp_path_factory):
     recipe = RECIPES["smoke"][1]
     recipe = replace(recipe, arch=request.param, steps=3, batch=6, augment=replace(recipe.augment, size=64))

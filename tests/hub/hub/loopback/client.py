@@ -9,7 +9,6 @@ import io
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import huggingface_hub
@@ -64,14 +63,12 @@ def obey(order):
     if token := order.pop("token", None):
         os.environ["HF_TOKEN"] = token
     function = {"load": load, "run": run, "register": register, "push": push}[order.pop("do")]
-    start = time.perf_counter()
     try:
-        answer = function(**order)
+        return function(**order)
     except (OSError, ValueError, RuntimeError) as error:
         told = {key: getattr(error, key, None) for key in ("name", "repository", "revision", "file", "remedy")}
         kinds = [kind.__name__ for kind in type(error).__mro__]
-        answer = {"error": kinds[0], "kinds": kinds, "message": str(error), **told}
-    return {"seconds": time.perf_counter() - start, **answer}
+        return {"error": kinds[0], "kinds": kinds, "message": str(error), **told}
 
 
 def main():

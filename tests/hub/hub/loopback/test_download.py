@@ -58,8 +58,8 @@ def test_a_download_that_breaks_goes_on_where_it_was(hub, client, put, load, pub
 
 def test_a_download_that_stalls_is_resumed(hub, weight, load, good):
     hub.faults.append(Fault("GET /blob/*", "stall", times=1, seconds=5))
-    answer = load(weight)
-    assert answer["digest"] == good and answer["seconds"] < 8
+    assert load(weight)["digest"] == good
+    assert len(weight.of(hub.log, "GET")) == 2
 
 
 def test_damage_on_the_way_is_noticed_and_the_file_fetched_anew(hub, weight, load, good):

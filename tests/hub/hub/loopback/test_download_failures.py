@@ -3,15 +3,15 @@
 import json
 import pickle
 import socket
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conftest import REPOSITORY
 from tests.hub.hub.loopback.conftest import GUEST, MEMBER
 from tests.hub_server.faults import Fault
-from usbackbones.hub import errors
+from usbackbones.hub import download, errors
 from usbackbones.hub.reachability import why_unreachable
 from usbackbones.hub.zoo import FILE, parse_entry
 
@@ -28,6 +28,11 @@ def refused(answer, kind, builtin, weight):
     return answer["message"]
 
 
+def methods(hub):
+    """The requests that the Hub has been sent, in order."""
+    return [one.method for one in hub.log]
+
+
 @pytest.fixture
 def network_down(hub):
     hub.stop()
@@ -38,7 +43,8 @@ def network_down(hub):
 def test_without_a_network_the_answer_comes_at_once(weight, load, network_down):
     answer = load(weight)
     message = refused(answer, "WeightsUnavailable", "ConnectionError", weight)
-    assert answer["seconds"] < 2 and "USBACKBONES_HUB" in message and "refused" in message
+    # The answer of a single attempt to connect: the client, which retries for 23 s, was not started.
+    assert "USBACKBONES_HUB" in message and "is not reached" in message and "refused" in message
 
 
 def test_without_a_network_the_cache_serves(hub, weight, load, good):
@@ -67,7 +73,7 @@ def test_a_dropped_connection_is_told_and_does_not_matter_to_a_warm_cache(hub, w
     hub.faults.append(Fault("HEAD *", "drop"))
     answer = load(weight)
     refused(answer, "WeightsUnavailable", "ConnectionError", weight)
-    assert answer["seconds"] < 2
+    assert methods(hub) == ["HEAD"]
     hub.faults.clear()
     load(weight)
     hub.faults.append(Fault("* *", "drop"))
@@ -78,7 +84,7 @@ def test_a_busy_hub_is_asked_again_and_then_named(hub, weight, load, good):
     hub.faults.append(Fault("HEAD *", "status", status=503))
     answer = load(weight)
     assert "HTTP 503" in refused(answer, "WeightsUnavailable", "ConnectionError", weight)
-    assert answer["seconds"] < 10 and not any("pytorch_model" in one.path for one in hub.log)
+    assert methods(hub) == ["HEAD"] * (1 + len(download._PAUSES))
     hub.faults[:] = [Fault("HEAD *", "status", status=500, times=1)]
     assert load(weight)["digest"] == good
 
@@ -87,7 +93,7 @@ def test_a_silent_hub_is_given_up(hub, weight, load):
     hub.faults.append(Fault("HEAD *", "stall", seconds=20))
     answer = load(weight)
     refused(answer, "WeightsUnavailable", "ConnectionError", weight)
-    assert answer["seconds"] < 5  # HF_HUB_ETAG_TIMEOUT, here 1 s
+    assert methods(hub) == ["HEAD"]
 
 
 def test_a_download_that_breaks_for_good_is_told_in_one_line(hub, client, weight, load):
@@ -98,14 +104,14 @@ def test_a_download_that_breaks_for_good_is_told_in_one_line(hub, client, weight
     hub.faults[:] = [Fault("GET /blob/*", "drop")]
     answer = load(weight)
     assert "broke off" in refused(answer, "WeightsUnavailable", "ConnectionError", weight)
-    assert answer["seconds"] < 30
 
 
 def test_a_download_that_is_cut_short_every_time_is_given_up(hub, client, weight, load, good):
     hub.faults.append(Fault("GET /blob/*", "truncate"))
     answer = load(weight)
     message = refused(answer, "WeightsUnavailable", "ConnectionError", weight)
-    assert len(message) < 600 and answer["seconds"] < 30  # one line, and not the client's chain of causes
+    assert len(message) < 600  # one line, and not the client's chain of causes
+    assert methods(hub).count("GET") < 10
     hub.faults.clear()
     assert load(weight)["digest"] == good
 
@@ -201,7 +207,7 @@ def test_the_command_line_ends_with_a_line_and_not_a_traceback(hub, client, weig
 
 
 def test_an_error_survives_a_process_pool():
-    entry = json.loads((Path(errors.__file__).parent / "zoo.json").read_text())["weights"]
+    entry = json.loads((REPOSITORY / "usbackbones" / "zoo.json").read_text())["weights"]
     error = errors.WeightsCorrupt.about(parse_entry(*next(iter(entry.items()))), "it is odd", "Do this")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.remedy) == (type(error), str(error), "Do this")
@@ -217,9 +223,7 @@ def test_a_network_that_swallows_packets_is_told_in_time():
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
-        start = time.perf_counter()
-        assert "no answer within" in (why_unreachable(f"http://127.0.0.1:{port}") or "")
-        assert time.perf_counter() - start < 2
+        assert "no answer within 0.2 s" in (why_unreachable(f"http://127.0.0.1:{port}", patience=0.2) or "")
         for filler in fillers:
             filler.close()
 
@@ -228,9 +232,7 @@ def test_names_that_nobody_knows_and_proxies(hub, monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    start = time.perf_counter()
     assert why_unreachable("https://nowhere.invalid") and why_unreachable("http://[x")
-    assert time.perf_counter() - start < 4
     assert why_unreachable(hub.url) is None
     monkeypatch.setenv("HTTPS_PROXY", hub.url.removeprefix("http://"))  # without a scheme, as many write it
     assert why_unreachable("https://nowhere.invalid") is None

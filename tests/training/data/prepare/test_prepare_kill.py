@@ -86,6 +86,7 @@ def reached(process, out, count):
     return records(out) >= count and any(out.glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_killed_ten_times_it_makes_the_bytes_of_an_unbroken_run(rows, context, tmp_path):
     work(rows, tmp_path / "unbroken", 4)
     draw, out, finished = random.Random(0), tmp_path / "killed", [0]
