@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from training.data.clip_of_row import read_path
 from training.data.manifest import Row
 from usbackbones._files import atomic_write
-from usbackbones.clips.read import read_clip
 from usbackbones.data.splits import assert_disjoint
 
 Kind = Literal["classes", "number"]
@@ -124,7 +124,7 @@ class Task:
     def _load(self, rows: tuple[Row, ...]) -> Part:
         """Decode the clips, or take them from the cache file whose name is the hash of all that decides them."""
         description = {
-            "clips": [asdict(row) | {"path": "", "mask": "", "bytes": Path(row.path).stat().st_size} for row in rows],
+            "clips": [asdict(row) | {"path": "", "mask": "", "bytes": _bytes(row)} for row in rows],
             "measures": [self.measures.get(row.clip) for row in rows],
             **{name: getattr(self, name) for name in ("classes", "size", "per_second", "at_most", "kind")},
         }
@@ -155,9 +155,13 @@ class Task:
 
     def _frames(self, path: str) -> np.ndarray:
         """Evenly spaced frames of a clip, uint8 [T, size, size]; of one without a clock as many as are allowed."""
-        clip = read_clip(path)
+        clip = read_path(path)
         total, seconds = len(clip.frames), clip.seconds_per_frame
         wanted = self.at_most if seconds is None else round(total * seconds * self.per_second)
         keep = np.linspace(0, total - 1, min(max(wanted, 1), self.at_most, total)).round().astype(int)
         side = (self.size, self.size)
         return np.stack([cv2.resize(clip.frames[i], side, interpolation=cv2.INTER_AREA) for i in keep])
+
+
+def _bytes(row: Row) -> int:
+    return sum(Path(file).stat().st_size for file in row.paths)

@@ -64,8 +64,7 @@ def check_cells(records: Sequence[Record], folder: Path | None) -> list[Fault]:
     faults += [*_repeated_paths(records), *_licences(records)]
     for column in _NAMES:
         faults += _spellings(records, column)
-    for column in ("organ", "source"):
-        faults += _mixed_groups(records, column)
+    faults += _mixed_groups(records)
     if folder is not None:
         faults += _missing_files(records, folder)
     return faults
@@ -147,21 +146,21 @@ def _licences(records: Sequence[Record]) -> Iterator[Fault]:
             yield Fault(message, found[0], "licence", serious=False)
 
 
-def _mixed_groups(records: Sequence[Record], column: str) -> Iterator[Fault]:
-    values: dict[str, dict[str, int]] = defaultdict(dict)
+def _mixed_groups(records: Sequence[Record]) -> Iterator[Fault]:
+    values: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for line, cells in records:
-        if cells.get(column):
-            values[cells.get("group", "")].setdefault(cells[column], line)
-    for group, found in values.items():
+        if cells.get("organ"):
+            values[cells.get("source", ""), cells.get("group", "")].setdefault(cells["organ"], line)
+    for (_, group), found in values.items():
         if len(found) > 1:
             told = ", ".join(f"{value!r} (line {line})" for value, line in found.items())
-            message = f"{group!r} has more than one {column}: {told}; see that it is one patient"
+            message = f"{group!r} has more than one organ: {told}; see that it is one patient"
             yield Fault(message, max(found.values()), "group", serious=False)
 
 
 def _missing_files(records: Sequence[Record], folder: Path) -> Iterator[Fault]:
     for line, cells in records:
-        named = [("path", cells.get("path", "")), *(("mask", mask) for mask in cells.get("mask", "").split("|"))]
+        named = [(column, path) for column in ("path", "mask") for path in cells.get(column, "").split("|")]
         for column, path in named:
             if path and not _controls(path) and not (folder / path).exists():
                 yield Fault(f"{path!r} is not there; relative paths begin at {folder}", line, column)

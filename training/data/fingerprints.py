@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm import tqdm
 
+from training.data.clip_of_row import read_path
 from training.data.manifest import Row
 from usbackbones._files import atomic_write
-from usbackbones.clips.read import ClipError, read_clip
+from usbackbones.clips.read import ClipError
 from usbackbones.data.near_duplicates import AT_MOST, fingerprint, near_duplicates_between
 
 FramesOf = Callable[[Row], np.ndarray]
@@ -99,7 +100,7 @@ def make_ledger(clips: Iterable[tuple[Row, np.ndarray]], most: int) -> Ledger:
 
 def read_frames(row: Row) -> np.ndarray:
     """The frames of a clip, uint8 [T, H, W]."""
-    return read_clip(row.path).frames
+    return read_path(row.path).frames
 
 
 def decoded(

@@ -13,7 +13,10 @@ _VERSIONS = ("", " 1.0", " 2.0", " 2.5", " 3.0", " 4.0")
 # licence grants research use only, hence 'nc'. What is not listed here is not allowed, however alike it looks: a word
 # more ("no derivatives") may take all rights away.
 _LICENCES: dict[Tier, tuple[str, ...]] = {
-    "open": ("CC0", "CC0 1.0", "MIT", "MIT License", *(f"CC BY{version}" for version in _VERSIONS)),
+    "open": (
+        *("CC0", "CC0 1.0", "MIT", "MIT License", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause"),
+        *(f"CC BY{version}" for version in _VERSIONS),
+    ),
     "nc": (
         *(f"CC BY-NC{version}" for version in _VERSIONS),
         *(f"CC BY-NC-SA{version}" for version in _VERSIONS),

@@ -25,7 +25,7 @@ from usbackbones.data.near_duplicates import AT_MOST, fingerprint, joined_groups
 from usbackbones.data.splits import assert_disjoint, holdout
 
 SPLITS = Path(__file__).parent / "splits"
-BY_RULE = ("bus_bra", "camus", "fetal_planes_db", "tn3k", "udiat_b")
+BY_RULE = ("bus_bra", "bus_uclm", "camus", "fetal_planes_db", "tn3k", "udiat_b")
 RULE_FRACTION = 0.25
 
 

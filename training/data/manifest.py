@@ -20,7 +20,8 @@ class Row:
     """One clip of a corpus.
 
     Attributes:
-        path: file or folder that `usbackbones.read_clip` reads.
+        path: file or folder that `usbackbones.read_clip` reads; several stills, joined by "|", are the frames of one
+            clip in this order.
         clip: unique name of the clip inside the corpus.
         group: patient, or source where patients are unknown; never divided by a split. A manifest may call the
             column "patient".
@@ -42,6 +43,11 @@ class Row:
     source: str = ""
     anatomy: str = ""
     mask: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files of the clip: one, or its frames."""
+        return tuple(self.path.split("|"))
 
     @property
     def masks(self) -> tuple[str, ...]:
@@ -72,7 +78,8 @@ def examine(file: Path, files: bool = True) -> tuple[list[Row], list[Fault]]:
 def _row(cells: dict[str, str], folder: Path) -> Row:
     """The row of these cells, its files below a folder; a cell that is a must and is not there is empty."""
     row = Row(**{"path": "", "clip": "", "group": "", **cells})
-    return replace(row, path=str(folder / row.path), mask="|".join(str(folder / mask) for mask in row.masks))
+    paths, masks = ("|".join(str(folder / file) for file in files) for files in (row.paths, row.masks))
+    return replace(row, path=paths, mask=masks)
 
 
 def read_manifest(file: Path, files: bool = True) -> list[Row]:

@@ -38,11 +38,11 @@ def refuse_seen_frames(overlaps: dict[str, Overlap]) -> None:
     """Refuse a run that saw a frame or a patient of a locked test part, whatever the clip was called.
 
     Raises:
-        ReleaseError: naming the first clips, and why they count as seen.
+        ReleaseError: naming the clips, and why they count as seen.
     """
     for name, found in overlaps.items():
         if found.clips and has_locked_part(name):
-            told = "; ".join(f"{clip}: {reason}" for clip, reason in list(found.clips.items())[:3])
+            told = "; ".join(f"{clip}: {reason}" for clip, reason in found.clips.items())
             raise ReleaseError(f"the run saw {len(found.clips)} locked test clip(s) of {name}, as {told}")
 
 

@@ -1,19 +1,34 @@
 """The known datasets, each on a small made-up folder of its layout, and those that are here on the real one."""
 
+import csv
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from training.data.clip_of_row import read_path
 from training.data.corpora import CORPORA
+from training.data.corpus.known import main
 from training.data.errors import CorpusError
 from training.data.licenses import tier_of
 from training.data.locked_splits import SPLITS, locked_split
-from training.data.manifest import Row, examine, write_manifest
+from training.data.manifest import Row, examine, read_manifest, write_manifest
+from training.data.prepare.decode import pick
+from usbackbones.clips.read import ClipError
 
 POCUS = "path,kind,label,label_uncertain,licence,group"
 TIMTRACK = "path,group,subject,order,licence"
 FETAL = "Image_name;Patient_num;Plane;Brain_plane;Operator;US_Machine;Train "
+
+LISTED = "path,group,label,view,licence"
+
+
+def listed(*lines):
+    """The files of a folder whose groups.csv has these lines."""
+    return {"groups.csv": "\n".join([LISTED, *lines]), **{line.partition(",")[0]: "" for line in lines}}
+
 
 # For each dataset the files of a made-up folder ("" for a file whose content nobody reads), and for each clip that is
 # to be found (path, group, organ, label, anatomy, masks).
@@ -189,6 +204,44 @@ TREES = {
             ("Rb1_3", "us4_Rb1_3", "liver", "Rb1", "", ()),
         ],
     ),
+    "bus_uclm": (
+        listed("img/A_0.jpg,A,benign,breast_marks,CC BY 4.0", "img/A_1.jpg,A,normal,breast,CC BY 4.0")
+        | {"mask/A_0.png": ""},
+        [
+            ("img/A_0.jpg", "A", "breast", "", "", ("mask/A_0.png",)),
+            ("img/A_1.jpg", "A", "breast", "normal", "", ()),
+        ],
+    ),
+    "dl_track": (
+        listed(
+            "img/apo_1.jpg,c1,mask:apo,muscle_800x652,Apache-2.0",
+            "img/apo_2.jpg,c2,mask:apo,muscle_800x600,Apache-2.0",
+            "img/fasc_3.jpg,c3,mask:fasc,muscle_1234x688,Apache-2.0",
+            "img/fasc_4.jpg,c3,mask:fasc,muscle_660x556,Apache-2.0",
+        )
+        | {"mask_apo/apo_1.png": ""},
+        [
+            ("img/apo_1.jpg", "c1", "muscle", "", "longitudinal", ("mask_apo/apo_1.png",)),
+            ("img/fasc_4.jpg", "c3", "muscle", "", "longitudinal", ()),
+        ],
+    ),
+    "open_clips": (
+        listed("v/a.mp4,a,,echo,MIT", "v/b.mp4,b,,eye_phantom,MIT", "v/c.mp4,c,,gastrocnemius_longitudinal,CC BY 4.0"),
+        [("v/a.mp4", "a", "heart", "", "", ())],
+    ),
+    "open_stills": (
+        listed("img/a.jpg,a,,carotid_or_doppler,MIT", "img/b.jpg,b,,bone_linear,BSD-3-Clause"),
+        [("img/a.jpg", "a", "carotid", "", "", ())],
+    ),
+    "aul_liver": (listed("img/1.jpg,1,mask,liver,CC BY 4.0"), [("img/1.jpg", "1", "liver", "", "", ())]),
+    "momot_carotid": (listed("img/1.jpg,1,,t,CC BY 4.0"), [("img/1.jpg", "1", "carotid", "", "", ())]),
+    "breast_lesions_usg": (listed("img/1.jpg,1,,breast,CC BY 4.0"), [("img/1.jpg", "1", "breast", "", "", ())]),
+    "nhbs_hip": (listed("img/1.jpg,1,standard,h,Apache-2.0"), [("img/1.jpg", "1", "hip", "", "infant hip", ())]),
+    "tte47": (listed("img/1.jpg,1,a2ch,echo,CC BY-NC-SA 4.0"), [("img/1.jpg", "1", "heart", "", "", ())]),
+    "ultrasuite_tongue": (
+        listed("video/a.mp4,1,,midsagittal,CC BY-NC 4.0"),
+        [("video/a.mp4", "1", "tongue", "", "midsagittal", ())],
+    ),
 }
 PNG = bytes.fromhex("89504e470d0a1a0a")
 
@@ -273,6 +326,48 @@ def test_hc18_is_read_in_its_official_layout_too(tmp_path):
     ]
 
 
+def test_camus_is_read_as_stills_too(tmp_path):
+    """End diastole before end systole, whatever their order in the table; the group is that of the published layout."""
+    for path, content in listed(
+        "img/patient0006_2CH_ES.jpg,patient0006,ES,apical_2CH,CC BY-NC-SA 4.0",
+        "img/patient0006_2CH_ED.jpg,patient0006,ED,apical_2CH,CC BY-NC-SA 4.0",
+        "img/patient0006_4CH_ED.jpg,patient0006,ED,apical_4CH,CC BY-NC-SA 4.0",
+    ).items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    for gray, phase in ((10, "ED"), (200, "ES")):
+        Image.fromarray(np.full((8, 8), gray, np.uint8)).save(tmp_path / f"img/patient0006_2CH_{phase}.jpg")
+    two, four = CORPORA["camus"].rows(tmp_path)
+    assert (two.clip, two.group, two.anatomy) == ("camus/patient0006_2CH", "camus_patient0006", "apical 2-chamber")
+    assert [Path(path).name for path in four.paths] == ["patient0006_4CH_ED.jpg"] and not two.mask
+    write_manifest([two], tmp_path / "two.csv")
+    assert read_manifest(tmp_path / "two.csv") == [two]
+    assert read_path(two.path).frames.mean(axis=(1, 2)).tolist() == [10, 200]
+    assert len(pick(two.path, 2).frames) == 2
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "img/patient0006_2CH_ES.jpg")
+    with pytest.raises(ClipError, match="one size, and not 8x8, 9x8"):
+        read_path(two.path)
+    (tmp_path / "img/patient0006_2CH_ES.jpg").unlink()
+    with pytest.raises(CorpusError, match=r"2CH_ES\.jpg' is not there"):
+        read_manifest(tmp_path / "two.csv")
+
+
+@pytest.mark.parametrize(("tier", "clips", "groups"), [("open", 1792, 1123), ("nc", 2654, 1603)])
+def test_corpus_3_has_the_rows_that_runs_were_begun_from(shared_data, tmp_path, capsys, tier, clips, groups):
+    file = shared_data.parent / "runs" / f"{tier}3.csv"
+    if not file.is_file():
+        pytest.skip(f"{file} is not here")
+    with file.open(newline="") as stream:
+        wanted = list(csv.DictReader(stream))
+    names = list(dict.fromkeys(record["source"] for record in wanted))
+    main([*names, "--root", str(shared_data), "--tier", tier, "-o", str(tmp_path / "x.csv")])
+    with (tmp_path / "x.csv").open(newline="") as stream:
+        made = list(csv.DictReader(stream))
+    assert f"{clips} clips of {groups} groups" in capsys.readouterr().out
+    columns = wanted[0].keys() - {"path", "mask"}
+    assert [[row[name] for name in columns] for row in made] == [[row[name] for name in columns] for row in wanted]
+
+
 def test_row_joins_masks():
     assert Row("p", "c", "g", mask="a|b").masks == ("a", "b") and Row("p", "c", "g").masks == ()
 
@@ -285,6 +380,9 @@ def test_row_joins_masks():
         ("timtrack_muscle", 59, 41, 0, {"": 59}),
         ("busi", 780, 780, 798, {"benign": 437, "malignant": 210, "normal": 133}),
         ("gallbladder_ba", 4546, 1439, 0, None),
+        ("bus_uclm", 636, 37, 636, None),
+        ("camus", 988, 494, 0, {"": 988}),
+        ("dl_track", 387, 325, 387, {"": 387}),
     ],
 )
 def test_the_real_folders_hold_what_their_readme_says(shared_data, name, clips, groups, masks, labels):
@@ -293,7 +391,7 @@ def test_the_real_folders_hold_what_their_readme_says(shared_data, name, clips, 
     assert groups is None or len({row.group for row in rows}) == groups
     assert sum(len(row.masks) for row in rows) == masks
     assert labels is None or Counter(row.label for row in rows) == labels
-    assert all(Path(file).exists() for row in rows for file in (row.path, *row.masks))
+    assert all(Path(file).exists() for row in rows for file in (*row.paths, *row.masks))
     if (SPLITS / f"{name}.json").is_file():
         split = locked_split(name)
         assert {row.group for row in rows} <= {*split["pretrain"], *split["test"]}

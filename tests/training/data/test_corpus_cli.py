@@ -3,7 +3,6 @@
 import csv
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +82,9 @@ def test_own_sources_pass_the_lock_and_strangers_do_not():
         without_locked_test([Row("p", s, "g", source=s) for s in ("gallbladder_ba", "busi", "hc18")])
 
 
-def test_one_name_for_groups_of_two_sources_is_refused():
-    rows = [Row("p", "a", "7", source="x"), Row("q", "b", "8", source="y")]
+def test_a_group_is_a_source_and_a_name():
+    rows = [Row("p", "a", "7", source="x"), Row("q", "b", "7", source="y")]
     assert merge([rows[:1], rows[1:]]) == rows
-    with pytest.raises(CorpusError, match="'7' is in x and in y"):
-        merge([rows[:1], [replace(rows[1], group="7")]])
     with pytest.raises(CorpusError, match="name each dataset once"):
         merge([rows, rows[1:]])
 

@@ -115,7 +115,6 @@ def test_a_fault_is_named_with_its_line_and_column(tmp_path, content, line, colu
         ),
         ("path,clip,group\na,1,g\n", 2, "licence", "no licence in 1 row"),
         ("path,clip,group,organ,licence\na,1,g,lung,CC0\nb,2,g,liver,CC0\n", 3, "group", "more than one organ"),
-        ("path,clip,group,source,licence\na,1,g,x,CC0\nb,2,g,y,CC0\n", 3, "group", "more than one source"),
     ],
 )
 def test_what_is_only_worth_a_look_does_not_stop_the_reading(tmp_path, content, line, column, remark):

@@ -1,9 +1,9 @@
 """The public datasets whose layout is known, by name."""
 
-from training.data.corpora import abdomen, breast, fetal, heart, lung, muscle, thyroid, us4
+from training.data.corpora import abdomen, breast, fetal, heart, lung, muscle, small, thyroid, us4
 
 CORPORA = {
     corpus.name: corpus
-    for family in (lung, fetal, muscle, breast, thyroid, heart, abdomen, us4)
+    for family in (lung, fetal, muscle, breast, thyroid, heart, abdomen, us4, small)
     for corpus in family.CORPORA
 }

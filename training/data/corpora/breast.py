@@ -1,8 +1,8 @@
-"""Breast ultrasound: BUSI, UDIAT's dataset B and BUS-BRA."""
+"""Breast ultrasound: BUSI, UDIAT's dataset B, BUS-BRA, BUS-UCLM and BrEaST-Lesions-USG."""
 
 from pathlib import Path
 
-from training.data.corpora.record import Corpus, present, read_csv, stills_with_masks
+from training.data.corpora.record import Corpus, listed_clips, present, read_csv, stills_with_masks
 from training.data.errors import CorpusError
 from training.data.manifest import Row
 
@@ -63,6 +63,18 @@ def bus_bra(root: Path) -> list[Row]:
     ]
 
 
+def bus_uclm(root: Path) -> list[Row]:
+    """The stills of BUS-UCLM; one with calipers, which give the lesion away, has no label."""
+    return listed_clips(root, "bus_uclm", "breast", label=["breast"])
+
+
+def breast_lesions_usg(root: Path) -> list[Row]:
+    """The stills of BrEaST-Lesions-USG."""
+    return listed_clips(root, "breast_lesions_usg", "breast")
+
+
+_LISTED = "groups.csv (path, group, label, view, licence), img/, mask/"
+
 CORPORA = (
     Corpus(
         name="busi",
@@ -99,5 +111,28 @@ CORPORA = (
         pretrain=True,
         read=bus_bra,
         note="its authors' folds (5-fold-cv.csv) are not kept out; a quarter of the patients is locked, by hash",
+    ),
+    Corpus(
+        name="bus_uclm",
+        what="636 breast stills of 37 patients, Siemens Acuson S2000 (Vallez et al., Scientific Data 2025)",
+        where="https://data.mendeley.com/datasets/7fvgj4jsp7 (here by Knightrider16/Mask_R-CNN_BUS-UCLM)",
+        licence="CC BY 4.0",
+        layout=_LISTED,
+        patient="the four letters that the file name begins with; CHCO was a copy of CHVI and is merged with it",
+        label="benign, malignant or normal; none for the 118 stills of the view breast_marks, which carry calipers",
+        pretrain=True,
+        read=bus_uclm,
+        note="a quarter of the patients is locked, by a hash of their codes",
+    ),
+    Corpus(
+        name="breast_lesions_usg",
+        what="15 breast stills of BrEaST-Lesions-USG (Pawłowska et al., Scientific Data 2024, 11:148)",
+        where="https://www.cancerimagingarchive.net/collection/breast-lesions-usg",
+        licence="CC BY 4.0",
+        layout=_LISTED,
+        patient="the still: there is one of each",
+        label="",
+        pretrain=True,
+        read=breast_lesions_usg,
     ),
 )

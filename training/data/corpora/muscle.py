@@ -1,8 +1,8 @@
-"""Muscle ultrasound: the sequences of TimTrack."""
+"""Muscle ultrasound: the sequences of TimTrack and the stills of DL_Track."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from training.data.corpora.record import Corpus, read_csv
+from training.data.corpora.record import LISTED, Corpus, present, read_csv
 from training.data.errors import CorpusError
 from training.data.manifest import Row
 
@@ -36,6 +36,28 @@ def _muscle(folder: str) -> str:
     return "gastrocnemius" if folder.startswith(("gastroc", "GM_", "p6_")) else ""
 
 
+_TIMTRACKS = ("_1234x687", "_1234x688", "_1074x688", "_800x600")
+"""Ends of the views of DL_Track, the size of the screen, whose pictures partly stand in locked clips of TimTrack."""
+
+
+def dl_track(root: Path, left_out: tuple[str, ...] = _TIMTRACKS) -> list[Row]:
+    """The stills of DL_Track, without the views of these ends."""
+    return [
+        Row(
+            path=str(root / record["path"]),
+            clip=PurePosixPath(record["path"]).stem,
+            group=record["group"],
+            organ="muscle",
+            licence=record["licence"],
+            source="dl_track",
+            anatomy="longitudinal",
+            mask=present(root / record["label"].replace(":", "_") / f"{PurePosixPath(record['path']).stem}.png"),
+        )
+        for record in read_csv(root / "groups.csv", LISTED)
+        if not record["view"].endswith(left_out)
+    ]
+
+
 CORPORA = (
     Corpus(
         name="timtrack_muscle",
@@ -48,5 +70,17 @@ CORPORA = (
         pretrain=True,
         read=timtrack_muscle,
         note="the frames of a sequence are several steps apart",
+    ),
+    Corpus(
+        name="dl_track",
+        what="387 of the 489 muscle stills of DL_Track (Ritsche et al., JOSS 2023, 8(85):5206)",
+        where="https://github.com/njcronin/DL_Track",
+        licence="Apache-2.0",
+        layout="groups.csv (path, group, label, view, licence), img/, mask_apo/, mask_fasc/",
+        patient="not told: stills that are near-duplicates are one group",
+        label="",
+        pretrain=True,
+        read=dl_track,
+        note="the views of 1234x*, 1074x* and 800x600 px are left out: five of them stand in locked clips of TimTrack",
     ),
 )

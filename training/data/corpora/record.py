@@ -1,13 +1,15 @@
 """What is known about a public dataset, and the small tools that its reader needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from training.data.errors import CorpusError, Fault, listing
 from training.data.manifest import Row
 from training.data.read_table import Cells, read_table
 
+LISTED = ("path", "group", "label", "view", "licence")
+"""Columns of a groups.csv as the smaller collections have it."""
 _STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -69,6 +71,38 @@ def read_csv(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         if len(cells) != len(names):
             raise CorpusError(f"{file} line {line}: {len(cells)} cells, but its header has {len(names)}; get it again")
     return [dict(zip(names, map(str.strip, cells), strict=True)) for _, cells in rows]
+
+
+def listed_clips(
+    root: Path, source: str, organ: str | Mapping[str, str], anatomy: str = "", label: Sequence[str] = ()
+) -> list[Row]:
+    """The clips of a folder whose groups.csv names path, group, label, view and licence, in its order.
+
+    Args:
+        root: the folder; masks are mask/<stem>.png where they are there.
+        source: name of the dataset.
+        organ: of every clip, or by view; clips of another view are left out.
+        anatomy: of every clip.
+        label: views whose clips keep their label.
+
+    Raises:
+        CorpusError: if the table is not there or lacks a column.
+    """
+    return [
+        Row(
+            path=str(root / record["path"]),
+            clip=PurePosixPath(record["path"]).stem,
+            group=record["group"],
+            organ=organ if isinstance(organ, str) else organ[record["view"]],
+            label=record["label"] if record["view"] in label else "",
+            licence=record["licence"],
+            source=source,
+            anatomy=anatomy,
+            mask=present(root / "mask" / f"{PurePosixPath(record['path']).stem}.png"),
+        )
+        for record in read_csv(root / "groups.csv", LISTED)
+        if isinstance(organ, str) or record["view"] in organ
+    ]
 
 
 def read_labels(file: Path, names: dict[str, str]) -> dict[str, str]:

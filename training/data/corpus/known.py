@@ -54,18 +54,15 @@ def without_locked_test(rows: Iterable[Row]) -> list[Row]:
 def merge(parts: Iterable[Sequence[Row]]) -> list[Row]:
     """The rows of several datasets in one list.
 
+    Two datasets may use one name for a group, which is a patient of each: a group is a source and a name. A split of
+    the merged rows that goes by names alone keeps the two together.
+
     Raises:
-        CorpusError: if a clip is in it twice, or two datasets use one name for a group: splits would take two patients
-            for one.
+        CorpusError: if a clip is in it twice.
     """
     rows = [row for part in parts for row in part]
     if len({row.clip for row in rows}) < len(rows):
         raise CorpusError("the same clips twice: name each dataset once")
-    source_of: dict[str, str] = {}
-    for row in rows:
-        other = source_of.setdefault(row.group, row.source)
-        if other != row.source:
-            raise CorpusError(f"group {row.group!r} is in {other} and in {row.source}: write a manifest for each")
     return rows
 
 
@@ -104,7 +101,7 @@ def known(
         names: datasets, as NAME for the folder ROOT/NAME or as NAME=FOLDER.
         root: the folder that holds a folder for each dataset.
         out: the manifest to write: CSV, or Parquet if its name ends so.
-        tier: open = CC0, CC BY and MIT rows; nc = non-commercial rows too.
+        tier: open = CC0, CC BY, MIT, Apache-2.0 and BSD rows; nc = non-commercial rows too.
         judging: every row, whatever its licence, locked test parts and datasets that are never pretrained on
             included: for benchmarks alone.
         show_list: show the datasets that are known, and stop.
@@ -121,8 +118,10 @@ def known(
         kept = rows if judging else in_tier(without_locked_test(rows), tier)
         parts.append(kept)
         print(f"{name}: {len(kept)} of {len(rows)} clips, {len({row.group for row in kept})} groups")  # noqa: T201
-    write_manifest(merge(parts), out)
-    print(f"{out}: {sum(map(len, parts))} clips")  # noqa: T201
+    merged = merge(parts)
+    write_manifest(merged, out)
+    groups = {(row.source, row.group) for row in merged}
+    print(f"{out}: {len(merged)} clips of {len(groups)} groups")  # noqa: T201
 
 
 def _corpus(name: str) -> Corpus:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from training.data.clip_of_row import read_path
 from usbackbones.clips.cleaning.clean import Cleaning, clean
-from usbackbones.clips.read import ClipError, iter_frames, read_clip
+from usbackbones.clips.read import ClipError, iter_frames
 
 HELD = 512
 """Frames of a clip that are held in memory at most. Of a longer one all frames go by twice, which was as fast as to
@@ -63,7 +64,7 @@ def pick(path: str, most: int, held: int = HELD) -> Picked:
     Raises:
         ClipError: if nothing can be read.
     """
-    clip = read_clip(path, max_frames=held)
+    clip = read_path(path, held)
     warnings, total = list(clip.warnings), len(clip.frames)
     if total < held:
         frames = [clip.frames[number] for number in even(total, most)]

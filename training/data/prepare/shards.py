@@ -83,7 +83,7 @@ def plan_of(
     for name, value in {"size": size, "max_frames": max_frames, "shard_clips": shard_clips}.items():
         if value < 1:
             raise CorpusError(f"{name} is {value}, it must be at least 1")
-    names = json.dumps([[row.clip, _bytes(Path(row.path))] for row in rows])
+    names = json.dumps([[row.clip, sum(map(_bytes, map(Path, row.paths)))] for row in rows])
     steps = None if cleaning is None else asdict(cleaning)
     return Plan(size, max_frames, steps, shard_clips, hashlib.sha256(names.encode()).hexdigest())
 
