@@ -10,7 +10,7 @@ from PIL import Image
 
 from usbackbones._files import atomic_write
 from usbackbones.predicting.trained import Trained
-from usbackbones.segmentation.losses import foreground
+from usbackbones.segmentation.losses import foreground, network_input
 from usbackbones.segmentation.run import at_size
 
 _EDGE = (255, 196, 0)
@@ -22,15 +22,13 @@ class MaskWriter:
     def __init__(self, out: Path, trained: Trained) -> None:
         self.out, self.trained = out, trained
         self.device = next(trained.model.parameters()).device
-        self.channels = int(vars(trained.model).get("in_chans", 1))
 
     @torch.inference_mode()
     def probabilities(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """How probable each pixel of frames uint8 [H, W] is foreground, float32 [N, S, S]."""
         side = (self.trained.size, self.trained.size)
         small = np.stack([np.asarray(Image.fromarray(f).resize(side, Image.Resampling.BILINEAR)) for f in frames])
-        images = torch.from_numpy(small).to(self.device)[:, None].float() / 255
-        images = images.expand(-1, self.channels, -1, -1).contiguous()
+        images = network_input(self.trained.model, torch.from_numpy(small).to(self.device))
         return foreground(self.trained.model, images).cpu().numpy()
 
     def write(

@@ -55,6 +55,19 @@ def targets_of(mask: Tensor) -> dict[str, Tensor]:
     }
 
 
+def network_input(model: Any, gray: Tensor) -> Tensor:
+    """Frames of the network's size as it takes them, float [N, C, S, S]: gray on every channel, normalized.
+
+    Args:
+        model: of `usbackbones.segmentation.config.build`.
+        gray: uint8 [N, S, S].
+    """
+    cfg = model.pretrained_cfg
+    images = gray[:, None].float() / 255
+    mean, std = (images.new_tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
+    return (images.expand(-1, cfg["input_size"][0], -1, -1).contiguous() - mean) / std
+
+
 def foreground(model: nn.Module, images: Tensor) -> Tensor:
     """Probability of foreground of each pixel, float [N, H, W], in eval mode; of a detector its surest detection.
 

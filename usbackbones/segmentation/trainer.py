@@ -20,7 +20,7 @@ from usbackbones.features.precision import computes_in_bf16
 from usbackbones.finetuning.trainer import Trainer
 from usbackbones.metrics.segmentation import dice
 from usbackbones.segmentation.config import Segment, blueprint, build, optimizer_of
-from usbackbones.segmentation.losses import detections, foreground, loss_of
+from usbackbones.segmentation.losses import detections, foreground, loss_of, network_input
 from usbackbones.segmentation.masked import Masked, frame_of, mask_of
 from usbackbones.segmentation.models import pyramid_of, train_mode
 
@@ -116,10 +116,7 @@ class Segmenter(Trainer):
 
     def _batch(self, rows: np.ndarray) -> Tensor:
         """Images as the network takes them, float [N, C, S, S]."""
-        cfg: Any = self.model.pretrained_cfg
-        images = torch.from_numpy(self.images[rows]).to(self.device)[:, None].float() / 255
-        mean, std = (images.new_tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
-        return (images.expand(-1, self.spec.in_chans, -1, -1).contiguous() - mean) / std
+        return network_input(self.model, torch.from_numpy(self.images[rows]).to(self.device))
 
 
 def resized(mask: np.ndarray, size: int) -> np.ndarray:
