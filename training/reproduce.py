@@ -30,8 +30,9 @@ from training.errors import TrainingError
 from training.pretrain import Run, pretrain
 from training.recipes import Recipe, recorded
 from training.release.render import ZOO
-from training.release.weights_file import backbone_of_run, published_tensors, read_json
+from training.release.weights_file import published_tensors
 from usbackbones._files import atomic_write
+from usbackbones.hub.pretraining_run import backbone_of_run, read_json
 
 TOLERANCE = 0.02
 """Largest relative difference of a loss in the first steps on another machine."""

@@ -3,69 +3,95 @@
     import timm, usbackbones
     model = timm.create_model("usbackbones/resnet18", pretrained=True, in_chans=1, num_classes=3)
 
-`usbackbones.list_weights()` names what there is.
+The whole public API is here, each name loaded when it is first used; `usbackbones.list_weights()` names the weights.
 """
 
-import json
 import sys
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usbackbones._version import __version__
-from usbackbones.hub.errors import WeightsAccess, WeightsCorrupt, WeightsError, WeightsNotFound, WeightsUnavailable
-from usbackbones.hub.zoo import ZooError
 
 if TYPE_CHECKING:
-    from usbackbones.clips.read import Clip, ClipError, read_clip
-    from usbackbones.features.transforms import transforms
-    from usbackbones.hub.registry import default_cfgs as default_cfgs
-    from usbackbones.hub.registry import list_weights, register
-    from usbackbones.probing.probes import embed
+    from usbackbones.clips.formats.base import ClipError as ClipError
+    from usbackbones.clips.read import Clip as Clip
+    from usbackbones.clips.read import find_clips as find_clips
+    from usbackbones.clips.read import iter_frames as iter_frames
+    from usbackbones.clips.read import read_clip as read_clip
+    from usbackbones.data.item import DataError as DataError
+    from usbackbones.exporting.convert_checkpoint import ConvertError as ConvertError
+    from usbackbones.exporting.convert_checkpoint import convert as convert
+    from usbackbones.exporting.export import ExportError as ExportError
+    from usbackbones.exporting.export import export as export
+    from usbackbones.features.extract import Extractor as Extractor
+    from usbackbones.features.extract import embed as embed
+    from usbackbones.features.transforms import transforms as transforms
+    from usbackbones.finetuning.config import FineTune as FineTune
+    from usbackbones.finetuning.run import finetune as finetune
+    from usbackbones.hub.backbone import build_backbone as build_backbone
+    from usbackbones.hub.errors import BackboneError as BackboneError
+    from usbackbones.hub.errors import UnknownModel as UnknownModel
+    from usbackbones.hub.errors import WeightsAccess as WeightsAccess
+    from usbackbones.hub.errors import WeightsCorrupt as WeightsCorrupt
+    from usbackbones.hub.errors import WeightsError as WeightsError
+    from usbackbones.hub.errors import WeightsNotFound as WeightsNotFound
+    from usbackbones.hub.errors import WeightsUnavailable as WeightsUnavailable
+    from usbackbones.hub.pretraining_run import RunError as RunError
+    from usbackbones.hub.registry import get_weight as get_weight
+    from usbackbones.hub.registry import list_weights as list_weights
+    from usbackbones.hub.registry import register as register
+    from usbackbones.hub.torch_checkpoint import CheckpointError as CheckpointError
+    from usbackbones.hub.zoo import Weight as Weight
+    from usbackbones.hub.zoo import ZooError as ZooError
+    from usbackbones.probing.evaluate import ProbeSpec as ProbeSpec
+    from usbackbones.probing.few_shot import few_shot_predict as few_shot_predict
+    from usbackbones.probing.run import probe as probe
+    from usbackbones.segmentation.config import UDIAT as UDIAT
+    from usbackbones.segmentation.config import Segment as Segment
+    from usbackbones.segmentation.models import mask_rcnn as mask_rcnn
+    from usbackbones.segmentation.models import unet as unet
+    from usbackbones.segmentation.run import load_segmenter as load_segmenter
+    from usbackbones.segmentation.run import segment as segment
 
     alias_installed: bool
     """Whether `timm.create_model("usbackbones/<arch>.<tag>")` works with this timm; a warning has said if not."""
 
-__all__ = [
-    "Clip",
-    "ClipError",
-    "WeightsAccess",
-    "WeightsCorrupt",
-    "WeightsError",
-    "WeightsNotFound",
-    "WeightsUnavailable",
-    "ZooError",
-    "__version__",
-    "alias_installed",
-    "embed",
-    "list_weights",
-    "read_clip",
-    "register",
-    "transforms",
-]
-
-# Loaded at first use: PyAV and scikit-learn are slow to import and many users need neither.
-_LAZY = {"Clip": "clips.read", "ClipError": "clips.formats.base", "read_clip": "clips.read", "embed": "probing.probes"}
-
-_WITH_TIMM = {"alias_installed", "default_cfgs", "list_weights", "register", "transforms"}
-
-
-def _register() -> None:
-    """Import timm, tell it of our models, and put the names that need it here."""
-    # Not lazy, so that the name means the function and not the submodule; torchvision is loaded at the first call.
-    from usbackbones.features.transforms import transforms
-    from usbackbones.hub.entrypoints import ENTRYPOINTS
-    from usbackbones.hub.registry import (  # timm looks for default_cfgs here
-        default_cfgs,
-        install,
-        list_weights,
-        register,
-    )
-
-    globals().update(ENTRYPOINTS)
-    globals().update(default_cfgs=default_cfgs, list_weights=list_weights, register=register, transforms=transforms)
-    globals()["alias_installed"] = install(ENTRYPOINTS)
-    register(json.loads(resources.files(__name__).joinpath("zoo.json").read_text(encoding="utf-8")))
+# Where each public name lives; loaded at first use, since few need PyAV, torchvision, scikit-learn or smp.
+_HOME = {
+    "clips.formats.base": ("ClipError",),
+    "clips.read": ("Clip", "find_clips", "iter_frames", "read_clip"),
+    "data.item": ("DataError",),
+    "exporting.convert_checkpoint": ("ConvertError", "convert"),
+    "exporting.export": ("ExportError", "export"),
+    "features.extract": ("Extractor", "embed"),
+    "features.transforms": ("transforms",),
+    "finetuning.run": ("finetune",),
+    "finetuning.config": ("FineTune",),
+    "hub.backbone": ("build_backbone",),
+    "hub.errors": (
+        "BackboneError",
+        "UnknownModel",
+        "WeightsAccess",
+        "WeightsCorrupt",
+        "WeightsError",
+        "WeightsNotFound",
+        "WeightsUnavailable",
+    ),
+    "hub.pretraining_run": ("RunError",),
+    "hub.registry": ("get_weight", "list_weights", "register"),
+    "hub.torch_checkpoint": ("CheckpointError",),
+    "hub.zoo": ("Weight", "ZooError"),
+    "probing.evaluate": ("ProbeSpec",),
+    "probing.few_shot": ("few_shot_predict",),
+    "probing.run": ("probe",),
+    "segmentation.config": ("UDIAT", "Segment"),
+    "segmentation.models": ("mask_rcnn", "unet"),
+    "segmentation.run": ("load_segmenter", "segment"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_BY_TIMM = ("alias_installed", "default_cfgs")  # put here by `announce`
+__all__ = ["__version__", "alias_installed", *_MODULE_OF]
 
 
 def _is_the_command() -> bool:
@@ -78,21 +104,25 @@ def _is_the_command() -> bool:
 
 
 if not _is_the_command():
-    _register()
+    from usbackbones.hub.entrypoints import announce
+
+    announce()
+    del announce
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WITH_TIMM and name not in globals():
-        _register()
+    if name in (*_BY_TIMM, "get_weight", "list_weights", "register"):
+        import_module(f"{__name__}.hub.entrypoints").announce()
+    if name in _BY_TIMM:
         return globals()[name]
-    if name not in _LAZY:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_WITH_TIMM})
+    return sorted({*globals(), *_MODULE_OF, *_BY_TIMM})
 
 
 if "pdoc" in sys.modules:  # it shows what is in a module's dictionary, and asks a module for nothing
-    globals().update({name: __getattr__(name) for name in _LAZY})
+    globals().update({name: __getattr__(name) for name in _MODULE_OF})

@@ -12,13 +12,13 @@ import torch
 from tqdm import tqdm
 
 from training.benchmark.dense.task import DenseProtocol, DenseTask
-from training.benchmark.feature_cache import features
 from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, judge_linear_head
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
 from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict
 from training.benchmark.task import Task
-from training.release.weights_file import read_json
-from usbackbones.hub.registry import OWNER, weight
+from usbackbones.features.extract import embed
+from usbackbones.hub.pretraining_run import read_json
+from usbackbones.hub.registry import OWNER, get_weight
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _legacy(entry: Entry, task: Task, protocol: Protocol, epochs: int, cache: Pa
     known, training = task.pretrain, Training(epochs=epochs)
     arms = [
         judge_linear_head(
-            features(model, known.frames, cache, protocol.bf16),
+            embed(model, known.frames, bf16=protocol.bf16, cache=cache),
             known.label,
             known.group,
             len(task.classes),
@@ -176,6 +176,6 @@ def _corpora(entry: Entry) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         return [read_json(folder / "corpus.json") for folder in run_folders(entry.name)], {}
     if not entry.name.startswith(OWNER) or not entry.members:
         return [], {}
-    told = weight(entry.name.removeprefix(OWNER)).entry
+    told = get_weight(entry.name).entry
     corpus = told["corpus"] if told.get("corpus") else None
     return ([corpus] if corpus and "groups" in corpus else []), dict(told.get("overlap", {}).get("benchmarks", {}))

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.feature_cache import features
 from training.benchmark.models import Entry
 from training.benchmark.task import Task
+from usbackbones.features.extract import embed
 from usbackbones.report import Features, Section, table_section, write_report
 from usbackbones.report.features import maps_section
 from usbackbones.report.markup import element
@@ -109,5 +109,5 @@ def _few_shot(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, 
 def _map(task: Task, entry: Entry, cache: Path | None, bf16: bool) -> Section:
     part = task.pretrain
     label = [task.classes[y] for y in part.label] if task.classes else [""] * len(part.label)
-    given = Features(features(entry.members[0], part.frames, cache, bf16), label, part.clip, part.group)
+    given = Features(embed(entry.members[0], part.frames, bf16=bf16, cache=cache), label, part.clip, part.group)
     return maps_section(given, False, f"{task.name}: features of {entry.name}")

@@ -12,19 +12,16 @@ from typing import Any
 import timm
 from torch import nn
 
-from training.release.weights_file import backbone_of_run, input_side, read_json
-from usbackbones.hub.random_weights import PLAIN_MEAN, PLAIN_STD, RANDOM, untrained
-
-RUN = "run:"
+from usbackbones.hub.backbone import PLAIN_MEAN, PLAIN_STD, RANDOM, RUN, build_backbone, untrained
+from usbackbones.hub.errors import BackboneError
+from usbackbones.hub.pretraining_run import GRAY_INPUT, backbone_of_run, input_of_run, read_json
 
 # How frames reach a random network when no pretrained one stands beside it to take this from.
 PLAIN_INPUT: dict[str, Any] = {
     "input_size": (3, 128, 128),
     "mean": PLAIN_MEAN,
     "std": PLAIN_STD,
-    "interpolation": "bilinear",
-    "crop_mode": "squash",
-    "crop_pct": 1.0,
+    **GRAY_INPUT,
 }
 
 
@@ -63,8 +60,7 @@ def entries(
         controls: names of SimCLR runs for those rows.
 
     Raises:
-        OSError: if weights that should lie here do not.
-        RuntimeError: if timm does not know a name.
+        OSError, BackboneError: if weights that should lie here do not.
     """
     found = {
         name: _pretrained(name, size) for name in dict.fromkeys((*names, *controls)) if not name.startswith(RANDOM)
@@ -127,8 +123,8 @@ def run_folders(name: str) -> list[Path]:
 def _pretrained(name: str, size: int | None) -> Entry:
     """The row of a name that is not random; without members if its weights are others' and cannot be fetched."""
     try:
-        members = _runs(name) if name.startswith(RUN) else [_by_timm(name)]
-    except OSError as error:
+        members = _runs(name) if name.startswith(RUN) else [build_backbone(name, in_chans=3)]
+    except (OSError, BackboneError) as error:
         if name.startswith(("local-dir:", "usbackbones/", RUN)):
             raise
         return Entry(name, name.removeprefix("timm/").partition(".")[0], why_not=" ".join(str(error).split()))
@@ -137,17 +133,11 @@ def _pretrained(name: str, size: int | None) -> Entry:
     return Entry(name, first.pretrained_cfg["architecture"].removeprefix("us"), members)
 
 
-def _by_timm(name: str) -> nn.Module:
-    return timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0)
-
-
 def _runs(name: str) -> list[nn.Module]:
     members = []
     for folder in run_folders(name):
         backbone, recipe = backbone_of_run(folder)
-        size = input_side(recipe)
-        given = {"input_size": (1, size, size), "mean": (recipe["mean"],), "std": (recipe["std"],)}
-        members.append(with_input(backbone, **PLAIN_INPUT | given))
+        members.append(with_input(backbone, **input_of_run(recipe)))
     return members
 
 

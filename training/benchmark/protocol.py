@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from training.benchmark.feature_cache import features
 from training.benchmark.metrics import LEVELS_OF, METRICS_OF, measured
 from training.benchmark.task import Kind, Part, Task
 from usbackbones.data.splits import grouped_folds
+from usbackbones.features.extract import embed
 from usbackbones.metrics.classification import interval, scores
 from usbackbones.probing.few_shot import few_shot_predict
 from usbackbones.probing.probes import knn_predict, linear_predict, ridge_predict
@@ -82,8 +82,8 @@ def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: 
     known = task.pretrain
     locked = task.test.frames if protocol.part == "test" else None
     for model in models:
-        x = features(model, known.frames, cache, protocol.bf16)
-        judged = x if locked is None else features(model, locked, cache, protocol.bf16)
+        x = embed(model, known.frames, bf16=protocol.bf16, cache=cache)
+        judged = x if locked is None else embed(model, locked, bf16=protocol.bf16, cache=cache)
         divisions = _divisions(task, protocol, len(judged))
         for folds in divisions:
             _fit(task, x, judged, folds, out)

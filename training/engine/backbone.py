@@ -6,18 +6,19 @@ import timm
 import torch
 from torch import nn
 
-import usbackbones  # noqa: F401 - tells timm of our weights
 from training.errors import TrainingError
 from training.recipes import Recipe
+from usbackbones.hub.entrypoints import announce
 
 
 def backbone_of(recipe: Recipe) -> nn.Module:
     """The backbone of a recipe, headless, on one gray channel; random weights come from torch's generator.
 
     Raises:
-        TrainingError: if timm has no such architecture, or `init` cannot be had, is of another architecture, or does
-            not fill every layer.
+        TrainingError: if timm has no such architecture, or `init` could not be loaded, is of another architecture, or
+            does not fill every layer.
     """
+    announce()  # timm knows our weights from here on
     if not timm.is_model(recipe.arch):
         near = get_close_matches(recipe.arch, timm.list_models(), 3)
         raise TrainingError(f"--arch {recipe.arch}: timm has no such model; {', '.join(near) or 'resnet18'} it has")
@@ -39,8 +40,8 @@ def _begin_at(backbone: nn.Module, recipe: Recipe) -> None:
         random, start = create(pretrained=False), create(pretrained=True)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"--init {recipe.init} cannot be had: {' '.join(str(error).split())} Name a weight of timm's or of ours "
-            "that is in reach, a local-dir:FOLDER, or --init '' for random weights"
+            f"--init {recipe.init} could not be loaded: {' '.join(str(error).split())} Use a timm model "
+            "name, a usbackbones weight, local-dir:FOLDER, or --init '' for random initialization"
         ) from error
     ours = backbone.state_dict()
     other = sorted(key for key in ours.keys() | start.keys() if _shape(ours, key) != _shape(start, key))

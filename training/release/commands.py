@@ -31,17 +31,10 @@ from training.release.card import own_rows
 from training.release.push import push
 from training.release.render import CARDS, ROOT, ZOO, page, render
 from training.release.run_checks import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames, refuse_start
-from training.release.weights_file import (
-    PYRAMID,
-    backbone_of_run,
-    input_side,
-    published_config,
-    published_tensors,
-    pyramid_of_run,
-    read_json,
-)
+from training.release.weights_file import PYRAMID, published_config, published_tensors, pyramid_of_run
 from usbackbones._files import atomic_write
 from usbackbones.finetuning.config import FineTune
+from usbackbones.hub.pretraining_run import backbone_of_run, input_side, read_json
 
 TRAJECTORY = 12
 """Steps of which the losses are kept, for training.reproduce to compare with."""

@@ -30,10 +30,10 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from training.release.folder_checks import refuse_unpublishable
-from training.release.weights_file import read_json
 from usbackbones._files import atomic_write
 from usbackbones.hub.download import fetch
 from usbackbones.hub.errors import WeightsError
+from usbackbones.hub.pretraining_run import read_json
 from usbackbones.hub.reachability import why_unreachable
 from usbackbones.hub.zoo import parse_entry
 

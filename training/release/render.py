@@ -4,9 +4,9 @@ from pathlib import Path
 
 from training.release.card import between, render_card, render_figure, render_readme, render_results
 from training.release.page import render_page
-from training.release.weights_file import read_json
 from training.study.table import study_table
 from usbackbones._files import atomic_write
+from usbackbones.hub.pretraining_run import read_json
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "usbackbones" / "zoo.json"

@@ -11,7 +11,7 @@ from torch import nn
 from training.data.corpora import CORPORA
 from training.data.fingerprints import Overlap
 from training.data.locked_splits import drawn_splits, has_locked_part, locked_split
-from training.release.weights_file import input_side
+from usbackbones.hub.pretraining_run import input_side
 from usbackbones.phantom.simulator import phantom_clip
 
 

@@ -6,56 +6,26 @@ halves the file. Norms stay float32, since a running variance of a dead channel 
 first convolution, since timm would round its sum to the stored type and the channels would differ by 1e-4.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from training.data.errors import CorpusError
 from usbackbones.hub.timm_folder import timm_config
+from usbackbones.hub.torch_checkpoint import load_checkpoint
 
 PYRAMID = "pyramid.safetensors"
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file of a run.
-
-    Raises:
-        CorpusError: if it is not there.
-    """
-    if not file.is_file():
-        raise CorpusError(f"{file} is missing: {file.parent} is not a finished run of training.pretrain")
-    return json.loads(file.read_text())
-
-
-def backbone_of_run(run: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained one-channel backbone of a run folder, in eval mode and float32, and its recipe."""
-    recipe = read_json(run / "recipe.json")
-    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    backbone = timm.create_model(recipe["arch"], num_classes=0, in_chans=1, **recipe["model_args"])
-    prefix = "backbone."
-    trained = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
-    own = state.get("average") or trained  # a run with a moving average is judged and released by it
-    backbone.load_state_dict(own)
-    return backbone.eval(), recipe
-
-
 def pyramid_of_run(run: Path) -> dict[str, Tensor]:
     """The feature pyramid learned with the backbone, fp16, as `nn.feature_pyramid` names it; empty for none."""
-    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["method"]
+    state = load_checkpoint(run / "checkpoint.pt")["method"]
     return {
         key.removeprefix("pyramid."): value.half().contiguous()
         for key, value in state.items()
         if key.startswith("pyramid.")
     }
-
-
-def input_side(recipe: dict[str, Any]) -> int:
-    """Side in pixels of the frames that the network of a recipe is to be given."""
-    return recipe.get("input_size") or recipe["augment"]["size"]
 
 
 def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:

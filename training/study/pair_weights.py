@@ -19,7 +19,7 @@ from training.engine.prepare_model import build
 from training.errors import TrainingError
 from training.methods.meta_uscl import MetaUSCLNet
 from training.recipes import Recipe, recorded
-from training.release.weights_file import read_json
+from usbackbones.hub.pretraining_run import read_json
 from usbackbones.report import Section, write_report
 from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, bars, curves

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, say, tell, weight_name
+from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, say, tell
 
 
 def demo_command(out: Out = Path("demo.png"), model: Model = None, as_json: AsJson = False) -> None:
@@ -16,10 +16,11 @@ def demo_command(out: Out = Path("demo.png"), model: Model = None, as_json: AsJs
     """
     if out.suffix.lower() != ".png" or out.is_dir():
         raise CommandError(f"{out} is no name for a picture; write for example -o demo.png")
-    name = weight_name(model)
     from usbackbones.cli import demonstration
-    from usbackbones.hub.registry import OWNER
+    from usbackbones.hub.backbone import full_name
+
+    name = full_name(model)
 
     demonstration.run(name, out, tell if as_json else say)
     if as_json:
-        say(json.dumps({"file": str(out), "model": f"{OWNER}{name}"}))
+        say(json.dumps({"file": str(out), "model": name}))

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import timm
 from PIL import Image, ImageDraw, ImageFont
 
 from usbackbones._files import atomic_write
 from usbackbones.clips.read import read_clip
-from usbackbones.hub.registry import OWNER
+from usbackbones.features.extract import embed
+from usbackbones.hub.backbone import build_backbone
 from usbackbones.phantom.simulator import phantom_archive
-from usbackbones.probing.probes import embed
 
 PATIENTS, CLIPS, STRIDE, SIZE = 6, 2, 2, 160
 QUERIES, NEIGHBOURS = 3, 5
@@ -48,15 +47,15 @@ def run(name: str, out: Path, say: Callable[[str], object]) -> None:
     """Make clips, embed their frames, tell which frames are nearest to which, and draw it.
 
     Args:
-        name: the weight, `<arch>.<tag>`.
+        name: of the model, see `usbackbones.build_backbone`.
         out: the PNG to write.
         say: gets each line of the report.
     """
-    model = timm.create_model(f"{OWNER}{name}", pretrained=True, num_classes=0, in_chans=1)
+    model = build_backbone(name, in_chans=None)
     frames = make_frames()
     say(f"{len(frames)} frames of {PATIENTS * CLIPS} clips, {PATIENTS} simulated patients, read back from mp4")
     features = embed(model, [frame.pixels for frame in frames])
-    say(f"{OWNER}{name}: features {list(features.shape)}, {features.dtype}")
+    say(f"{name}: features {list(features.shape)}, {features.dtype}")
     similarity = cosine(features)
     queries = [[frame.patient for frame in frames].index(patient) + TOO_NEAR for patient in range(QUERIES)]
     found = {query: nearest(query, frames, similarity[query]) for query in queries}
@@ -65,7 +64,7 @@ def run(name: str, out: Path, say: Callable[[str], object]) -> None:
         for index in neighbours:
             say(f"  cos {similarity[query, index]:+.2f}  {frames[index]} ({frames[index].what})")
     with atomic_write(out) as stream:
-        draw(f"{OWNER}{name}", frames, features, found).save(stream, format="PNG")
+        draw(name, frames, features, found).save(stream, format="PNG")
     say(f"picture: {out}")
 
 

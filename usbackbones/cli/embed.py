@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
 
 from tyro.conf import Positional
 
-from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, Progress, network, say, tell, weight_name
+from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, Progress, network, say, tell
 
 if TYPE_CHECKING:
     from usbackbones.features.cache import FeatureCache
@@ -51,20 +51,21 @@ def embed_command(
         raise CommandError(str(error)) from error
     if out.is_dir():
         raise CommandError(f"{out} is a folder; write for example -o features.npz")
-    name = weight_name(model)
     import tempfile
 
     from usbackbones.features.cache import FeatureCache
-    from usbackbones.features.extract import Extractor
+    from usbackbones.features.extract import Extractor, fingerprint
     from usbackbones.features.table import write_features
-    from usbackbones.hub import registry
+    from usbackbones.hub.backbone import full_name
 
+    name = full_name(model)
     found, faults = _clips(paths)
     if not found:
         _refuse(paths, faults)
-    extractor = Extractor(network(f"{registry.OWNER}{name}"), level, batch, fast)
-    settings = {"level": level, "computed": extractor.computed, "stride": stride, "channels": 1}
-    kept = FeatureCache(cache, registry.weight(name).sha256, **settings) if cache else None
+    backbone = network(name)
+    extractor = Extractor(backbone, level, batch, fast)
+    settings = {"level": level, "computed": extractor.computed, "stride": stride}
+    kept = FeatureCache(cache, fingerprint(backbone), **settings) if cache else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         ids, clips = _embed(found, spool, extractor, stride, kept, faults)
@@ -72,15 +73,15 @@ def embed_command(
             _refuse(paths, faults)
         for fault in faults:
             tell(f"skipped: {fault}")
-        write_features(out, spool, extractor.shapes, ids, {"model": f"{registry.OWNER}{name}"})
+        write_features(out, spool, extractor.shapes, ids, {"model": name})
     shapes = {array: [len(ids.frame), *shape] for array, shape in extractor.shapes.items()}
     counts = {"hits": kept.hits, "misses": kept.misses, "mended": kept.mended} if kept else None
     if as_json:
-        told = {"file": str(out), "model": f"{registry.OWNER}{name}", "arrays": shapes, "computed": extractor.computed}
+        told = {"file": str(out), "model": name, "arrays": shapes, "computed": extractor.computed}
         say(json.dumps(told | {"clips": clips, "skipped": faults, "cache": counts}, indent=2))
         return
     arrays = ", ".join(f"{array} {shape}" for array, shape in shapes.items())
-    say(f"{out}: {arrays} of {clips} clips by {registry.OWNER}{name}")
+    say(f"{out}: {arrays} of {clips} clips by {name}")
     if counts:
         say(f"cache {cache}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, say
+from usbackbones.cli.terminal import AsJson, CommandError, Out, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ FRAMES = 256
 
 def export_command(
     out: Out,
-    model: Annotated[Positional[str | None], arg(metavar="ARCH.TAG|local-dir:DIR")] = None,
+    model: Annotated[Positional[str | None], arg(metavar="NAME")] = None,
     preprocess: bool = False,
     channels: int = 1,
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
@@ -43,15 +43,12 @@ def export_command(
         raise CommandError(f"{out}: the name decides the form; end it in {' or '.join(_FORMS)}")
     if channels not in (1, 3):
         raise CommandError(f"--channels {channels}: 1 or 3")
-    name = model_name(model)
-    import timm
-
     from usbackbones.clips.read import ClipError
     from usbackbones.exporting.export import ExportError, export
-    from usbackbones.segmentation.feature_maps import describe_channels
+    from usbackbones.hub.backbone import build_backbone, full_name
 
-    network = timm.create_model(name, pretrained=True, num_classes=0, in_chans=channels)
-    describe_channels(network, channels)
+    name = full_name(model)
+    network = build_backbone(name, channels)
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     try:
         own = _frames(frames, cfg["input_size"][1:]) if frames else None

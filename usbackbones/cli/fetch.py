@@ -29,7 +29,7 @@ def fetch_command(
     if bool(names) == every:
         raise CommandError("name the weights to fetch, or give --all; `usbackbones list` prints their names")
     wanted = registry.list_weights() if every else [name.removeprefix(registry.OWNER) for name in names]
-    weights = {weight.name: weight for weight in map(registry.weight, wanted)}  # an unknown name is refused first
+    weights = {weight.name: weight for weight in map(registry.get_weight, wanted)}  # an unknown name is refused first
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for name, weight in weights.items():

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
 
 
 def finetune_command(
     data: Positional[Path],
     out: Out,
-    model: Annotated[str | None, arg(metavar="ARCH.TAG|TIMM|local-dir:DIR")] = None,
+    model: Annotated[str | None, arg(metavar="NAME")] = None,
     group_from: str = "",
     test: float = 0.2,
     validation: float = 0.2,
@@ -47,8 +47,9 @@ def finetune_command(
     """
     from usbackbones.data.item import DataError
     from usbackbones.finetuning.run import defaults_for, finetune, without_nan
+    from usbackbones.hub.backbone import full_name
 
-    name = model_name(model, untrained=True)
+    name = full_name(model)
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed}
     try:
         spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})

@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 
 from usbackbones.hub import locate, registry
+from usbackbones.hub.backbone import build_backbone
 from usbackbones.hub.checksum import sha256_of
+from usbackbones.hub.entrypoints import announce
 from usbackbones.hub.errors import WeightsError
 from usbackbones.hub.zoo import FILE, Weight
 
@@ -95,9 +97,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _alias() -> Iterator[Finding]:
-    import usbackbones
-
-    if usbackbones.alias_installed:
+    if announce():
         yield Finding("timm alias", "ok", f"timm.create_model('{registry.OWNER}<arch>.<tag>') works")
     else:
         remedy = "write timm.create_model('us<arch>.<tag>'), or install an earlier timm"
@@ -106,7 +106,7 @@ def _alias() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     for name in registry.list_weights():
-        weight = registry.weight(name)
+        weight = registry.get_weight(name)
         try:
             places = locate.local_places(name, weight.folder)
             place = next((place for place in places if place.file.is_file()), None)
@@ -122,16 +122,14 @@ def _default_output() -> Iterator[Finding]:
     if name is None:
         yield Finding("default weight", "warn", "this version has none", "install a newer usbackbones")
         return
-    import timm
-
-    from usbackbones.probing.probes import embed
+    from usbackbones.features.extract import embed
 
     try:
-        model = timm.create_model(f"{registry.OWNER}{name}", pretrained=True, num_classes=0, in_chans=1)
+        model = build_backbone(name)
     except WeightsError as error:
         yield Finding("default weight", "fail", error.fault or str(error), error.remedy)
         return
-    found, stored = summary(embed(model, pattern()[None])[0]), STORED.get(registry.weight(name).sha256)
+    found, stored = summary(embed(model, pattern()[None])[0]), STORED.get(registry.get_weight(name).sha256)
     if stored is None:
         yield Finding("default weight", "ok" if np.isfinite(found).all() else "fail", f"{name} computes")
     elif np.abs(np.subtract(found, stored)).max() <= TOLERANCE * stored[2]:
@@ -150,7 +148,7 @@ def _cache() -> Iterator[Finding]:
 
     sound: list[str] = []
     damaged: list[str] = []
-    for weight in map(registry.weight, registry.list_weights()):
+    for weight in map(registry.get_weight, registry.list_weights()):
         cached = try_to_load_from_cache(weight.hub_id, FILE, revision=weight.revision) if weight.revision else None
         if isinstance(cached, str):
             (sound if _is(weight, cached) else damaged).append(weight.name)

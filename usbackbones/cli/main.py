@@ -63,15 +63,13 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     as_json = "--json" in words
     job = _understood(words, as_json)
-    import usbackbones
+    from usbackbones.hub.entrypoints import announce
+    from usbackbones.hub.errors import BackboneError, UnknownModel, WeightsError
 
-    usbackbones.list_weights()  # timm knows our names from here on
-    from usbackbones.hub.errors import WeightsError
-    from usbackbones.hub.registry import UnknownModel
-
+    announce()  # timm knows our names from here on
     try:
         code = job()
-    except (CommandError, UnknownModel, WeightsError, OSError) as error:
+    except (CommandError, BackboneError, UnknownModel, WeightsError, OSError) as error:
         line = " ".join(str(error).split())
         tell(line)
         _exit(REFUSED, line, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, network, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, network, say, tell
 
 
 def probe_command(
@@ -55,6 +55,7 @@ def probe_command(
 
     from usbackbones.data.dataset import read_items
     from usbackbones.data.item import DataError
+    from usbackbones.hub.backbone import full_name
 
     try:
         items = read_items(data, group_from)
@@ -62,7 +63,7 @@ def probe_command(
         raise CommandError(str(error)) from error
     if find_spec("sklearn") is None:
         raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
-    names = list(dict.fromkeys(model_name(name, untrained=True) for name in model or (None,)))
+    names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
     if all(item.group == str(item.path) for item in items):
         tell("note: no groups are given, so every file is taken for a patient of its own; see --group-from")
     from usbackbones.probing.evaluate import ProbeSpec

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
 
 _N = arg(metavar="N")
 
@@ -62,9 +62,9 @@ def segment_command(
     try:
         from usbackbones.clips.read import ClipError
         from usbackbones.data.item import DataError
-        from usbackbones.hub.random_weights import RANDOM
+        from usbackbones.hub.backbone import full_name
+        from usbackbones.hub.errors import BackboneError
         from usbackbones.segmentation.config import UDIAT, Segment
-        from usbackbones.segmentation.feature_maps import BackboneError
         from usbackbones.segmentation.run import segment
     except ModuleNotFoundError as error:
         raise CommandError(f"segment needs {error.name}: pip install 'usbackbones[dense]'") from error
@@ -72,7 +72,7 @@ def segment_command(
         "head": head, "size": size, "in_chans": in_chans, "epochs": epochs, "batch": batch, "lr": lr,
         "layer_decay": layer_decay, "frozen": frozen, "regions": regions, "seed": seed,
     }  # fmt: skip
-    name = model if model and model.startswith(RANDOM) else model_name(model)
+    name = full_name(model)
     base = UDIAT if preset == "udiat" else Segment()
     try:
         spec = replace(base, **{key: value for key, value in given.items() if value is not None})

@@ -1,11 +1,10 @@
-"""What every command shares: where its words go, how it refuses, how it shows that it is still at work."""
+"""Share among commands how results are printed, how a command refuses, how it shows that it is still at work."""
 
-import pickle
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
@@ -15,9 +14,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, arg(name="json")]
 Out = Annotated[Path, arg(aliases=["-o"])]
-Model = Annotated[str | None, arg(metavar="ARCH.TAG")]
-# All that timm and torch raise on damaged folders besides the error of safetensors; they have no common base.
-_DAMAGE = (RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
+Model = Annotated[str | None, arg(metavar="NAME")]
 
 
 class CommandError(Exception):
@@ -34,75 +31,13 @@ def tell(line: str) -> None:
     sys.stderr.write(f"usbackbones: {line}\n")
 
 
-def weight_name(model: str | None) -> str:
-    """The full name of the weight asked for, or of the default one."""
-    from usbackbones.hub import registry
-
-    name = model.removeprefix(registry.OWNER) if model else registry.default_name()
-    if name is None:
-        raise CommandError("this version of usbackbones has no weights to work with; install a newer one")
-    return registry.weight(name).name
-
-
-def model_name(model: str | None, untrained: bool = False) -> str:
-    """What to ask `timm.create_model` for: one of our weights by its short name, a timm name, a local folder.
-
-    Args:
-        model: as it was given; None is the default weight.
-        untrained: let `random:ARCH` pass too, which timm does not know.
-
-    Raises:
-        CommandError: if there is no such model, or timm cannot load the folder.
-    """
-    import timm
-
-    from usbackbones.hub import registry
-    from usbackbones.hub.random_weights import RANDOM
-
-    if model and model.startswith("local-dir:"):
-        _try(model)
-        return model
-    if untrained and model and model.startswith(RANDOM):
-        if not timm.is_model(model.removeprefix(RANDOM)):
-            raise CommandError(f"{model}: timm has no such architecture; try {RANDOM}resnet18")
-        return model
-    if model is None or model.removeprefix(registry.OWNER) in registry.list_weights():
-        return f"{registry.OWNER}{weight_name(model)}"
-    if timm.is_model(model.split(".")[0].removeprefix("timm/")):
-        return model
-    return f"{registry.OWNER}{weight_name(model)}"  # refuses it with what there is
-
-
-def _try(folder: str) -> None:
-    """Load a local folder, so that whatever is wrong with it is told in a line before a command begins."""
-    import timm
-    from safetensors import SafetensorError
-
-    if not (Path(folder.removeprefix("local-dir:")) / "config.json").is_file():
-        raise CommandError(f"{folder}: no timm folder there, it lacks a config.json")
-    try:
-        timm.create_model(folder, pretrained=True)
-    except (SafetensorError, *_DAMAGE) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise CommandError(f"{folder} cannot be loaded ({reason}); write the folder again") from error
-
-
-def network(name: str) -> "nn.Module":
-    """The headless model of a name that `model_name` returned, on the GPU where there is one."""
-    import timm
+def network(name: str | None, in_chans: int | None = None) -> "nn.Module":
+    """The headless model of a name, see `usbackbones.build_backbone`, on the GPU where there is one."""
     import torch
 
-    from usbackbones.hub import registry
-    from usbackbones.hub.random_weights import RANDOM
-    from usbackbones.segmentation.feature_maps import backbone
+    from usbackbones.hub.backbone import build_backbone
 
-    if name.startswith(RANDOM):
-        model = backbone(name, 3)
-    else:
-        # The cfg of ours follows the channels; that of others says 3 whatever is built.
-        channels: dict[str, Any] = {"in_chans": 1} if name.startswith(registry.OWNER) else {}
-        model = timm.create_model(name, pretrained=True, num_classes=0, **channels)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return build_backbone(name, in_chans).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Progress:

@@ -17,7 +17,7 @@ def list_command(as_json: AsJson = False) -> None:
     """
     from usbackbones.hub import registry
 
-    weights = [registry.weight(name) for name in registry.list_weights()]
+    weights = [registry.get_weight(name) for name in registry.list_weights()]
     if as_json:
         say(json.dumps({weight.name: weight.entry for weight in weights}, indent=2))
         return
@@ -43,7 +43,7 @@ def info_command(name: Positional[str], as_json: AsJson = False) -> None:
     """
     from usbackbones.hub import locate, registry
 
-    weight = registry.weight(name.removeprefix(registry.OWNER))
+    weight = registry.get_weight(name)
     if as_json:
         say(json.dumps(weight.entry, indent=2))
         return

@@ -1,6 +1,6 @@
 """From an image or a clip to the tensor that a model wants: size, channels, mean and std as it was built.
 
-The configuration is `model.pretrained_cfg`, so this works for our models and for timm's own.
+The configuration is `model.pretrained_cfg`, corrected by the network itself, so this works for our models and timm's.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from usbackbones.hub.describe import cfg_as_built
+
 if TYPE_CHECKING:
     from torchvision.transforms import v2
 
@@ -18,7 +20,6 @@ class Transform:
     """A torchvision v2 pipeline that also sets the number of channels; made by `transforms`."""
 
     def __init__(self, cfg: dict[str, Any], train: bool) -> None:
-        # Imported here so that `import usbackbones` stays light.
         from torchvision.transforms import v2
 
         self.channels, height, width = cfg["input_size"]
@@ -68,17 +69,15 @@ def transforms(model: nn.Module, train: bool = False) -> Transform:
     """Make the transform that fits a timm model as built.
 
     Args:
-        model: any timm model; its `pretrained_cfg` says size, channels, mean, std, interpolation and crop.
+        model: any timm model; its `pretrained_cfg` says size, mean, std, interpolation and crop, its first
+            convolution the channels.
         train: a random crop of 60 to 100 % of the area, a random flip and a mild change of brightness and
             contrast, instead of the whole image.
 
     Raises:
         TypeError: if the model has no `pretrained_cfg`.
     """
-    cfg = getattr(model, "pretrained_cfg", None)
-    if cfg is None:
-        raise TypeError(f"{type(model).__name__} has no pretrained_cfg: give a model made by timm.create_model")
-    return Transform(cfg, train)
+    return Transform(cfg_as_built(model), train)
 
 
 def _resize(cfg: dict[str, Any], interpolation: "v2.InterpolationMode") -> nn.Module:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
+from usbackbones.features.extract import embed
 from usbackbones.features.saliency import attention_rollout, gradient_times_input
 from usbackbones.finetuning.tuner import Tuner
-from usbackbones.probing.probes import embed
 from usbackbones.report import Features, Heat, Predictions, write_report
 
 MOST_FRAMES = 2000

@@ -28,10 +28,9 @@ from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.report import write_finetune_report
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
-from usbackbones.hub.random_weights import RANDOM
+from usbackbones.hub.backbone import RANDOM, build_backbone, rebuild_args
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.metrics.classification import LEVELS, METRICS, bootstrap, by_level, interval, scores
-from usbackbones.segmentation.feature_maps import backbone
 
 TOLERANCE = 1e-4
 """Largest difference of a logit of the folder that was written to the network's own, relative to the largest."""
@@ -68,7 +67,7 @@ def defaults_for(model: str) -> FineTune:
     if model.startswith(RANDOM):
         return FineTune(head_epochs=0, layer_decay=1.0, freeze_norm=False)
     name = model.removeprefix(registry.OWNER)
-    recommended = registry.weight(name).entry.get("finetune", {}) if name in registry.list_weights() else {}
+    recommended = registry.get_weight(name).entry.get("finetune", {}) if name in registry.list_weights() else {}
     return FineTune(**{field.name: recommended[field.name] for field in fields(FineTune) if field.name in recommended})
 
 
@@ -107,7 +106,7 @@ def finetune(
     split_items(given, test, validation, spec.seed)  # what is wrong with it is told before anything is decoded
     classes = sorted({item.label for item in given})
     torch.manual_seed(spec.seed)
-    network = _network(model, len(classes), spec.seed)
+    network: Any = build_backbone(model, in_chans=3, num_classes=len(classes), seed=spec.seed)
     frames = Frames(given, out / "frames.u8", spec.frames, progress=progress)
     pairs = copies_among(given, frames, progress)
     items = split_items(together(given, pairs), test, validation, spec.seed)
@@ -116,7 +115,7 @@ def finetune(
     config = timm_config(
         network,
         arch=str(cfg["architecture"]),
-        model_args=_model_args(model, network),
+        model_args=rebuild_args(network),
         tag="finetuned",
         size=max(tuner.plain.size),
         mean=cfg["mean"],
@@ -175,28 +174,6 @@ def without_nan(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _network(model: str, classes: int, seed: int) -> Any:
-    """The backbone of a name with a new classifier."""
-    if not model.startswith(RANDOM):
-        return timm.create_model(model, pretrained=True, num_classes=classes)
-    network: Any = backbone(model, 3, seed)
-    network.reset_classifier(classes)
-    return network
-
-
-def _model_args(model: str, network: Any) -> dict[str, Any]:
-    """What timm needs besides the name to build the network again: what it needed before, a ViT's size and pooling."""
-    args: dict[str, Any] = {}
-    if model.startswith("local-dir:"):
-        config = json.loads((Path(model.removeprefix("local-dir:")) / "config.json").read_text(encoding="utf-8"))
-        args = {name: value for name, value in config.get("model_args", {}).items() if name != "num_classes"}
-    elif model.startswith(registry.OWNER):
-        args = dict(registry.weight(model.removeprefix(registry.OWNER)).model_args)
-    if hasattr(network, "patch_embed"):
-        args |= {"img_size": network.pretrained_cfg["input_size"][-1], "global_pool": network.global_pool}
-    return args
 
 
 def _write_folder(out: Path, network: Any, config: dict[str, Any], images: Tensor) -> None:

@@ -5,10 +5,12 @@ there. What is added: the file is found and proved (`hub`), every tensor in it i
 and `model.pretrained_cfg` describes the model as built, so that timm's transforms fit 1 channel as well as 3.
 """
 
+import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from timm.models import PretrainedCfg, model_entrypoint, resolve_pretrained_cfg
 from torch import nn
 
 from usbackbones.hub import locate, registry
+from usbackbones.hub.describe import describe_as_built
 from usbackbones.hub.errors import WeightsCorrupt, WeightsNotFound
 from usbackbones.hub.zoo import Weight
 
@@ -47,6 +50,24 @@ def entrypoint(arch: str) -> Callable[..., nn.Module]:
 ENTRYPOINTS: dict[str, Callable[..., nn.Module]] = {f"us{arch}": entrypoint(arch) for arch in ARCHITECTURES}
 
 
+def announce() -> bool:
+    """Register our entrypoints and the package's own weights with timm; a second call does nothing.
+
+    timm looks for an entrypoint and for `default_cfgs` in the module that the entrypoint names as its own, which is
+    the package itself: there they are put.
+
+    Returns:
+        Whether `timm.create_model("usbackbones/<arch>.<tag>")` works with this timm; a warning has said if not.
+    """
+    face = vars(sys.modules["usbackbones"])
+    if "alias_installed" not in face:
+        face.update(ENTRYPOINTS, default_cfgs=registry.default_cfgs)
+        face["alias_installed"] = registry.install(ENTRYPOINTS)
+        registry.register(json.loads(resources.files("usbackbones").joinpath("zoo.json").read_text(encoding="utf-8")))
+    installed: bool = face["alias_installed"]
+    return installed
+
+
 def build(
     arch: str,
     pretrained: bool = False,
@@ -74,7 +95,7 @@ def build(
 
     Raises:
         UnknownModel: no such tag.
-        WeightsError: the file cannot be had, or is not what was released; see `errors`.
+        WeightsError: the file could not be loaded, or is not what was released; see `errors`.
         ValueError: the arguments ask for layers that the weight does not have.
     """
     if isinstance(pretrained_cfg, str):
@@ -100,7 +121,7 @@ def build(
         first = f"{cfg.first_conv}.weight"
         cfg = replace(cfg, state_dict={**tensors, first: tensors[first].float()})
     model = model_entrypoint(arch)(pretrained=pretrained, pretrained_cfg=cfg, cache_dir=cache_dir, **kwargs)
-    _describe_as_built(model, file, kwargs)
+    describe_as_built(model, kwargs.get("img_size"), **({"file": str(file)} if file else {}))
     return model
 
 
@@ -194,19 +215,3 @@ def _counted(faults: Mapping[str, set[str]]) -> str:
         for kind, names in faults.items()
         if names
     )
-
-
-def _describe_as_built(model: nn.Module, file: Path | None, kwargs: Mapping[str, Any]) -> None:
-    """Make `model.pretrained_cfg` answer for the input of this model rather than of the release."""
-    cfg = {key: value for key, value in vars(model)["pretrained_cfg"].items() if key != "state_dict"}
-    channels, height, width = cfg["input_size"]
-    channels = kwargs.get("in_chans", channels)
-    size = kwargs.get("img_size", (height, width))
-    height, width = (size, size) if isinstance(size, int) else size
-    cfg["input_size"] = (channels, height, width)
-    for statistic in ("mean", "std"):
-        if len(cfg[statistic]) != channels:
-            cfg[statistic] = (mean(cfg[statistic]),) * channels
-    if file is not None:
-        cfg["file"] = str(file)
-    vars(model).update(pretrained_cfg=cfg, default_cfg=cfg)

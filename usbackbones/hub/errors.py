@@ -1,4 +1,4 @@
-"""What can go wrong with a weight's bytes; each class is also the builtin that code unaware of us would catch."""
+"""Errors of names, networks and weights; each class is also the builtin that code unaware of us would catch."""
 
 from pathlib import Path
 from typing import Self
@@ -6,8 +6,16 @@ from typing import Self
 from usbackbones.hub.zoo import FILE, Weight
 
 
+class UnknownModel(RuntimeError):
+    """A name of ours that is not registered. A RuntimeError because that is what timm raises for its own names."""
+
+
+class BackboneError(ValueError):
+    """A network that cannot be built, or that does not fit its use; one line that names the fault and the remedy."""
+
+
 class WeightsError(Exception):
-    """A weight that cannot be had; the message names the weight, the place and the remedy.
+    """A weight that could not be loaded; the message names the weight, the place and the remedy.
 
     Attributes:
         name: `<arch>.<tag>`; None when no weight was chosen yet.

@@ -24,13 +24,10 @@ from timm.models import (
     resolve_pretrained_cfg,
 )
 
+from usbackbones.hub.errors import UnknownModel
 from usbackbones.hub.zoo import FILE, Input, Weight, ZooError, read_zoo
 
 OWNER = "usbackbones/"
-
-
-class UnknownModel(RuntimeError):
-    """A name that is not registered. A RuntimeError because that is what timm raises for its own names."""
 
 
 # timm looks for this dictionary in the module that an entrypoint names as its own: usbackbones/__init__.py imports it.
@@ -97,12 +94,16 @@ def list_weights(pattern: str = "*") -> list[str]:
     return sorted(name for name in _weights if fnmatch(name, pattern))
 
 
-def weight(name: str) -> Weight:
-    """The registered weight of this name, `<arch>.<tag>`; of a bare `<arch>`, its default.
+def get_weight(name: str) -> Weight:
+    """What is known of a weight: its input, licence, hash and place, and `entry`, its whole entry in the zoo.
+
+    Args:
+        name: `<arch>.<tag>`, or `<arch>` for our default weight of it; with or without "usbackbones/".
 
     Raises:
         UnknownModel: with the closest name and the list of all.
     """
+    name = name.removeprefix(OWNER)
     arch, _, tag = name.partition(".")
     check(name)
     found = find(arch, tag or default_cfgs[f"us{arch}"].tags[0])
@@ -114,6 +115,12 @@ def weight(name: str) -> Weight:
 def find(arch: str, tag: str | None) -> Weight | None:
     """The weight of an architecture under a tag, or None."""
     return _weights.get(f"{arch}.{tag}")
+
+
+def default_of(arch: str) -> str | None:
+    """Name of our default weight of an architecture; None when it has no weight."""
+    tags = default_cfgs[f"us{arch}"].tags
+    return f"{arch}.{tags[0]}" if find(arch, tags[0]) else None
 
 
 def default_name() -> str | None:

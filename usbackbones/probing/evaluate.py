@@ -16,9 +16,10 @@ from torch import nn
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.splits import SplitError, assert_disjoint, group_labels, grouped_folds
+from usbackbones.features.extract import embed
 from usbackbones.metrics.classification import METRICS, bootstrap, by_level, interval, scores
 from usbackbones.probing.few_shot import few_shot_predict
-from usbackbones.probing.probes import embed, knn_predict, linear_predict
+from usbackbones.probing.probes import knn_predict, linear_predict
 
 Division = tuple[np.ndarray, np.ndarray]
 """Items to fit on and items to judge on, int."""

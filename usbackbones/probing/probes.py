@@ -1,19 +1,15 @@
-"""Embed once, then fit probes on the frozen features: kNN and linear for classes, ridge for what is measured.
+"""Probes on frozen features: kNN and linear for classes, ridge for what is measured.
 
 A probe is given the labels of its training rows alone, so nothing about the rows it predicts can reach a choice.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from usbackbones.data.splits import group_labels, grouped_folds
-from usbackbones.features.transforms import transforms
 from usbackbones.metrics.classification import Ids
 
 if TYPE_CHECKING:
@@ -26,48 +22,6 @@ UNCHOSEN = 1e-2
 """C where no group can be spared to choose it on: the middle of them."""
 RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
 """The penalties that a ridge probe chooses from, strongest first; the mean square of a feature is one."""
-
-
-def embed(model: nn.Module, frames: Iterable[np.ndarray], batch_size: int = 32, bf16: bool = False) -> np.ndarray:
-    """Pooled features of gray frames; a classifier that the model may have is not used.
-
-    The frames are prepared as the model was trained (`usbackbones.transforms`) and run on the device that
-    the model is on. Afterwards every module is in train or eval mode as it was before.
-
-    Args:
-        model: any timm model.
-        frames: uint8 [N, H, W], or any iterable of frames uint8 [H, W], whose sizes may differ.
-        batch_size: frames held and forwarded at a time.
-        bf16: compute in bfloat16, faster where the hardware has it; features agree to about 1 %.
-
-    Returns:
-        float32 [N, D].
-    """
-    network: Any = model  # timm's methods are no part of nn.Module's type
-    prepare = transforms(model)
-    device = next(model.parameters()).device
-    training = [module for module in model.modules() if module.training]
-    rows: list[np.ndarray] = []
-    model.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for batch in _batches(frames, batch_size):
-                images = torch.stack([prepare(frame) for frame in batch]).to(device)
-                # channels_last is what convolutions are fastest in; to a ViT it makes no difference.
-                features = network.forward_features(images.contiguous(memory_format=torch.channels_last))
-                rows.append(network.forward_head(features, pre_logits=True).float().cpu().numpy())
-    finally:
-        for module in training:
-            module.training = True
-    if not rows:
-        raise ValueError("there are no frames to embed: `frames` is empty")
-    return np.concatenate(rows)
-
-
-def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    stream = iter(frames)
-    while batch := list(islice(stream, size)):
-        yield batch
 
 
 def knn_predict(

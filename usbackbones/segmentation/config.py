@@ -1,21 +1,18 @@
 """How a segmenter is trained: its settings, and the network that they make of a backbone."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from typing import Any, Literal
 
 import timm
 import timm.optim
 import timm.scheduler
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from usbackbones.data.item import DataError
-from usbackbones.hub import registry
+from usbackbones.hub.backbone import rebuild_args
 from usbackbones.segmentation.models import freeze, mask_rcnn, pyramid_of, unet
 
 INTERPOLATION = "bilinear"
@@ -107,24 +104,15 @@ def _input_of(model: nn.Module, spec: Segment) -> dict[str, Any]:
     return cfg
 
 
-def blueprint(name: str, network: nn.Module) -> dict[str, Any]:
-    """What `from_blueprint` builds a backbone from when its weight is no longer to be had; for JSON.
+def blueprint(network: nn.Module) -> dict[str, Any]:
+    """What `from_blueprint` builds a backbone from when its weight is out of reach; for JSON.
 
     Args:
-        name: that `usbackbones.segmentation.feature_maps.backbone` was given.
-        network: what it made of it.
+        network: made by `usbackbones.build_backbone`.
     """
-    args: dict[str, Any] = {}
-    if name.startswith("local-dir:"):
-        config = Path(name.removeprefix("local-dir:")) / "config.json"
-        args |= json.loads(config.read_text(encoding="utf-8")).get("model_args") or {}
-    elif name.startswith(registry.OWNER):
-        args |= registry.weight(name.removeprefix(registry.OWNER)).model_args
-    if isinstance(network, VisionTransformer):
-        args |= {"img_size": network.patch_embed.img_size, "global_pool": network.global_pool, "dynamic_img_size": True}
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     kept = ("architecture", "input_size", "fixed_input_size", "mean", "std")
-    return {"model_args": args, "pretrained_cfg": {key: cfg[key] for key in kept}}
+    return {"model_args": rebuild_args(network), "pretrained_cfg": {key: cfg[key] for key in kept}}
 
 
 def from_blueprint(told: Mapping[str, Any]) -> nn.Module:

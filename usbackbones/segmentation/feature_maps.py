@@ -5,82 +5,21 @@ al., "Exploring Plain Vision Transformer Backbones for Object Detection" (ECCV 2
 pooling downwards, all from the last block or, with `spread`, from blocks evenly spread over the depth.
 """
 
-from statistics import mean
 from typing import Any
 
-import timm
-import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from usbackbones.hub.random_weights import PLAIN_MEAN, PLAIN_STD, RANDOM, untrained
+from usbackbones.hub.errors import BackboneError
 
 VIT_STRIDES = (4, 8, 16, 32)
-
-
-class BackboneError(ValueError):
-    """A backbone that no dense head can stand on; one line that names the fault and the remedy."""
-
-
-def backbone(name: str, in_chans: int = 1, seed: int = 0) -> nn.Module:
-    """A network without a classifier that takes pictures of any size.
-
-    Args:
-        name: `usbackbones/ARCH.TAG`, any timm name, `local-dir:FOLDER`, or `random:ARCH` for an untrained one.
-        in_chans: channels of the pictures, 1 or 3.
-        seed: of the untrained weights.
-
-    Returns:
-        A timm model; its `pretrained_cfg` has the mean and std of its channels.
-
-    Raises:
-        UnknownModel, WeightsError: if a weight of ours cannot be had.
-        RuntimeError: if timm does not know the name.
-        BackboneError: if `in_chans` is neither 1 nor 3, or there is no such architecture.
-    """
-    if in_chans not in (1, 3):
-        raise BackboneError(f"in_chans is {in_chans}: pictures have 1 channel (gray) or 3 (RGB)")
-    arch = name.removeprefix(RANDOM) if name.startswith(RANDOM) else ""
-    if arch and not timm.is_model(arch):
-        raise BackboneError(f"{name}: timm has no architecture {arch!r}; try random:resnet18")
-    network = _made(name, arch, seed, in_chans=in_chans)
-    if isinstance(network, VisionTransformer) and not network.dynamic_img_size:
-        # Its positions are interpolated to each picture.
-        network = _made(name, arch, seed, in_chans=in_chans, dynamic_img_size=True)
-    describe_channels(network, in_chans, **({"mean": PLAIN_MEAN, "std": PLAIN_STD} if arch else {}))
-    return network
-
-
-def describe_channels(network: nn.Module, in_chans: int, **changes: Any) -> None:
-    """Make `pretrained_cfg` tell the input size, mean and std of the channels as built, where timm goes on saying 3.
-
-    Args:
-        network: a timm model, changed in place.
-        in_chans: that it was made with.
-        changes: of the cfg, before it follows the channels.
-    """
-    cfg: dict[str, Any] = dict(network.pretrained_cfg) | changes  # type: ignore[arg-type]
-    cfg["input_size"] = (in_chans, *cfg["input_size"][1:])
-    for statistic in ("mean", "std"):
-        if len(cfg[statistic]) != in_chans:
-            cfg[statistic] = (mean(cfg[statistic]),) * in_chans
-    vars(network).update(pretrained_cfg=cfg, default_cfg=cfg)
-
-
-def _made(name: str, arch: str, seed: int, **arguments: Any) -> nn.Module:
-    """The network of a name, or an untrained one where `arch` says of which architecture."""
-    if arch:
-        return untrained(arch, seed, **arguments)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0, **arguments)
 
 
 class Pyramid(nn.Module):
     """The maps of a backbone from the finest to the coarsest.
 
     Args:
-        network: made by `backbone`.
+        network: made by `usbackbones.build_backbone`.
         spread: of a ViT, read a block for each level, evenly spread over the depth, instead of the last for all.
 
     Attributes:
@@ -89,7 +28,7 @@ class Pyramid(nn.Module):
         channels: of each map.
 
     Raises:
-        BackboneError: if the maps cannot be had, or a ViT's patches are not of 16 pixels.
+        BackboneError: if it gives no maps, or a ViT's patches are not of 16 pixels.
     """
 
     def __init__(self, network: nn.Module, spread: bool = False) -> None:

@@ -18,7 +18,9 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from usbackbones.segmentation.feature_maps import BackboneError, Pyramid, backbone
+from usbackbones.hub.backbone import build_backbone
+from usbackbones.hub.errors import BackboneError
+from usbackbones.segmentation.feature_maps import Pyramid
 
 DECODER = (256, 128, 64, 32, 16)
 """Channels of the U-Net's decoder, from the coarsest step; smp's own."""
@@ -91,8 +93,7 @@ def unet(name: str | nn.Module, classes: int = 1, in_chans: int = 1, *, seed: in
     """A U-Net on a backbone.
 
     Args:
-        name: `usbackbones/ARCH.TAG`, any timm name, `local-dir:FOLDER` or `random:ARCH`; or a network such as
-            `usbackbones.segmentation.feature_maps.backbone` makes, which has its own channels.
+        name: any that `usbackbones.build_backbone` takes, or a network that it made, which has its own channels.
         classes: channels of the logits; 1 is foreground against background.
         in_chans: 1 or 3.
         seed: of what is not pretrained.
@@ -100,9 +101,9 @@ def unet(name: str | nn.Module, classes: int = 1, in_chans: int = 1, *, seed: in
 
     Raises:
         BackboneError: if the backbone has no such maps.
-        UnknownModel, WeightsError, RuntimeError: if it cannot be had, see `feature_maps.backbone`.
+        UnknownModel, WeightsError, RuntimeError: if it could not be loaded, see `build_backbone`.
     """
-    network = name if isinstance(name, nn.Module) else backbone(name, in_chans, seed)
+    network = name if isinstance(name, nn.Module) else build_backbone(name, in_chans, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return UNet(Pyramid(network, spread), classes)
@@ -133,7 +134,7 @@ def mask_rcnn(
     Raises:
         As `unet`.
     """
-    network: Any = name if isinstance(name, nn.Module) else backbone(name, in_chans, seed)
+    network: Any = name if isinstance(name, nn.Module) else build_backbone(name, in_chans, seed=seed)
     cfg = network.pretrained_cfg
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -32,7 +32,7 @@ class Segmenter(Trainer):
     a pixel. Masks of the test part are not read here at all.
 
     Args:
-        name: of the backbone, see `usbackbones.segmentation.feature_maps.backbone`.
+        name: of the backbone, see `usbackbones.build_backbone`.
         items: with a part each, see `dataset.split_items`.
         spec: how.
         folder: of the run; None keeps no checkpoint.
@@ -45,7 +45,7 @@ class Segmenter(Trainer):
         self.name, self.items, self.spec = name, list(items), spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = build(name, spec).to(self.device)
-        self.blueprint = blueprint(name, pyramid_of(model).network)
+        self.blueprint = blueprint(pyramid_of(model).network)
         self.of = {part: np.array([i for i, item in enumerate(items) if item.part == part]) for part in PARTS}
         self.images, self.masks = (_on_disk((len(items), spec.size, spec.size), kind) for kind in (np.uint8, np.bool_))
         side = (spec.size, spec.size)

@@ -15,12 +15,12 @@ from PIL import Image
 
 from tests.conftest import Published, copy_package, python
 from usbackbones.cli import main as cli
-from usbackbones.cli.terminal import CommandError, Progress, model_name, network
+from usbackbones.cli.terminal import Progress, network
 from usbackbones.clips.read import read_clip
+from usbackbones.features.extract import embed
 from usbackbones.hub import registry
-from usbackbones.hub.random_weights import PLAIN_MEAN
+from usbackbones.hub.backbone import PLAIN_MEAN
 from usbackbones.phantom.simulator import phantom_archive
-from usbackbones.probing.probes import embed
 
 
 @pytest.fixture(scope="module")
@@ -191,15 +191,10 @@ def test_nothing_left_fails_and_leaves_an_earlier_file_alone(run, tmp_path):
     refused(run("embed", *named), "nothing to embed")
 
 
-def test_untrained_networks_where_they_will_do():
-    assert model_name("random:test_resnet", untrained=True) == "random:test_resnet"
+def test_untrained_networks_are_seeded():
     first, again = (network("random:test_resnet") for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), again.parameters(), strict=True))
     assert first.pretrained_cfg["mean"] == PLAIN_MEAN and first.num_classes == 0
-    with pytest.raises(registry.UnknownModel):
-        model_name("random:test_resnet")
-    with pytest.raises(CommandError, match="random:nothing: timm has no such architecture"):
-        model_name("random:nothing", untrained=True)
 
 
 def test_slips_are_one_line(run, archive, tmp_path):

@@ -14,9 +14,9 @@ from torch import nn
 from usbackbones.cli import main as cli
 from usbackbones.exporting.export import _FORM_OF, AGREEMENT, ExportError, _run, export
 from usbackbones.exporting.quantize import cosines
+from usbackbones.features.extract import embed
 from usbackbones.features.transforms import transforms
 from usbackbones.phantom.simulator import phantom_clip
-from usbackbones.probing.probes import embed
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the export extra is not installed")
 

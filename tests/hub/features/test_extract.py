@@ -10,11 +10,10 @@ from torch import nn
 
 from tests.hub.probing.test_probes import small_resnet
 from usbackbones.features.cache import FeatureCache, clip_sum
-from usbackbones.features.extract import BF16_TOLERANCE, FOLDED_TOLERANCE, Extractor
+from usbackbones.features.extract import BF16_TOLERANCE, FOLDED_TOLERANCE, Extractor, embed
 from usbackbones.features.fold_batchnorm import fold_batchnorm
 from usbackbones.features.table import Ids, require, write_features
 from usbackbones.features.transforms import transforms
-from usbackbones.probing.probes import embed
 
 
 def small_vit():

@@ -17,7 +17,7 @@ import timm
 import torch
 from PIL import Image
 
-from tests.conftest import REPOSITORY, Published
+from tests.conftest import REPOSITORY
 from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
@@ -237,8 +237,7 @@ def test_the_folder_keeps_what_the_source_was_made_with(run, published, tmp_path
     run(tmp_path / "out", model=model, arch="test_vit")
     told = json.loads((tmp_path / "out" / "config.json").read_text())
     assert told["model_args"]["num_heads"] == 8
-    assert finetuning_run._model_args(registry.OWNER + Published.vit, None) == {"global_pool": "avg"}
-    monkeypatch.setattr(finetuning_run, "_model_args", lambda model, network: {"img_size": 64})
+    monkeypatch.setattr(finetuning_run, "rebuild_args", lambda network: {"img_size": 64})
     with pytest.raises(DataError, match="timm makes another network"):
         run(tmp_path / "other", model=model, arch="test_vit")
     assert not {"config.json", "model.safetensors"} & {file.name for file in (tmp_path / "other").iterdir()}
@@ -321,5 +320,5 @@ def test_every_weight_records_how_it_is_best_fine_tuned(monkeypatch):
         assert told and set(told) <= {field.name for field in fields(FineTune)}
         assert {key: getattr(defaults_for(registry.OWNER + name), key) for key in told} == told
     entry = {**weight.entry, "finetune": {"lr": 0.5, "epochs": 7}}
-    monkeypatch.setattr(registry, "weight", lambda _: replace(weight, entry=entry))
+    monkeypatch.setattr(registry, "get_weight", lambda _: replace(weight, entry=entry))
     assert defaults_for(registry.OWNER + name) == FineTune(lr=0.5, epochs=7)

@@ -98,8 +98,8 @@ def test_an_unknown_tag_of_a_plain_name_is_told_alike(published):
 
 
 def test_a_weight_is_found_by_name_or_by_architecture(published):
-    assert registry.weight(published.vit).name == published.vit
-    default = registry.weight("vit_tiny_patch16_224")
+    assert registry.get_weight(published.vit).name == published.vit
+    default = registry.get_weight("vit_tiny_patch16_224")
     assert default.tag == timm.models.get_pretrained_cfg("usvit_tiny_patch16_224").tag
     assert published.vit in usbackbones.list_weights("vit*")
     assert published.vit not in usbackbones.list_weights("resnet*")
@@ -121,7 +121,7 @@ def test_a_second_weight_of_an_architecture_joins_the_first(published, tmp_path)
         warnings.simplefilter("error")
         usbackbones.register({"default": None, "weights": {name: entry}})
     assert {f"us{name}", f"us{published.resnet}"} <= set(timm.list_models("usresnet18*", pretrained=True))
-    assert timm.models.get_pretrained_cfg("usresnet18").tag == registry.weight("resnet18").tag
+    assert timm.models.get_pretrained_cfg("usresnet18").tag == registry.get_weight("resnet18").tag
 
 
 def test_reloading_the_package_changes_nothing(published):
@@ -174,7 +174,7 @@ for name in ("usbackbones/resnet18", "usvit_tiny_patch16_224"):
     except usbackbones.hub.locate.WeightsNotFound as error:
         print(error)
 try:
-    registry.weight("resnet34")
+    registry.get_weight("resnet34")
 except registry.UnknownModel as error:
     print(error)
 """,

@@ -9,9 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.conftest import python
 from usbackbones.data.splits import grouped_folds
+from usbackbones.features.extract import embed
 from usbackbones.features.transforms import transforms
 from usbackbones.metrics.classification import scores
-from usbackbones.probing.probes import PENALTIES, UNCHOSEN, balanced_weights, embed, knn_predict, linear_predict
+from usbackbones.probing.probes import PENALTIES, UNCHOSEN, balanced_weights, knn_predict, linear_predict
 
 
 def small_resnet(**kwargs):
@@ -86,7 +87,8 @@ def test_without_scikit_learn_embedding_works_and_the_linear_probe_says_what_to_
 import sys
 sys.modules["sklearn"] = None
 import numpy as np, timm
-from usbackbones.probing.probes import embed, knn_predict, linear_predict
+from usbackbones.features.extract import embed
+from usbackbones.probing.probes import knn_predict, linear_predict
 x = embed(timm.create_model("resnet18", num_classes=0), np.zeros((1, 32, 32), np.uint8))
 print(x.shape)
 try:

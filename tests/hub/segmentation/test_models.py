@@ -7,7 +7,8 @@ import timm
 import torch
 from torchvision.models.detection import MaskRCNN
 
-from usbackbones.segmentation.feature_maps import Pyramid, backbone
+from usbackbones.hub.backbone import build_backbone
+from usbackbones.segmentation.feature_maps import Pyramid
 from usbackbones.segmentation.losses import dice_and_cross_entropy, foreground, loss_of, targets_of
 from usbackbones.segmentation.models import freeze, mask_rcnn, pyramid_of, train_mode, unet
 
@@ -35,7 +36,7 @@ def test_every_weight_arrives(published, which, in_chans):
 @pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("spread", [False, True])
 def test_strides(arch, spread):
-    pyramid = Pyramid(backbone(f"random:{arch}", 1), spread).eval()
+    pyramid = Pyramid(build_backbone(f"random:{arch}", 1), spread).eval()
     with torch.no_grad():
         maps = pyramid(torch.rand(1, 1, 64, 96))
     assert pyramid.strides[-4:] == (4, 8, 16, 32)
@@ -54,7 +55,7 @@ def test_a_resnet_gives_the_maps_of_smp(published):
 
 
 def test_stride_16_of_a_vit_is_its_last_map():
-    pyramid = Pyramid(backbone("random:vit_tiny_patch16_224", 3)).eval()
+    pyramid = Pyramid(build_backbone("random:vit_tiny_patch16_224", 3)).eval()
     images = torch.rand(2, 3, 224, 224)
     with torch.no_grad():
         tokens = pyramid.network.forward_features(images)[:, 1:]
@@ -127,5 +128,5 @@ def test_refusals():
     with pytest.raises(ValueError, match="patches of 32"):
         unet("random:vit_tiny_patch16_224".replace("tiny_patch16", "small_patch32"))
     with pytest.raises(ValueError, match="no architecture 'resnet_none'"):
-        backbone("random:resnet_none")
+        build_backbone("random:resnet_none")
     assert timm.is_model("vit_small_patch32_224")

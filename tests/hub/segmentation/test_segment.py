@@ -18,11 +18,12 @@ from usbackbones.cli.terminal import CommandError
 from usbackbones.data.dataset import split_items
 from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
+from usbackbones.hub.backbone import build_backbone
+from usbackbones.hub.errors import BackboneError
 from usbackbones.metrics.segmentation import dice
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.config import UDIAT, Segment, blueprint, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
-from usbackbones.segmentation.feature_maps import backbone
 from usbackbones.segmentation.losses import foreground
 from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of
 from usbackbones.segmentation.run import load_segmenter, segment
@@ -206,7 +207,7 @@ def test_millimetres_coco_and_the_report(data, tmp_path):
 def test_only_our_own_errors_are_refusals(data, tmp_path, monkeypatch):
     """A refusal is one line; a ValueError that nobody foresaw is a bug and keeps its traceback."""
     for options, told in (({"size": 100}, "size is 100"), ({"model": "random:nothing"}, "no architecture 'nothing'")):
-        with pytest.raises(CommandError, match=told):
+        with pytest.raises((CommandError, BackboneError), match=told):
             segment_command(data, tmp_path, **({"model": MODEL} | options))
     monkeypatch.setattr("usbackbones.segmentation.run.read_masked", lambda data: int("a bug"))
     with pytest.raises(ValueError, match="invalid literal"):
@@ -271,8 +272,8 @@ def test_a_blueprint_builds_the_layers_again(published, tmp_path):
         "random:resnet10t",
     ):
         for in_chans in (1, 3):
-            before = backbone(name, in_chans).eval()
-            after = from_blueprint(json.loads(json.dumps(blueprint(name, before)))).eval()
+            before = build_backbone(name, in_chans).eval()
+            after = from_blueprint(json.loads(json.dumps(blueprint(before)))).eval()
             after.load_state_dict(before.state_dict())
             images = torch.rand(1, in_chans, 96, 128)
             with torch.no_grad():

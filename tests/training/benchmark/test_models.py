@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from tests.training.benchmark.conftest import SMALL
-from training.benchmark.feature_cache import features, frames_hash, weights_hash
 from training.benchmark.models import PLAIN_INPUT, entries, random_networks, run_folders, with_input
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
-from usbackbones.probing.probes import embed
+from usbackbones.features.extract import embed, fingerprint, frames_hash
 
 
 @pytest.fixture(scope="module")
@@ -91,27 +90,27 @@ def test_an_unfinished_run_is_named(tmp_path):
 
 def test_features_are_kept_by_weights_frames_and_precision(network, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
-    first = features(network, frames, tmp_path)
+    first = embed(network, frames, cache=tmp_path)
     np.testing.assert_array_equal(first, embed(network, frames))
     (file,) = tmp_path.iterdir()
     with np.load(file) as arrays:
         np.testing.assert_array_equal(arrays["features"], first)
     np.savez(file, features=first + 1)
-    np.testing.assert_array_equal(features(network, frames, tmp_path), first + 1)  # it was read, not computed
-    features(network, frames, tmp_path, bf16=True)
-    features(network, frames[:2], tmp_path)
+    np.testing.assert_array_equal(embed(network, frames, cache=tmp_path), first + 1)  # it was read, not computed
+    embed(network, frames, bf16=True, cache=tmp_path)
+    embed(network, frames[:2], cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_the_hash_tells_weights_inputs_and_frames_apart():
     one, two = random_networks("resnet18", 2, **SMALL)
-    hashes = {weights_hash(one), weights_hash(two)}
+    hashes = {fingerprint(one), fingerprint(two)}
     (larger,) = random_networks("resnet18", 1, input_size=(3, 64, 64))
-    hashes.add(weights_hash(larger))
+    hashes.add(fingerprint(larger))
     one.bn1.running_mean[0] += 1e-3
-    hashes.add(weights_hash(one))
+    hashes.add(fingerprint(one))
     assert len(hashes) == 4
-    assert weights_hash(two) == weights_hash(random_networks("resnet18", 2, **SMALL)[1])
+    assert fingerprint(two) == fingerprint(random_networks("resnet18", 2, **SMALL)[1])
     frames = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     assert len({frames_hash(frames), frames_hash(frames.reshape(2, 4, 3)), frames_hash(frames + 1)}) == 3
     assert frames_hash(frames[:, ::-1]) == frames_hash(frames[:, ::-1].copy())

@@ -9,9 +9,10 @@ from tests.training.benchmark.conftest import QUICK
 from training.benchmark.models import random_networks
 from training.benchmark.protocol import Protocol, evaluate_backbone, judge, judge_few, predict
 from training.benchmark.task import Measure
+from usbackbones.features.extract import embed
 from usbackbones.metrics.classification import METRICS, scores
 from usbackbones.probing.few_shot import few_shot_predict
-from usbackbones.probing.probes import embed, knn_predict, linear_predict
+from usbackbones.probing.probes import knn_predict, linear_predict
 
 TEST = Protocol(part="test", resamples=50, shots=("1", "2"), draws=2)
 

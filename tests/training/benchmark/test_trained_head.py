@@ -20,7 +20,7 @@ from training.benchmark.legacy.trained_head import (
     linear_head,
 )
 from usbackbones.data.splits import grouped_folds
-from usbackbones.probing.probes import embed
+from usbackbones.features.extract import embed
 
 SHORT = Training(epochs=6, batch=32, folds=3)
 

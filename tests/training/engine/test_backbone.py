@@ -65,14 +65,14 @@ def test_ours_are_loaded_by_name(published, kind):
 @pytest.mark.parametrize(
     ("init", "arch", "complaint"),
     [
-        ("resnet18.a1_in1k", "resnet18", "cannot be had: .*connection"),  # the tests are offline
-        ("resnet18.nothing", "resnet18", "cannot be had: Invalid pretrained tag"),
-        ("nonsense", "resnet18", "cannot be had: Unknown model"),
-        ("local-dir:nowhere", "resnet18", "cannot be had: .*nowhere"),
+        ("resnet18.a1_in1k", "resnet18", "could not be loaded: .*connection"),  # the tests are offline
+        ("resnet18.nothing", "resnet18", "could not be loaded: Invalid pretrained tag"),
+        ("nonsense", "resnet18", "could not be loaded: Unknown model"),
+        ("local-dir:nowhere", "resnet18", "could not be loaded: .*nowhere"),
     ],
 )
 def test_what_is_out_of_reach_is_named_with_the_remedy(init, arch, complaint):
-    with pytest.raises(TrainingError, match=rf"--init {init} {complaint}(.|\n)*--init '' for random weights"):
+    with pytest.raises(TrainingError, match=rf"--init {init} {complaint}(.|\n)*--init '' for random initialization"):
         backbone_of(replace(RECIPE, init=init, arch=arch))
 
 

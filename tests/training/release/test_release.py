@@ -24,7 +24,8 @@ from training.recipes import RECIPES
 from training.release.commands import add, embed, labels_told, metrics, overlap
 from training.release.render import ZOO
 from training.release.run_checks import ReleaseError, refuse_start
-from training.release.weights_file import PYRAMID, backbone_of_run, input_side
+from training.release.weights_file import PYRAMID
+from usbackbones.hub.pretraining_run import backbone_of_run, input_side
 from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]

@@ -26,7 +26,7 @@ def predictions(
     Here is the guard: of the judged part pictures alone are read, and each is only ever predicted.
 
     Args:
-        name: of the backbone, see `usbackbones.segmentation.feature_maps.backbone`.
+        name: of the backbone, see `usbackbones.build_backbone`.
         task: what to judge on.
         protocol: how.
         seed: of this U-Net.

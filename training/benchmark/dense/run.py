@@ -22,7 +22,7 @@ from training.benchmark.leaderboard import command_line
 from training.benchmark.markdown import interval_cell, not_run_cells
 from training.benchmark.models import RANDOM, Entry, imagenet_name
 from usbackbones._files import atomic_write
-from usbackbones.segmentation.feature_maps import backbone
+from usbackbones.hub.backbone import build_backbone
 
 
 def dense_entries(names: Sequence[str], control: str = "") -> list[Entry]:
@@ -51,7 +51,7 @@ def dense_entries(names: Sequence[str], control: str = "") -> list[Entry]:
 def _entry(name: str) -> Entry:
     """The row of a name; without a member if its weights are others' and cannot be fetched."""
     try:
-        network: Any = backbone(name)
+        network: Any = build_backbone(name)
     except OSError as error:
         if name.startswith(("local-dir:", "usbackbones/")):
             raise

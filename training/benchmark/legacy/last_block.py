@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from usbackbones.probing.probes import embed
+from usbackbones.features.extract import embed
 
 
 def into_last_block(model: nn.Module, frames: np.ndarray) -> Tensor:

@@ -19,7 +19,6 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from training.benchmark.feature_cache import features
 from training.benchmark.leaderboard import command_line
 from training.benchmark.legacy.last_block import Tail, into_last_block
 from training.benchmark.legacy.pickles import CLASSES, read_folds
@@ -36,6 +35,7 @@ from training.benchmark.models import entries
 from training.benchmark.tasks import load_task
 from training.release.card import between
 from usbackbones._files import atomic_write
+from usbackbones.features.extract import embed
 
 Trained = Literal["head", "block"]
 Build = Callable[[], nn.Module]
@@ -45,7 +45,7 @@ def prepared(model: nn.Module, frames: np.ndarray, trained: Trained, cache: Path
     """What goes into the part that is trained: pooled features, or what the last block is given."""
     if trained == "block":
         return into_last_block(model, frames)
-    return torch.from_numpy(features(model, frames, cache))
+    return torch.from_numpy(embed(model, frames, cache=cache))
 
 
 def builder(model: nn.Module, x: Tensor, classes: int, trained: Trained, seed: int) -> Build:
