@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from usbackbones._version import __version__
 
 if TYPE_CHECKING:
-    from usbackbones.clips.formats.base import ClipError as ClipError
-    from usbackbones.clips.read import Clip as Clip
-    from usbackbones.clips.read import find_clips as find_clips
-    from usbackbones.clips.read import iter_frames as iter_frames
-    from usbackbones.clips.read import read_clip as read_clip
+    from usbackbones.clips import Clip as Clip
+    from usbackbones.clips import ClipError as ClipError
+    from usbackbones.clips import find_clips as find_clips
+    from usbackbones.clips import iter_frames as iter_frames
+    from usbackbones.clips import read_clip as read_clip
     from usbackbones.data.item import DataError as DataError
     from usbackbones.exporting.convert_checkpoint import ConvertError as ConvertError
     from usbackbones.exporting.convert_checkpoint import convert as convert
@@ -59,8 +59,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; loaded at first use, since few need PyAV, torchvision, scikit-learn or smp.
 _HOME = {
-    "clips.formats.base": ("ClipError",),
-    "clips.read": ("Clip", "find_clips", "iter_frames", "read_clip"),
+    "clips": ("Clip", "ClipError", "find_clips", "iter_frames", "read_clip"),
     "data.item": ("DataError",),
     "exporting.convert_checkpoint": ("ConvertError", "convert"),
     "exporting.export": ("ExportError", "export"),
