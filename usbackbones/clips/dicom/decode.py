@@ -19,6 +19,8 @@ _SYNTAXES: dict[Codec, str] = {
     "JPEG 2000": "1.2.840.10008.1.2.4.90",
     "RLE": "1.2.840.10008.1.2.5",
 }
+# pydicom would take gdcm where it is installed, which ends the whole process on some damaged frames.
+_PLUGINS: dict[Codec, str] = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg", "RLE": "pylibjpeg"}
 # No decoder for it has a permissive licence and a wheel that the extra could name for all systems.
 _REMEDY: dict[Codec, str] = {"lossless JPEG": "pip install python-gdcm"}
 
@@ -60,7 +62,7 @@ def decode(content: bytes, stream: Codestream, picture: Picture) -> tuple[np.nda
             samples = _by_pydicom(content, stream, picture)
     except PARSER_ERRORS:
         return None
-    return samples, (picture.photometric or "").startswith("YBR_FULL") and not stream.rgb
+    return samples, (picture.photometric or "").startswith(("YBR_FULL", "YBR_PARTIAL")) and not stream.rgb
 
 
 def _jpeg(content: bytes, picture: Picture) -> tuple[np.ndarray, bool]:
@@ -91,7 +93,8 @@ def _by_pydicom(content: bytes, stream: Codestream, picture: Picture) -> np.ndar
         "columns": picture.shape[1],
         "samples_per_pixel": picture.samples,
         "bits_allocated": picture.allocated,
-        "bits_stored": picture.stored,
+        # RLE keeps samples as they were, with bits above and below those that count; pydicom would cut them off.
+        "bits_stored": picture.allocated if stream.codec == "RLE" else picture.stored,
         "pixel_representation": int(picture.signed),
         "planar_configuration": 0,
         # The colours are our affair; what stands here must only keep pydicom from touching them.
@@ -100,4 +103,7 @@ def _by_pydicom(content: bytes, stream: Codestream, picture: Picture) -> np.ndar
         "pixel_keyword": "PixelData",
     }
     source = encapsulate([content], has_bot=False)
-    return get_decoder(_SYNTAXES[stream.codec]).as_array(source, index=0, raw=True, **description)[0]
+    decoder = get_decoder(_SYNTAXES[stream.codec])
+    plugin = _PLUGINS.get(stream.codec, "")
+    description["decoding_plugin"] = plugin if plugin in decoder.available_plugins else ""
+    return decoder.as_array(source, index=0, raw=True, **description)[0]

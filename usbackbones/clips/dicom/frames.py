@@ -1,8 +1,8 @@
 """The bytes of each frame of a DICOM file, one after the other, however the header counts them.
 
 Uncompressed frames stand in a row; compressed ones lie in fragments, one or several a frame. Which fragment begins a
-frame is told by its own first bytes and not by the offset tables, so that these may lie or be missing. Never more than
-a frame is held, and frames that are not whole are not given.
+frame is told by its own first bytes and not by the offset tables, so that these may lie or be missing; only where
+frames are damaged is the table asked. Never more than a frame is held.
 """
 
 import struct
@@ -48,16 +48,21 @@ def native_frames(file: BinaryIO, size: int, count: int, swapped: bool) -> Itera
         yield content
 
 
-def fragment_frames(file: BinaryIO) -> Iterator[bytes]:
-    """Yield compressed frames until the fragments end; `file` stands at the first item.
+def fragment_frames(file: BinaryIO, promised: int) -> Iterator[bytes]:
+    """Yield compressed frames until the fragments end, damaged ones too, so that each keeps its number.
 
     A last fragment that is cut short takes its frame with it.
+
+    Args:
+        file: stands at the first item.
+        promised: frames, by the header.
     """
+    starts = _starts(file, promised)
     parts: list[bytes] = []
-    for fragment in _fragments(file):
+    for place, fragment in _fragments(file):
         if fragment is None or sum(map(len, parts)) + len(fragment) > _MAX_BYTES:
             return
-        if starts_frame(fragment[:12]):
+        if place in starts:
             if parts:
                 yield b"".join(parts)
             parts = [fragment]
@@ -67,14 +72,45 @@ def fragment_frames(file: BinaryIO) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _fragments(file: BinaryIO) -> Iterator[bytes | None]:
-    """The fragments; None stands for one that is cut short, and ends them."""
+def _starts(file: BinaryIO, promised: int) -> set[int]:
+    """Places of the items that begin a frame; the file stays where it is.
+
+    A frame begins with the marker of its codec. Where fewer do than there should be, some are damaged: then each
+    fragment is a frame if there are as many, and else the table of offsets is believed, if it names items alone.
+    """
+    start, items = file.tell(), list[tuple[int, bytes]]()
+    place = start
+    while len(head := file.read(20)) >= 8 and head.startswith(_ITEM):
+        items.append((place, head))
+        place += 8 + int.from_bytes(head[4:8], "little")
+        file.seek(place)
+    file.seek(start)
+    marked = {place for place, head in items if starts_frame(head[8:])}
+    if not items or len(marked) >= promised or items[0][0] in marked:
+        return marked
+    table, places = items[0][1], [place for place, _ in items[1:]]
+    if len(places) == promised:
+        return set(places)
+    length = int.from_bytes(table[4:8], "little")
+    if places and length == 4 * promised:
+        file.seek(start + 8)
+        named = {places[0] + int(offset) for offset in np.frombuffer(file.read(length), "<u4")}
+        file.seek(start)
+        if len(named) == promised and named <= set(places):
+            return marked | named
+    return marked
+
+
+def _fragments(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """The place of each item, and its content; None stands for one that is cut short, and ends them."""
+    place = file.tell()
     while len(head := file.read(8)) == 8 and head.startswith(_ITEM):
         (length,) = struct.unpack("<I", head[4:])
         content = file.read(length) if length <= _MAX_BYTES else b""
         if len(content) < length:
-            yield None
+            yield place, None
             return
-        yield content
+        yield place, content
+        place += 8 + length
     if not head.startswith(_END) and head:
-        yield None
+        yield place, None

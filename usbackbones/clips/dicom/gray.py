@@ -14,13 +14,16 @@ import numpy as np
 from PIL import Image
 
 from usbackbones.clips.dicom.header import number
-from usbackbones.clips.dicom.pixels import Picture
+from usbackbones.clips.dicom.pixels import PARTIAL, Picture
 from usbackbones.clips.dicom.quiet import quiet
 from usbackbones.clips.formats.base import PARSER_ERRORS, luma
 from usbackbones.clips.formats.watch import is_vivid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+_COLOURS = ("Red", "Green", "Blue")
+_TABLES = [f"{part}{colour}PaletteColorLookupTableData" for part in ("", "Segmented") for colour in _COLOURS]
 
 
 def gray_table(dataset: "Dataset", picture: Picture) -> np.ndarray:
@@ -46,23 +49,29 @@ def gray_table(dataset: "Dataset", picture: Picture) -> np.ndarray:
     return 255 - shown if picture.photometric == "MONOCHROME1" else shown
 
 
-def palette_table(dataset: "Dataset", picture: Picture) -> np.ndarray | None:
-    """The RGB that each stored value stands for, uint8 [2^stored, 3]; None where the palette is damaged."""
+def palette_table(dataset: "Dataset", picture: Picture, little: bool) -> np.ndarray | None:
+    """The RGB that each stored value stands for, uint8 [2^stored, 3]; None where the palette is damaged.
+
+    Args:
+        dataset: header.
+        picture: with the bits that count.
+        little: whether the words of the file are little-endian, as pydicom takes those of every palette to be.
+    """
     from pydicom.pixels import apply_color_lut
 
     stored = picture.stored or 8
     try:
         with quiet():
+            for element in () if little else [element for element in dataset if element.keyword in _TABLES]:
+                element.value = np.frombuffer(element.value, np.uint16).byteswap().tobytes()
             colours = apply_color_lut(np.arange(1 << stored, dtype=np.uint16), dataset)
-            depth = int(dataset.RedPaletteColorLookupTableDescriptor[2])
     except PARSER_ERRORS:
         return None
     if colours.shape != (1 << stored, 3):
         return None
-    # Tables of 16 bits that only hold 8 are common, and so is a descriptor that says so.
-    if colours.dtype == np.uint16 and depth == 16 and colours.max() > 255:
-        return (colours >> 8).astype(np.uint8)
-    return colours.astype(np.uint8)
+    # Words of 16 bits hold 8 in their low byte, or 16 of which the high byte counts. The descriptor's word for it is
+    # wrong as often as right, so the values decide.
+    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
 
 
 class Shade:
@@ -72,12 +81,12 @@ class Shade:
         ValueError: if it has a palette that cannot be read.
     """
 
-    def __init__(self, dataset: "Dataset", picture: Picture) -> None:
+    def __init__(self, dataset: "Dataset", picture: Picture, little: bool) -> None:
         self.picture, self.palette, self.table = picture, None, None
         if picture.samples == 3:
             return
         if picture.photometric == "PALETTE COLOR":
-            self.palette = palette_table(dataset, picture)
+            self.palette = palette_table(dataset, picture, little)
             if self.palette is None:
                 raise ValueError("the palette is missing or damaged")
             self.table = luma(Image.fromarray(self.palette[None]))[0]
@@ -88,7 +97,7 @@ class Shade:
         """Gray uint8 [H, W] of samples [H, W] or [H, W, 3]; `luminance` where the three are luma and chroma."""
         if self.table is not None:
             return self.table[self._values(samples)]
-        samples = self._bytes(samples)
+        samples = self._ybr(samples) if luminance else self._bytes(samples)
         return samples[..., 0].copy() if luminance else luma(Image.fromarray(samples))
 
     def is_colour(self, samples: np.ndarray, luminance: bool) -> bool:
@@ -99,16 +108,25 @@ class Shade:
         if self.palette is not None:
             part = self.palette[self._values(part)]
         elif luminance:
-            part = np.asarray(Image.fromarray(self._bytes(part), "YCbCr").convert("RGB"))
+            part = np.asarray(Image.fromarray(self._ybr(part), "YCbCr").convert("RGB"))
         else:
             part = self._bytes(part)
         return is_vivid(part)
 
     def _values(self, samples: np.ndarray) -> np.ndarray:
         """Stored values as places in a table: bits that do not count are cut off, signs are left to the table."""
-        return samples.view(f"u{samples.itemsize}") & ((1 << (self.picture.stored or 8)) - 1)
+        return samples.view(f"u{samples.itemsize}") >> self.picture.shift & ((1 << (self.picture.stored or 8)) - 1)
+
+    def _ybr(self, samples: np.ndarray) -> np.ndarray:
+        """Luma and chroma uint8 [H, W, 3] of the full range 0..255."""
+        samples = self._bytes(samples)
+        if self.picture.photometric not in PARTIAL:
+            return samples
+        low, width = np.array([16, 128, 128]), np.array([219, 224, 224])  # chroma is centred on 128
+        return np.clip(np.round((samples - low) * (255 / width) + [0, 128, 128]), 0, 255).astype(np.uint8)
 
     def _bytes(self, samples: np.ndarray) -> np.ndarray:
+        picture = self.picture
         if samples.itemsize > 1:
-            samples = samples.view(f"u{samples.itemsize}") >> max((self.picture.stored or 16) - 8, 0)
+            samples = samples.view(f"u{samples.itemsize}") >> picture.shift + max((picture.stored or 16) - 8, 0)
         return np.ascontiguousarray(samples, np.uint8)

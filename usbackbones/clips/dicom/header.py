@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from usbackbones.clips.dicom.quiet import quiet
 from usbackbones.clips.formats.base import PARSER_ERRORS, ClipError
-from usbackbones.clips.formats.inflate import RAW, inflated
+from usbackbones.clips.formats.inflate import deflate_form, inflated
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'usbackbones[dicom]'"
 _WANTED = (
     *("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
-    *("BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
     *("SmallestImagePixelValue", "LargestImagePixelValue", "RescaleSlope", "RescaleIntercept"),
     *("WindowCenter", "WindowWidth"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
@@ -59,7 +59,7 @@ class Header:
 
     def open_pixels(self, file: BinaryIO) -> BinaryIO:
         """The file that stands at the value of the pixel data, inflated as it is read where need be."""
-        stream = file if self.body is None else inflated(file, self.body, RAW)
+        stream = file if self.body is None else inflated(file, self.body, deflate_form(file, self.body))
         stream.seek(self.offset)
         return stream
 
@@ -107,7 +107,7 @@ def _follow(file: BinaryIO, start: int) -> Header | None:
     # Without the meta group nothing tells the encoding; pydicom finds out whether VRs are written.
     implicit, little = syntax in (_IMPLICIT, ""), syntax != _EXPLICIT_BIG
     deflated = syntax == _DEFLATED
-    stream = inflated(file, body, RAW) if deflated else file
+    stream = inflated(file, body, deflate_form(file, body)) if deflated else file
     wanted = [tag for keyword in _WANTED if (tag := tag_for_keyword(keyword)) is not None]
     dataset = read_dataset(stream, implicit, little, stop_when=at_pixels, specific_tags=list(wanted))
     if not seen:

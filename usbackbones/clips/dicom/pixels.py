@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+THINNED = ("YBR_FULL_422", "YBR_PARTIAL_422")
+"""Two neighbors in a row share their chroma: four bytes are luma, luma, Cb, Cr."""
+PARTIAL = ("YBR_PARTIAL_422", "YBR_PARTIAL_420")
+"""Retired: luma lies in 16..235 and chroma in 16..240, as on video tape."""
+COLOUR = ("RGB", "YBR_FULL", *THINNED, "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Picture:
         samples: 1 or 3 a pixel.
         allocated: bits that a sample takes, 8 or 16.
         stored: bits of them that count.
+        shift: bits below those that count; 0 where High Bit is one less than Bits Stored, as it nearly always is.
         signed: whether samples are two's complements.
         planes: whether the three samples stand in planes, one after the other.
         photometric: one of GRAY or COLOUR.
@@ -33,6 +38,7 @@ class Picture:
     samples: int | None
     allocated: int | None
     stored: int | None
+    shift: int
     signed: bool
     planes: bool
     photometric: str | None
@@ -54,8 +60,10 @@ class Picture:
                 f"{path}: the DICOM header contradicts itself, {self.photometric} and {samples} samples a pixel; "
                 "export it again"
             )
+        if self.photometric == "YBR_PARTIAL_420":
+            raise ClipError(f"{path}: uncompressed YBR_PARTIAL_420, whose layout DICOM does not tell; export it as RGB")
         rows, columns = self.shape
-        if self.photometric == "YBR_FULL_422":
+        if self.photometric in THINNED:
             return rows * (columns + columns % 2) * 2
         return rows * columns * samples * self.allocated // 8
 
@@ -70,11 +78,14 @@ def read_picture(dataset: "Dataset") -> Picture:
     rows, columns = whole("Rows"), whole("Columns")
     allocated, samples, stored = whole("BitsAllocated"), whole("SamplesPerPixel"), whole("BitsStored")
     shape = (rows, columns) if rows and columns and rows * columns <= MAX_PIXELS else None
+    high = number(dataset, "HighBit")
+    shift = int(high) + 1 - stored if high is not None and stored else 0
     return Picture(
         shape,
         samples if samples in (1, 3) else None,
         allocated if allocated in (8, 16) else None,
         stored if stored and stored <= 16 else None,
+        shift,
         signed=number(dataset, "PixelRepresentation") == 1,
         planes=number(dataset, "PlanarConfiguration") == 1,
         photometric=word(dataset, "PhotometricInterpretation", GRAY + COLOUR),

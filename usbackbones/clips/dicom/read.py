@@ -1,8 +1,8 @@
 """DICOM ultrasound, single- and multi-frame, of every photometric interpretation that the standard allows it.
 
-The steps, a file each: `dicom_header` reads up to the pixels, `dicom_regions` finds the B-mode part of the screen,
-`dicom_frames` cuts the pixel data into frames, `dicom_decode` undoes their compression, `dicom_samples` settles what
-the header got wrong, and `dicom_gray` shows them.
+The steps, a file each: `header` reads up to the pixels, `regions` finds the B-mode part of the screen, `frames` cuts
+the pixel data into frames, `decode` undoes their compression, `samples` settles what the header got wrong, and `gray`
+shows them.
 """
 
 from contextlib import closing
@@ -68,7 +68,7 @@ class _View:
         for note in layout.notes:
             request.warn(f"{path}: {note}")
         try:
-            self._shade = Shade(header.dataset, first.picture)
+            self._shade = Shade(header.dataset, first.picture, header.little)
         except ValueError as error:
             raise ClipError(f"{path}: {error}; export it again") from None
         top, left, bottom, right = layout.tissue.box if layout.tissue else (0, 0, *first.samples.shape[:2])

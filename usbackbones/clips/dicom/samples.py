@@ -10,11 +10,19 @@ from usbackbones.clips.dicom.codestream import Codestream, read_codestream
 from usbackbones.clips.dicom.decode import check_decoder, decode
 from usbackbones.clips.dicom.frames import begins_with_item, fragment_frames, native_frames
 from usbackbones.clips.dicom.header import Header
-from usbackbones.clips.dicom.pixels import COLOUR, GRAY, Picture
+from usbackbones.clips.dicom.pixels import COLOUR, GRAY, THINNED, Picture
 from usbackbones.clips.formats.base import MAX_PIXELS, ClipError, Request
 
 _NATIVE = ("", *(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99")))
-_VIDEO = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
+# What is not read, by transfer syntax.
+_UNREAD = {
+    **{f"1.2.840.10008.1.2.4.{number}": "a video within DICOM" for number in range(100, 109)},
+    **{f"1.2.840.10008.1.2.4.{number}": "frames of JPEG XL" for number in (110, 111, 112)},
+    **{f"1.2.840.10008.1.2.4.{number}": "frames that lie on a server (JPIP)" for number in (94, 95, 204, 205)},
+    **{f"1.2.840.10008.1.2.7.{number}": "a stream of video (SMPTE ST 2110)" for number in (1, 2, 3)},
+    "1.2.840.10008.1.2.1.98": "encapsulated uncompressed frames",
+    "1.2.840.10008.1.2.8.1": "single frames packed by deflate",
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ def sampled_frames(request: Request, header: Header, picture: Picture) -> Genera
         ClipError: where the header does not tell how to read them, or their decoder is missing.
     """
     path = request.path
-    if header.syntax in _VIDEO:
-        raise ClipError(f"{path}: a video within DICOM, which is not read; export it as mp4 or as single frames")
+    if header.syntax in _UNREAD:
+        raise ClipError(f"{path}: {_UNREAD[header.syntax]}, not read here; export it uncompressed, as JPEG or as mp4")
     try:
         with path.open("rb") as file:
             pixels = header.open_pixels(file)
@@ -50,7 +58,7 @@ def sampled_frames(request: Request, header: Header, picture: Picture) -> Genera
                     f"{path}: the transfer syntax is wrong, frames are {'' if fragments else 'not '}compressed"
                 )
             if fragments:
-                yield from _compressed(request, picture, fragment_frames(pixels))
+                yield from _compressed(request, picture, fragment_frames(pixels, picture.frames or 1))
             else:
                 picture, size = _settle_native(request, header, picture)
                 most = (header.length or 0) // size
@@ -90,9 +98,8 @@ def _settle(request: Request, stream: Codestream, picture: Picture) -> Picture:
         request.warn(f"{path}: the header is wrong about the size, the frames have {shape[1]}x{shape[0]} pixels")
     check_decoder(stream.codec, precision, path)
     allocated = 8 if precision <= 8 else 16
-    stored = min(picture.stored or precision, precision)
-    settled = replace(picture, shape=shape, samples=samples, allocated=allocated, stored=stored)
-    return _named(request, settled)
+    settled = replace(picture, shape=shape, samples=samples, allocated=allocated)
+    return _named(request, _placed(request, settled, precision))
 
 
 def _settle_native(request: Request, header: Header, picture: Picture) -> tuple[Picture, int]:
@@ -103,13 +110,43 @@ def _settle_native(request: Request, header: Header, picture: Picture) -> tuple[
         if length in (full, full + full % 2):
             request.warn(f"{path}: the header says YBR_FULL_422, but its chroma is whole; read as YBR_FULL")
             picture = replace(picture, photometric="YBR_FULL")
-    size = picture.frame_bytes(path)
+    size = _odd_bytes(request, picture, length) or picture.frame_bytes(path)
     if length % size > 1:
         request.warn(f"{path}: the pixel data are not a whole number of frames; the header may be wrong about the size")
     samples = picture.samples or (3 if picture.photometric in COLOUR else 1)
     allocated = picture.allocated or 8
-    stored = min(picture.stored or allocated, allocated)
-    return _named(request, replace(picture, samples=samples, stored=stored)), size
+    return _named(request, _placed(request, replace(picture, samples=samples), allocated)), size
+
+
+def _odd_bytes(request: Request, picture: Picture, length: int) -> int | None:
+    """Bytes of an uncompressed frame of odd width whose neighbors share their chroma; None for all other frames.
+
+    DICOM wants an even width. Some writers add a column, others let pairs go on into the next row: the length of the
+    pixel data says which.
+
+    Raises:
+        ClipError: where the length fits neither.
+    """
+    if picture.photometric not in THINNED or not picture.shape or picture.shape[1] % 2 == 0:
+        return None
+    rows, columns = picture.shape
+    for size in (rows * (columns + 1) * 2, rows * columns * 2):
+        if size % 4 == 0 and length == size * (picture.frames or 1):
+            return size
+    raise ClipError(
+        f"{request.path}: {picture.photometric} of the odd width {columns}, and its length fits no layout; "
+        "export it as RGB"
+    )
+
+
+def _placed(request: Request, picture: Picture, width: int) -> Picture:
+    """The picture with `stored` and `shift` that fit into samples of `width` bits."""
+    stored = min(picture.stored or width, width)
+    shift = picture.shift if stored == picture.stored and stored < width else 0
+    if not 0 <= shift <= width - stored:
+        request.warn(f"{request.path}: the header is wrong about High Bit; the lowest {stored} bits were taken")
+        shift = 0
+    return replace(picture, stored=stored, shift=shift)
 
 
 def _named(request: Request, picture: Picture) -> Picture:
@@ -125,10 +162,10 @@ def _named(request: Request, picture: Picture) -> Picture:
 def _native(content: bytes, header: Header, picture: Picture) -> Sampled:
     """Uncompressed bytes of one frame as samples."""
     rows, columns = picture.shape or (0, 0)
-    if picture.photometric == "YBR_FULL_422":  # two pixels in four bytes: luma, luma, and the chroma of both
-        quads = np.frombuffer(content, np.uint8).reshape(rows, -1, 4)
-        luma, chroma = quads[..., :2].reshape(rows, -1, 1), quads[..., 2:].repeat(2, axis=1)
-        return Sampled(picture, np.concatenate([luma, chroma], axis=2)[:, :columns], True)
+    if picture.photometric in THINNED:  # two pixels in four bytes: luma, luma, and the chroma of both
+        quads = np.frombuffer(content, np.uint8).reshape(-1, 2, 2)
+        pixels = np.concatenate([quads[:, 0].reshape(-1, 1), quads[:, 1].repeat(2, axis=0)], axis=1)
+        return Sampled(picture, pixels.reshape(rows, -1, 3)[:, :columns], True)
     order = "<" if header.little else ">"
     samples = np.frombuffer(content, f"{order}u{(picture.allocated or 8) // 8}")
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)

@@ -54,6 +54,13 @@ class _Inflated(io.RawIOBase):
         return len(content)
 
 
+def deflate_form(file: BinaryIO, start: int) -> int:
+    """ZLIB or RAW, by the two bytes at `start`; a raw block never begins with those of zlib's header."""
+    file.seek(start)
+    head = file.read(2)
+    return ZLIB if len(head) == 2 and head[0] & 0x8F == 8 and int.from_bytes(head, "big") % 31 == 0 else RAW
+
+
 def inflated(file: BinaryIO, start: int, form: int) -> BinaryIO:
     """What the deflated data from `start` on stands for.
 

@@ -98,7 +98,7 @@ def write_dicom(path, stored, photometric="MONOCHROME2", syntax="explicit", *, f
     if stored.ndim == 4:
         dataset.PlanarConfiguration = 0
     dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = dataset.BitsStored = 8 * stored.itemsize
+    dataset.BitsAllocated, dataset.BitsStored = 8 * stored.itemsize, elements.get("BitsStored") or 8 * stored.itemsize
     dataset.HighBit = dataset.BitsStored - 1
     dataset.PixelRepresentation = int(stored.dtype.kind == "i")
     dataset.NumberOfFrames = len(stored)
@@ -112,10 +112,10 @@ def write_dicom(path, stored, photometric="MONOCHROME2", syntax="explicit", *, f
         dataset.PhotometricInterpretation = "RGB" if stored.ndim == 4 else "MONOCHROME2"
         if stored.ndim == 4 and photometric.startswith("YBR"):
             dataset.PhotometricInterpretation = "YBR_FULL"
-        dataset.BitsStored = extra.get("BitsStored", dataset.BitsStored)
         dataset.PixelData = stored.tobytes()
         dataset.file_meta.TransferSyntaxUID = SYNTAXES["explicit"]
-        dataset.compress(SYNTAXES[syntax], generate_instance_uid=False)
+        plugin = "pyjpegls" if syntax == "jpeg-ls" else "pylibjpeg"
+        dataset.compress(SYNTAXES[syntax], generate_instance_uid=False, encoding_plugin=plugin)
         dataset.PhotometricInterpretation = photometric
     for keyword, value in extra.items():
         setattr(dataset, keyword, value)
@@ -134,7 +134,7 @@ def write_dicom(path, stored, photometric="MONOCHROME2", syntax="explicit", *, f
 
 
 def _native(dataset, stored, photometric, syntax, planes):
-    if photometric == "YBR_FULL_422":
+    if photometric in ("YBR_FULL_422", "YBR_PARTIAL_422"):
         stored = to_422(stored)
     elif planes:
         stored = stored.transpose(0, 3, 1, 2)

@@ -209,8 +209,9 @@ def test_a_cine_of_2000_frames_takes_the_memory_of_one(tmp_path, syntax):
 
 
 def run_without(module, path):
-    """The last line of the errors of reading a file where a module is not installed."""
-    code = f"sys.modules[{module!r}] = None\nfrom usbackbones.clips.read import read_clip\nread_clip({str(path)!r})"
+    """The last line of the errors of reading a file where a module is not installed, and gdcm is neither."""
+    code = f"sys.modules[{module!r}] = sys.modules['gdcm'] = None\nfrom usbackbones.clips.read import read_clip\n"
+    code += f"read_clip({str(path)!r})"
     return run_alone(code).stderr.strip().splitlines()[-1]
 
 
