@@ -103,7 +103,7 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
     begun = time.perf_counter()
     engine.run(run.workers, run.checkpoint_every, progress, run.mirror)
     if not rank():
-        _summarise(engine, command, time.perf_counter() - begun)
+        _summarize(engine, command, time.perf_counter() - begun)
     return folder
 
 
@@ -124,7 +124,7 @@ def begin_or_resume(engine: Engine, resume: Literal["auto", "never"] | Path = "a
         (engine.folder / "metrics.jsonl").unlink(missing_ok=True)
 
 
-def _summarise(engine: Engine, command: str, seconds: float) -> None:
+def _summarize(engine: Engine, command: str, seconds: float) -> None:
     """Draw the curves and write summary.json.
 
     Raises:

@@ -25,7 +25,7 @@ from training.nn.rng import TorchState, replayed, torch_state
 
 
 def accumulated_step(
-    method: Method, batch: Batch, autocast: Autocast, optimiser: torch.optim.Optimizer, pieces: int
+    method: Method, batch: Batch, autocast: Autocast, optimizer: torch.optim.Optimizer, pieces: int
 ) -> dict[str, Tensor]:
     """`Method.step` with the backbone's work in pieces.
 
@@ -36,7 +36,7 @@ def accumulated_step(
     cached = _Cached(backbone, pieces, type(method).__name__)
     method.backbone = cached
     try:
-        losses = method.step(batch, autocast, optimiser)
+        losses = method.step(batch, autocast, optimizer)
     finally:
         method.backbone = backbone
     cached.backward(autocast)

@@ -1,7 +1,7 @@
 """The loop: draw, forward, backward, step, and a checkpoint that lets a killed run continue to the bit.
 
-A checkpoint holds the network with its heads and whatever a method trains by itself (CMW-Net and its optimiser), the
-optimiser, the moving average, the step, the best validation loss and the generators of all processes. The schedule is
+A checkpoint holds the network with its heads and whatever a method trains by itself (CMW-Net and its optimizer), the
+optimizer, the moving average, the step, the best validation loss and the generators of all processes. The schedule is
 a function of the step. Sampling has no state of its own (see `training.data.batches`), so the step is all it needs.
 
 Several processes run this same loop on their parts of each batch (see `training.nn.distributed`): what is logged is the
@@ -27,7 +27,7 @@ from training.engine.checkpoint import Checkpoints, load, refuse_another
 from training.engine.collapse import Representations, collapsed, fixed_views, named_clips, without_labels
 from training.engine.grad_cache import accumulated_step
 from training.engine.log import Journal, Mirror, rewind_journal
-from training.engine.optimizer import average_of, optimiser_of, schedule_of
+from training.engine.optimizer import average_of, optimizer_of, schedule_of
 from training.engine.prepare_model import network_of
 from training.engine.process import stop_signals
 from training.engine.run_folder import rows_sha256
@@ -66,8 +66,8 @@ class Engine:
         self.recipe, self.data, self.validation, self.folder = recipe, data, validation, folder
         self.views_on = views_on
         self.method = network_of(method, recipe, self.device)
-        self.optimiser = optimiser_of(self.method, recipe)
-        self.schedule = schedule_of(self.optimiser, recipe)
+        self.optimizer = optimizer_of(self.method, recipe)
+        self.schedule = schedule_of(self.optimizer, recipe)
         self.average = average_of(self.method, recipe)
         bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_in_bf16(self.device))
         self.autocast: Autocast = lambda: torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
@@ -99,7 +99,7 @@ class Engine:
                 record = {
                     "step": self.step,
                     **losses,
-                    "lr": max(group["lr"] for group in self.optimiser.param_groups),
+                    "lr": max(group["lr"] for group in self.optimizer.param_groups),
                     "views_per_second": world_size() * batch.views[:, :, 0, 0, 0].numel() / (done - waited),
                     "data_share": (begun - waited) / (done - waited),
                 }
@@ -117,17 +117,17 @@ class Engine:
                 waited = time.perf_counter()
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; the losses as numbers, each the mean over the processes, and the gradient's norm.
+        """One optimizer step; the losses as numbers, each the mean over the processes, and the gradient's norm.
 
         Raises:
             TrainingError: if one of them is not finite. The weights are then still those before the step.
         """
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.recipe.accumulate > 1:
             pieces = self.recipe.accumulate
-            losses = accumulated_step(self.method, batch.to(self.device), self.autocast, self.optimiser, pieces)
+            losses = accumulated_step(self.method, batch.to(self.device), self.autocast, self.optimizer, pieces)
         else:
-            losses = self.method.step(batch.to(self.device), self.autocast, self.optimiser)
+            losses = self.method.step(batch.to(self.device), self.autocast, self.optimizer)
         (means,) = averaged([torch.stack([value.detach().double() for value in losses.values()])])
         parameters = list(self.method.learner().parameters())
         average_gradients(parameters)
@@ -143,7 +143,7 @@ class Engine:
                 )
         if self.recipe.clip_gradient:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_gradient, norm)
-        self.optimiser.step()
+        self.optimizer.step()
         if self.average:
             self.average.update(self.method.backbone, self.step + 1)
         return values
@@ -178,7 +178,7 @@ class Engine:
             "best": self.best,
             "collapses": self.collapses,
             "method": self.method.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
             "generators": texts(capture(self.device), self.device),
         }
@@ -198,7 +198,7 @@ class Engine:
         if len(set(texts(str(state["step"]), self.device))) > 1:
             raise TrainingError(f"the processes read different states: {file.parent} must be one folder for all nodes")
         self.method.load_state_dict(state["method"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         if self.average:
             self.average.module.load_state_dict(state["average"])
         if rank() < len(state["generators"]):

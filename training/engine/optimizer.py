@@ -17,8 +17,8 @@ from training.methods.base import Method
 from training.recipes import Recipe
 
 
-def optimiser_of(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of what the engine trains of a method.
+def optimizer_of(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer of what the engine trains of a method.
 
     Raises:
         TrainingError: if the recipe names one that timm does not know.
@@ -56,11 +56,11 @@ def _decayed_groups(method: Method, recipe: Recipe) -> list[dict[str, Any]]:
     return [*groups, {"params": rest}, {"params": spare, "weight_decay": 0.0}]
 
 
-def schedule_of(optimiser: torch.optim.Optimizer, recipe: Recipe) -> timm.scheduler.scheduler.Scheduler:
+def schedule_of(optimizer: torch.optim.Optimizer, recipe: Recipe) -> timm.scheduler.scheduler.Scheduler:
     """Warm-up and cosine over the recipe's steps, at step 0."""
     warmup = round(recipe.warmup * recipe.steps)
     schedule = timm.scheduler.CosineLRScheduler(
-        optimiser,
+        optimizer,
         t_initial=max(recipe.steps - warmup, 1),
         warmup_t=warmup,
         warmup_lr_init=recipe.lr if recipe.hold else recipe.lr / max(warmup, 1),

@@ -7,7 +7,7 @@ from training.errors import TrainingError
 from training.methods.base import Method
 from training.nn.distributed import of_first, world_size
 from training.nn.rng import seed_everything
-from training.nn.sync_batchnorm import synchronise
+from training.nn.sync_batchnorm import synchronize
 from training.recipes import Recipe
 
 
@@ -36,7 +36,7 @@ def network_of(method: Method, recipe: Recipe, device: torch.device) -> Method:
     if recipe.checkpoint_blocks:
         _checkpoint_blocks(method, recipe)
     if recipe.sync_batchnorm and world_size() > 1:
-        synchronise(method)
+        synchronize(method)
     method = method.to(device).to(memory_format=torch.channels_last)
     of_first([*method.parameters(), *method.buffers()])
     if recipe.compile and device.type == "cuda":

@@ -167,7 +167,7 @@ class HiCoNet(Method):
         return {"loss": contrast + spec.label_weight * label, **logged, "label": label.detach()}
 
 
-def soft_targets(labels: Tensor, classes: int, alpha: float, soften: Soften, labelled: int) -> Tensor:
+def soft_targets(labels: Tensor, classes: int, alpha: float, soften: Soften, labeled: int) -> Tensor:
     """Softened labels, float64 [n, classes], of labels int64 [n].
 
     "label_smoothing" is (1 - alpha) * onehot + alpha / classes, which sums to one. "hico_batch" is the released
@@ -178,7 +178,7 @@ def soft_targets(labels: Tensor, classes: int, alpha: float, soften: Soften, lab
     onehot = F.one_hot(labels, classes).double()
     if soften == "none":
         return onehot
-    return (1 - alpha) * onehot + alpha / (classes if soften == "label_smoothing" else max(labelled - 1, 1))
+    return (1 - alpha) * onehot + alpha / (classes if soften == "label_smoothing" else max(labeled - 1, 1))
 
 
 def soft_cross_entropy(logits: Tensor, labels: Tensor, alpha: float, soften: Soften) -> Tensor:
@@ -191,9 +191,9 @@ def soft_cross_entropy(logits: Tensor, labels: Tensor, alpha: float, soften: Sof
         soften: see `soft_targets`.
     """
     known = labels >= 0
-    labelled = int(gather(known.sum()[None]).sum())
-    if not labelled:
+    labeled = int(gather(known.sum()[None]).sum())
+    if not labeled:
         return logits.new_zeros(())
     logs = F.log_softmax(logits[known].to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
-    targets = soft_targets(labels[known], logits.shape[1], alpha, soften, labelled).to(logs.dtype)
-    return -(targets * logs).sum() * world_size() / labelled
+    targets = soft_targets(labels[known], logits.shape[1], alpha, soften, labeled).to(logs.dtype)
+    return -(targets * logs).sum() * world_size() / labeled

@@ -18,7 +18,7 @@ from training.data.batches.batch import Batch
 from training.methods.base import Method, Paper
 from training.methods.contrastive import Options, Projected
 from training.methods.pairs import MixedPair
-from training.nn.contrastive_loss import labelled_cross_entropy, nt_xent
+from training.nn.contrastive_loss import labeled_cross_entropy, nt_xent
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,6 @@ class USCLNet(Projected):
         if self.classifier is None:
             return {"loss": contrast, "contrast": contrast.detach()}
         seen = representations if self.spec.classify == "representation" else embeddings
-        label = torch.stack([labelled_cross_entropy(self.classifier(view), batch.labels) for view in seen]).sum()
+        label = torch.stack([labeled_cross_entropy(self.classifier(view), batch.labels) for view in seen]).sum()
         loss = contrast + self.spec.label_weight * label
         return {"loss": loss, "contrast": contrast.detach(), "label": label.detach()}

@@ -97,7 +97,7 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return world_size() * (weights * losses).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
-def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def labeled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over the labelled rows of all processes; exactly 0, with no gradient, when there are none.
 
     Args:

@@ -122,7 +122,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Average the gradients over the processes.
 
     A parameter that only some processes have used (a classifier, where only they have labels) counts as zero in the
-    others; one that nobody has used keeps no gradient, so that the optimiser leaves it as a single process would.
+    others; one that nobody has used keeps no gradient, so that the optimizer leaves it as a single process would.
     """
     if world_size() == 1:
         return

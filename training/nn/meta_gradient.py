@@ -1,9 +1,9 @@
 """The meta-gradient of a look-ahead, without a second-order graph.
 
 A small network with parameters phi takes part in the loss L(theta, phi) on which a large one, theta, is trained. Look
-one step of the optimiser ahead, theta' = step(theta, g) with g = dL/dtheta, and ask how phi should change for theta' to
+one step of the optimizer ahead, theta' = step(theta, g) with g = dL/dtheta, and ask how phi should change for theta' to
 do better on other data, M(theta'). Differentiating through g would build a graph of the large network's backward pass.
-But the optimisers here treat each weight by itself, so
+But the optimizers here treat each weight by itself, so
 
     dM/dphi = sum_j v_j * dtheta'_j/dg_j * dg_j/dphi = d/dphi <g(phi), d>,     v = dM/dtheta',  d = v * dtheta'/dg
 
@@ -40,8 +40,8 @@ class Lookahead:
     ones, and attention in its plain form, since the fused kernels have no forward mode.
 
     Args:
-        network: called on views; returns tensors. theta are those of its parameters that the optimiser holds.
-        optimiser: SGD, Adam or AdamW of torch.optim, in the state before the step.
+        network: called on views; returns tensors. theta are those of its parameters that the optimizer holds.
+        optimizer: SGD, Adam or AdamW of torch.optim, in the state before the step.
         autocast: makes the context in which the network is computed.
         derivative: "forward" is forward mode. "difference" is a central difference in float32 or better, for networks
             with an operator that has no forward mode; its relative error is about 1e-3 in float32.
@@ -50,12 +50,12 @@ class Lookahead:
     def __init__(
         self,
         network: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         autocast: Callable[[], AbstractContextManager[Any]],
         derivative: Literal["forward", "difference"] = "forward",
     ) -> None:
-        self.network, self.optimiser, self.autocast, self.derivative = network, optimiser, autocast, derivative
-        held = {parameter for group in optimiser.param_groups for parameter in group["params"]}
+        self.network, self.optimizer, self.autocast, self.derivative = network, optimizer, autocast, derivative
+        held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         self.parameters = {name: p for name, p in network.named_parameters() if p in held and p.requires_grad}
         self.tape: Tape = deque()
 
@@ -83,7 +83,7 @@ class Lookahead:
         gradients = averaged(
             torch.autograd.grad(inner(*self.outputs), list(theta.values()), retain_graph=True, materialize_grads=True)
         )
-        stepped = virtual_step(self.optimiser, dict(zip(theta.values(), gradients, strict=True)))
+        stepped = virtual_step(self.optimizer, dict(zip(theta.values(), gradients, strict=True)))
         ahead = {name: stepped[p][0].requires_grad_() for name, p in theta.items()}
         with without_running_statistics(self.network):
             with self.autocast():

@@ -12,32 +12,32 @@ from torch import Tensor
 
 
 class LookaheadError(ValueError):
-    """An optimiser whose step cannot be looked ahead of."""
+    """An optimizer whose step cannot be looked ahead of."""
 
 
 def virtual_step(
-    optimiser: torch.optim.Optimizer, gradients: Mapping[Tensor, Tensor]
+    optimizer: torch.optim.Optimizer, gradients: Mapping[Tensor, Tensor]
 ) -> dict[Tensor, tuple[Tensor, Tensor | float]]:
     """For each parameter where the optimiser's next step would put it, and dtheta'/dg, weight by weight.
 
     Args:
-        optimiser: SGD, Adam or AdamW of torch.optim; neither it nor its state is changed.
+        optimizer: SGD, Adam or AdamW of torch.optim; neither it nor its state is changed.
         gradients: of the parameters that it holds.
 
     Raises:
-        LookaheadError: for any other optimiser.
+        LookaheadError: for any other optimizer.
     """
-    update = _UPDATES.get(type(optimiser))
-    unusual = [key for key in ("amsgrad", "maximize") if any(group.get(key) for group in optimiser.param_groups)]
+    update = _UPDATES.get(type(optimizer))
+    unusual = [key for key in ("amsgrad", "maximize") if any(group.get(key) for group in optimizer.param_groups)]
     if update is None or unusual:
         raise LookaheadError(
-            f"cannot look ahead of {type(optimiser).__name__}{''.join(f' with {key}' for key in unusual)}: only the "
+            f"cannot look ahead of {type(optimizer).__name__}{''.join(f' with {key}' for key in unusual)}: only the "
             "derivative of the steps of SGD, Adam and AdamW is known. Set --optimiser momentum, adam or adamw"
         )
     with torch.no_grad():
         return {
-            parameter: update(parameter.detach(), gradients[parameter], group, optimiser.state.get(parameter, {}))
-            for group in optimiser.param_groups
+            parameter: update(parameter.detach(), gradients[parameter], group, optimizer.state.get(parameter, {}))
+            for group in optimizer.param_groups
             for parameter in group["params"]
             if parameter in gradients
         }

@@ -19,7 +19,7 @@ from training.errors import TrainingError
 from training.nn.distributed import gather, world_size
 
 
-def normalise(norm: _BatchNorm, x: Tensor) -> Tensor:
+def normalize(norm: _BatchNorm, x: Tensor) -> Tensor:
     """[N, C, H, W] by the statistics of all processes, in at least float32; updates the running ones."""
     wide = x if x.dtype.itemsize >= 4 else x.float()
     count = world_size() * x.numel() // x.shape[1]
@@ -51,7 +51,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same."""
-        return normalise(self, x) if self.training else super().forward(x)
+        return normalize(self, x) if self.training else super().forward(x)
 
 
 class SyncBatchNormAct2d(BatchNormAct2d):
@@ -59,13 +59,13 @@ class SyncBatchNormAct2d(BatchNormAct2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same."""
-        return self.act(self.drop(normalise(self, x))) if self.training else super().forward(x)
+        return self.act(self.drop(normalize(self, x))) if self.training else super().forward(x)
 
 
-SYNCHRONISED = {nn.BatchNorm2d: SyncBatchNorm2d, BatchNormAct2d: SyncBatchNormAct2d}
+SYNCHRONIZED = {nn.BatchNorm2d: SyncBatchNorm2d, BatchNormAct2d: SyncBatchNormAct2d}
 
 
-def synchronise(network: nn.Module) -> None:
+def synchronize(network: nn.Module) -> None:
     """Make every BatchNorm of a network one over all processes; parameters, buffers and names stay.
 
     Raises:
@@ -74,7 +74,7 @@ def synchronise(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if not isinstance(module, _BatchNorm):
             continue
-        kind = SYNCHRONISED.get(type(module))
+        kind = SYNCHRONIZED.get(type(module))
         if kind is None:
             raise TrainingError(
                 f"{name} is a {type(module).__name__}, whose statistics cannot be shared between processes: "

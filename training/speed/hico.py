@@ -24,11 +24,11 @@ from training.speed.timing import take_turns
 SPECS: dict[str, USCL | HiCo] = {"USCL": USCL(), "HiCo": HiCo(), "HiCo, pyramid of 128": HiCo(pyramid_width=128)}
 
 
-def step(net: Method, data: Batch, optimiser: torch.optim.Optimizer, bf16: bool) -> None:
+def step(net: Method, data: Batch, optimizer: torch.optim.Optimizer, bf16: bool) -> None:
     """One step of training."""
-    optimiser.zero_grad()
-    net.step(data, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), optimiser)
-    optimiser.step()
+    optimizer.zero_grad()
+    net.step(data, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), optimizer)
+    optimizer.step()
 
 
 def main(arch: str = "resnet18", batch: int = 8, size: int = 224, rounds: int = 7, bf16: bool = False) -> None:

@@ -6,7 +6,7 @@
 All forms take turns in one process, on one thread, from the same weights. "x plain" and "released / this" compare the
 medians, and in brackets the fastest rounds, which a busy machine disturbs least. Error and cosine are those of
 CMW-Net's gradient against double backward in float32. Memory is each form's own peak in a fresh process, over the
-network and its optimiser.
+network and its optimizer.
 """
 
 import copy
@@ -57,7 +57,7 @@ class Phantoms:
 
 
 class Bench:
-    """A network with its optimiser, a batch, and the ways to make a step of them.
+    """A network with its optimizer, a batch, and the ways to make a step of them.
 
     Args:
         arch: timm's name.
@@ -73,35 +73,35 @@ class Bench:
         backbone = timm.create_model(arch, num_classes=0, in_chans=1, **args)
         self.net = MetaUSCLNet(backbone, SPEC).to(memory_format=torch.channels_last)
         # SGD as in the paper; a small step makes the momentum buffers, which only the first step of a run is without.
-        self.optimiser = torch.optim.SGD(self.net.learner().parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(self.net.learner().parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
         phantoms = Phantoms(size)
-        unlabelled, clips = torch.full((batch,), -1), torch.arange(batch)
-        self.batch = Batch(phantoms.pairs(batch), unlabelled, clips, meta=phantoms.pairs(batch))
+        unlabeled, clips = torch.full((batch,), -1), torch.arange(batch)
+        self.batch = Batch(phantoms.pairs(batch), unlabeled, clips, meta=phantoms.pairs(batch))
         self.plain(replace(self.batch, views=self.batch.views[:, :2]))
         for _ in range(warm):
             self.plain(replace(self.batch, views=phantoms.pairs(batch)))
-        self.state = copy.deepcopy((self.net.state_dict(), self.optimiser.state_dict()))
+        self.state = copy.deepcopy((self.net.state_dict(), self.optimizer.state_dict()))
 
     def rewind(self) -> None:
         """Back to the weights and buffers of the beginning."""
         self.net.load_state_dict(self.state[0])
-        self.optimiser.load_state_dict(copy.deepcopy(self.state[1]))
+        self.optimizer.load_state_dict(copy.deepcopy(self.state[1]))
         self.net.zero_grad()
 
     def plain(self, batch: Batch, bf16: bool = False) -> None:
         """A contrastive step without weights."""
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             _, embeddings = self.net(batch.views)
         self.net.anchor_losses(embeddings).mean().backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
     def ours(self, batch: Batch, bf16: bool = False, derivative: Literal["forward", "difference"] = "forward") -> None:
         """The step as the method has it."""
         self.net.spec = replace(SPEC, derivative=derivative)
-        self.optimiser.zero_grad()
-        self.net.step(batch, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), self.optimiser)
-        self.optimiser.step()
+        self.optimizer.zero_grad()
+        self.net.step(batch, lambda: torch.autocast("cpu", torch.bfloat16, enabled=bf16), self.optimizer)
+        self.optimizer.step()
 
     def difference(self, batch: Batch, bf16: bool = False) -> None:
         """The step with a finite difference."""
@@ -113,14 +113,14 @@ class Bench:
         theta: dict[str, torch.Tensor] = {
             name: p for name, p in net.named_parameters() if not name.startswith("weigher.")
         }
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         weigher.zero_grad()
         representations, embeddings = functional_call(net, theta, (batch.views,))
         loss = weighted_mean(net.anchor_losses(embeddings), weigher(representations))
         gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
         ahead = {}
         for (name, p), gradient in zip(theta.items(), gradients, strict=True):
-            buffer = self.optimiser.state[p]["momentum_buffer"]
+            buffer = self.optimizer.state[p]["momentum_buffer"]
             ahead[name] = p - 0.1 * (0.9 * buffer + gradient + 1e-4 * p)
         first, second = functional_call(net, ahead, (batch.meta,))[1]
         meta = nt_xent(first, second, SPEC.temperature).mean()
@@ -132,12 +132,12 @@ class Bench:
             meta.backward()
         del representations, embeddings, loss, gradients, ahead, meta
         net.weigher_optimizer.step()
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         representations, embeddings = net(batch.views)
         with torch.no_grad():
             weights = weigher(representations)
         weighted_mean(net.anchor_losses(embeddings), weights).backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
     def double_backward_only_weights(self, batch: Batch) -> None:
         """As `double_backward`, but for CMW-Net's gradient alone."""

@@ -3,7 +3,7 @@
 The speed of one GPU is measured (`views_per_second` in a run's metrics.jsonl, or the table of training.speed) and given
 as an argument; the rest is arithmetic, and every number that it rests on is printed above the table.
 
-    compute    = 2 * batch / views_per_second                     forward, backward and optimiser on one GPU
+    compute    = 2 * batch / views_per_second                     forward, backward and optimizer on one GPU
     loss       = 4 * 2 * (2 batch) * (2 batch * gpus) * width / loss_speed      all keys for the own anchors, 4 passes
     reduce     = 2 * (gpus - 1) / gpus * gradient bytes / bandwidth + latency * log2(gpus)      after the backward pass
     gather     = 3 * (gpus - 1) * 2 batch * width * 4 bytes / bandwidth + 2 * latency * log2(gpus)      embeddings:

@@ -50,17 +50,17 @@ class Plain(nn.Module):
         self.backbone = timm.create_model(arch, num_classes=0)
         width = cast("int", self.backbone.num_features)
         self.projector, self.classifier = projector(width, width, 256), nn.Linear(width, 3)
-        self.optimiser = torch.optim.Adam(self.parameters(), 3e-4, weight_decay=1e-4)
+        self.optimizer = torch.optim.Adam(self.parameters(), 3e-4, weight_decay=1e-4)
 
     def step(self, first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> float:
         """One step on two views [N, 3, S, S]; the loss."""
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         seen = [self.classifier(self.backbone(view)) for view in (first, second)]
         label = sum(nn.functional.cross_entropy(logits, labels) for logits in seen)
         embedded = [self.projector(self.backbone(view)) for view in (first, second)]
         loss = nt_xent(embedded[0], embedded[1], 0.5).mean() + 0.2 * label
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return float(loss.detach())
 
 

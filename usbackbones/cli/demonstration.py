@@ -19,14 +19,14 @@ from usbackbones.hub.backbone import build_backbone
 from usbackbones.phantom.simulator import phantom_archive
 
 PATIENTS, CLIPS, STRIDE, SIZE = 6, 2, 2, 160
-QUERIES, NEIGHBOURS = 3, 5
+QUERIES, NEIGHBORS = 3, 5
 TOO_NEAR = 6
 """Frames less than this away from the query in its own clip are its near copies and no finding."""
 
 _SCALE = 2  # drawn this much larger and then reduced, which smooths edges and text
 _INK, _GRAY = (25, 25, 25), (120, 120, 120)
 # Okabe and Ito's colours, which colour-blind eyes tell apart.
-_COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
+_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def run(name: str, out: Path, say: Callable[[str], object]) -> None:
     similarity = cosine(features)
     queries = [[frame.patient for frame in frames].index(patient) + TOO_NEAR for patient in range(QUERIES)]
     found = {query: nearest(query, frames, similarity[query]) for query in queries}
-    for query, neighbours in found.items():
+    for query, neighbors in found.items():
         say(f"nearest to {frames[query]} ({frames[query].what}), one frame of each clip:")
-        for index in neighbours:
+        for index in neighbors:
             say(f"  cos {similarity[query, index]:+.2f}  {frames[index]} ({frames[index].what})")
     with atomic_write(out) as stream:
         draw(name, frames, features, found).save(stream, format="PNG")
@@ -87,13 +87,13 @@ def cosine(features: np.ndarray) -> np.ndarray:
 
     Features that follow a ReLU share one large direction, next to which every cosine would be about 1.
     """
-    centred = features - features.mean(0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    centered = features - features.mean(0)
+    unit = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
     return unit @ unit.T
 
 
 def nearest(query: int, frames: list[Frame], similarity: np.ndarray) -> list[int]:
-    """The `NEIGHBOURS` frames most similar to the query, at most one of each clip.
+    """The `NEIGHBORS` frames most similar to the query, at most one of each clip.
 
     One only, because a clip's other frames are near copies of it; and none of the query's own moment.
     """
@@ -104,7 +104,7 @@ def nearest(query: int, frames: list[Frame], similarity: np.ndarray) -> list[int
         same_clip = (frame.patient, frame.clip) == (own.patient, own.clip)
         if not (same_clip and abs(frame.number - own.number) < TOO_NEAR):
             chosen.setdefault((frame.patient, frame.clip), int(index))
-    return list(chosen.values())[:NEIGHBOURS]
+    return list(chosen.values())[:NEIGHBORS]
 
 
 def draw(title: str, frames: list[Frame], features: np.ndarray, found: dict[int, list[int]]) -> Image.Image:
@@ -121,10 +121,10 @@ def draw(title: str, frames: list[Frame], features: np.ndarray, found: dict[int,
         13,
         _GRAY,
     )
-    for row, (query, neighbours) in enumerate(found.items()):
+    for row, (query, neighbors) in enumerate(found.items()):
         y = 80 + row * 218
         _thumbnail(page, pen, 24, y, frames[query], "query: " + frames[query].what)
-        for column, index in enumerate(neighbours):
+        for column, index in enumerate(neighbors):
             caption = f"{frames[index].what}   cos {similarity[query, index]:+.2f}"
             _thumbnail(page, pen, 220 + column * 172, y, frames[index], caption)
     _write(pen, 1110, 80, "all frames by their first two principal components", 13, _GRAY)
@@ -132,7 +132,7 @@ def draw(title: str, frames: list[Frame], features: np.ndarray, found: dict[int,
     labels = {frame.patient: frame.what for frame in frames}
     for patient, what in labels.items():
         x, y = 1110 + patient % 2 * 200, 540 + patient // 2 * 26
-        _dot(pen, x + 6, y + 8, 6, _COLOURS[patient])
+        _dot(pen, x + 6, y + 8, 6, _COLORS[patient])
         _write(pen, x + 20, y, f"patient {patient}: {what}", 13)
     _write(pen, 1110, 626, "disc: clip 0   ring: clip 1   black circle: query", 13, _GRAY)
     return page.reduce(_SCALE)
@@ -141,7 +141,7 @@ def draw(title: str, frames: list[Frame], features: np.ndarray, found: dict[int,
 def _thumbnail(page: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, frame: Frame, caption: str) -> None:
     """A frame of 160 x 160 with its patient's colour around it and two lines below."""
     box = [edge * _SCALE for edge in (x - 3, y - 3, x + 163, y + 163)]
-    pen.rectangle(box, fill=_COLOURS[frame.patient])
+    pen.rectangle(box, fill=_COLORS[frame.patient])
     picture = Image.fromarray(frame.pixels).resize((160 * _SCALE, 160 * _SCALE), Image.Resampling.BICUBIC)
     page.paste(picture, (x * _SCALE, y * _SCALE))
     _write(pen, x, y + 167, str(frame), 12)
@@ -152,8 +152,8 @@ def _scatter(
     pen: ImageDraw.ImageDraw, x: int, y: int, side: int, frames: list[Frame], features: np.ndarray, queries: list[int]
 ) -> None:
     """The frames in the plane of largest variance."""
-    centred = features - features.mean(0)
-    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = features - features.mean(0)
+    left, strength, _ = np.linalg.svd(centered, full_matrices=False)
     plane = left[:, :2] * strength[:2]
     share = strength[:2] ** 2 / max((strength**2).sum(), 1e-12)
     low, high = plane.min(0), plane.max(0)
@@ -163,18 +163,18 @@ def _scatter(
     ]
     pen.rectangle([edge * _SCALE for edge in (x, y, x + side, y + side)], outline=(200, 200, 200), width=_SCALE)
     for frame, (u, v) in zip(frames, place, strict=True):
-        _dot(pen, u, v, 4, _COLOURS[frame.patient], filled=frame.clip == 0)
+        _dot(pen, u, v, 4, _COLORS[frame.patient], filled=frame.clip == 0)
     for query in queries:
         _dot(pen, place[query][0], place[query][1], 8, _INK, filled=False)
     _write(pen, x, y + side + 6, f"{share[0]:.0%} and {share[1]:.0%} of the variance", 13, _GRAY)
 
 
 def _dot(
-    pen: ImageDraw.ImageDraw, x: float, y: float, radius: int, colour: tuple[int, int, int], filled: bool = True
+    pen: ImageDraw.ImageDraw, x: float, y: float, radius: int, color: tuple[int, int, int], filled: bool = True
 ) -> None:
     box = [edge * _SCALE for edge in (x - radius, y - radius, x + radius, y + radius)]
-    pen.ellipse(box, fill=colour if filled else None, outline=colour, width=2 * _SCALE)
+    pen.ellipse(box, fill=color if filled else None, outline=color, width=2 * _SCALE)
 
 
-def _write(pen: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, colour: tuple[int, int, int] = _INK) -> None:
-    pen.text((x * _SCALE, y * _SCALE), text, colour, ImageFont.load_default(size * _SCALE))
+def _write(pen: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, color: tuple[int, int, int] = _INK) -> None:
+    pen.text((x * _SCALE, y * _SCALE), text, color, ImageFont.load_default(size * _SCALE))

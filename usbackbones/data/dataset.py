@@ -166,7 +166,7 @@ def read_table(table: Path, columns: set[str]) -> list[dict[str, str]]:
 
 
 def _of_table(table: Path, note: Note) -> list[Item]:
-    items, rows, faults, unlabelled = [], [], [], 0
+    items, rows, faults, unlabeled = [], [], [], 0
     for line, row in enumerate(read_table(table, {"path", "label"}), start=2):
         path, label, part = (str(row.get(name) or "").strip() for name in ("path", "label", "split"))
         whole = table.parent / path
@@ -178,7 +178,7 @@ def _of_table(table: Path, note: Note) -> list[Item]:
             items.append(Item(whole, label, "", part))
             rows.append(row)
         else:
-            unlabelled += 1
+            unlabeled += 1
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
     labels: dict[Path, Item] = {}
@@ -186,8 +186,8 @@ def _of_table(table: Path, note: Note) -> list[Item]:
         first = labels.setdefault(item.path.resolve(), item)
         if first.label != item.label:
             raise DataError(f"{table}: {item.path} is both {first.label} and {item.label}: give it one label")
-    if unlabelled:
-        note(f"passed over {unlabelled} rows without a label")
+    if unlabeled:
+        note(f"passed over {unlabeled} rows without a label")
     groups, told_by = column_groups(table, rows, note)
     if not groups:
         return items

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usbackbones._files import atomic_write
-from usbackbones.exporting.quantize import cosines, quantise
+from usbackbones.exporting.quantize import cosines, quantize
 from usbackbones.features.transforms import transforms
 from usbackbones.phantom.simulator import phantom_clip
 
@@ -143,7 +143,7 @@ def export(
         else:
             _write_onnx(program, file)
         if precision == "int8":
-            quantise(file, file, known.numpy())
+            quantize(file, file, known.numpy())
         ours, theirs = network(judged).numpy(), _run(file, form, judged)
         difference = float(np.abs(theirs - ours).max() / np.abs(ours).max())
         agreed = None if precision == "fp32" else float(cosines(theirs, ours).min())

@@ -13,7 +13,7 @@ import numpy as np
 _BATCH = 8
 
 
-def quantise(program: Path, out: Path, inputs: np.ndarray) -> None:
+def quantize(program: Path, out: Path, inputs: np.ndarray) -> None:
     """Write an ONNX program in 8-bit whole numbers; it takes and gives what the original does.
 
     Args:

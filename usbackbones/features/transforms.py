@@ -35,7 +35,7 @@ class Transform:
         else:
             spatial = [_resize(cfg, interpolation), v2.CenterCrop(self.size)]
         self.spatial = v2.Compose(spatial)
-        self.normalise = v2.Compose(
+        self.normalize = v2.Compose(
             [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(cfg["mean"]), list(cfg["std"]))]
         )
 
@@ -53,7 +53,7 @@ class Transform:
         Raises:
             TypeError: any other type, mode or shape.
         """
-        return self.normalise(_with_channels(self.spatial(_as_tensor(image)), self.channels))
+        return self.normalize(_with_channels(self.spatial(_as_tensor(image)), self.channels))
 
     def clip_batch(self, frames: np.ndarray) -> torch.Tensor:
         """Transform the frames of a clip, uint8 `[T, H, W]`, into a batch, float32 `[T, C, S, S]`."""

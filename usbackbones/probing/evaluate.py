@@ -34,7 +34,7 @@ class ProbeSpec:
     Attributes:
         folds: of the groups, where the data do not say what the test part is.
         per_clip: frames of a clip, evenly spread.
-        shots: as `fewshot.labelled_rows` takes them; none by default.
+        shots: as `fewshot.labeled_rows` takes them; none by default.
         repeats: draws of each.
         batch: frames embedded at a time.
         seed: of the folds, the draws and the intervals.

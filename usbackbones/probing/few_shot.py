@@ -16,7 +16,7 @@ from usbackbones.probing.probes import knn_predict, linear_predict
 SHOTS = ("1", "5", "10", "1%", "10%", "100%")
 
 
-def labelled_rows(y: np.ndarray, groups: Ids, shots: str, seed: int) -> np.ndarray:
+def labeled_rows(y: np.ndarray, groups: Ids, shots: str, seed: int) -> np.ndarray:
     """The rows of the groups that are labelled, int, sorted.
 
     Args:
@@ -65,7 +65,7 @@ def few_shot_predict(
         train_groups: [N].
         test_x: float [M, D].
         train_clips: [N], see `probe.balanced_weights`.
-        shots: see `labelled_rows`.
+        shots: see `labeled_rows`.
         repeats: draws of each; all groups are drawn once.
         classes: number of columns.
         seed: of the first draw.
@@ -78,7 +78,7 @@ def few_shot_predict(
     classes = classes or int(train_y.max()) + 1
     for shot in shots:
         for repeat in range(1 if shot == "100%" else repeats):
-            rows = labelled_rows(train_y, groups, shot, seed + repeat)
+            rows = labeled_rows(train_y, groups, shot, seed + repeat)
             x, y = train_x[rows], train_y[rows]
             near = knn_predict(x, y, test_x, classes=classes)
             line, _ = linear_predict(

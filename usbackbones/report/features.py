@@ -11,7 +11,7 @@ from usbackbones.report.plots import scatter
 
 POINTS = 1200
 """Most points of a map; more are drawn from evenly, or the file grows and nothing more is seen."""
-QUERIES, NEIGHBOURS = 8, 5
+QUERIES, NEIGHBORS = 8, 5
 
 
 def sections(features: Features, pictures: bool) -> list[Section]:
@@ -19,10 +19,10 @@ def sections(features: Features, pictures: bool) -> list[Section]:
     if len(features.x) < 3:
         return []
     label = _labels(features)
-    near = nearest(np.asarray(features.x, np.float64), np.asarray(features.group, dtype=str), NEIGHBOURS)
+    near = nearest(np.asarray(features.x, np.float64), np.asarray(features.group, dtype=str), NEIGHBORS)
     found = [
         maps_section(features, pictures),
-        Section("Neighbours", _agreement(label, near), _NEIGHBOUR_NOTE),
+        Section("Neighbours", _agreement(label, near), _NEIGHBOR_NOTE),
     ]
     if features.frame is not None:
         found.append(Section("Nearest frames", _gallery(features, near, label), _GALLERY_NOTE, shows_patients=True))
@@ -45,7 +45,7 @@ _MAP_NOTE = (
     "Each point is a frame. Classes that lie apart are easy to tell apart; where groups lie apart inside a class, the "
     "features tell scanners or patients as well."
 )
-_NEIGHBOUR_NOTE = (
+_NEIGHBOR_NOTE = (
     "The most similar frames of other groups, by the cosine less the mean. What chance gives is the share of the class "
     "among all frames."
 )
@@ -57,8 +57,8 @@ def pca(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Signs are such that the largest entry of a direction is positive, so that a picture does not flip between runs.
     """
-    centred = x - x.mean(0)
-    u, s, vt = np.linalg.svd(centred, full_matrices=False)
+    centered = x - x.mean(0)
+    u, s, vt = np.linalg.svd(centered, full_matrices=False)
     sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(1)])[:2]
     scores, share = u[:, :2] * s[:2] * sign, np.square(s[:2]) / max(np.square(s).sum(), 1e-300)
     missing = 2 - scores.shape[1]
@@ -70,8 +70,8 @@ def nearest(x: np.ndarray, group: np.ndarray, k: int) -> np.ndarray:
 
     Similarity is the cosine after the mean of all rows is taken off, as in `usbackbones.probing.probes.knn_predict`.
     """
-    centred = x - x.mean(0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    centered = x - x.mean(0)
+    unit = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
     _, of = np.unique(group, return_inverse=True)
     found = np.full((len(x), k), -1)
     for start in range(0, len(x), 512):

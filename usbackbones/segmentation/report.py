@@ -98,9 +98,9 @@ def overlay(items: list[Masked], rows: list[Row], out: Path) -> Image.Image:
         found = np.asarray(Image.open(out / str(rows[number]["mask"])))
         side = (CELL, CELL)
         pixels = np.array(Image.fromarray(frame).convert("RGB").resize(side, Image.Resampling.BILINEAR))
-        for mask, colour in ((truth, (0, 220, 0)), (found, (255, 60, 60))):
+        for mask, color in ((truth, (0, 220, 0)), (found, (255, 60, 60))):
             large = np.asarray(Image.fromarray(mask).resize(side, Image.Resampling.NEAREST))
-            pixels[large & ~binary_erosion(large, iterations=2)] = colour
+            pixels[large & ~binary_erosion(large, iterations=2)] = color
         cell = Image.fromarray(pixels)
         ImageDraw.Draw(cell).text((4, 4), f"{scores[number]:.2f}", fill=(255, 255, 0))
         sheet.paste(cell, (place % columns * CELL, place // columns * CELL))

@@ -20,8 +20,8 @@ def test_demo(run, tmp_path):  # noqa: F811
     assert told.splitlines()[-1] == f"picture: {out}"
     with Image.open(out) as picture:
         assert picture.size == (1530, 740)
-        colours = {colour for _, colour in picture.getcolors(2**20)}
-    assert set(demonstration._COLOURS) <= colours
+        colors = {color for _, color in picture.getcolors(2**20)}
+    assert set(demonstration._COLORS) <= colors
     assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
 
 
@@ -34,9 +34,9 @@ def test_nearest_takes_one_frame_of_each_clip_and_none_of_the_querys_own_moment(
     ]
     features = rng.normal(size=(len(frames), 6)) + 5
     similarity = demonstration.cosine(features)
-    centred = features - features.mean(0)
+    centered = features - features.mean(0)
     for query in (0, 11, 63):
-        score = [a @ centred[query] / np.linalg.norm(a) / np.linalg.norm(centred[query]) for a in centred]
+        score = [a @ centered[query] / np.linalg.norm(a) / np.linalg.norm(centered[query]) for a in centered]
         np.testing.assert_allclose(similarity[query], score, atol=1e-12)
         expected, clips = [], set()
         for index in sorted(range(len(frames)), key=lambda i: -score[i]):
@@ -45,7 +45,7 @@ def test_nearest_takes_one_frame_of_each_clip_and_none_of_the_querys_own_moment(
             if not near and (patient, clip) not in clips:
                 expected.append(index)
                 clips.add((patient, clip))
-        assert demonstration.nearest(query, frames, similarity[query]) == expected[: demonstration.NEIGHBOURS]
+        assert demonstration.nearest(query, frames, similarity[query]) == expected[: demonstration.NEIGHBORS]
 
 
 def test_the_picture_of_features_that_are_all_equal(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from usbackbones.probing.few_shot import SHOTS, few_shot_predict, labelled_rows
+from usbackbones.probing.few_shot import SHOTS, few_shot_predict, labeled_rows
 from usbackbones.probing.probes import knn_predict, linear_predict
 
 
@@ -11,7 +11,7 @@ from usbackbones.probing.probes import knn_predict, linear_predict
 def test_whole_groups_of_each_class(clustered, shots, expected):
     """Twenty groups of each of three classes."""
     _, y, _, group = clustered
-    rows = labelled_rows(y, group, shots, seed=3)
+    rows = labeled_rows(y, group, shots, seed=3)
     for label in range(3):
         assert len(set(group[rows][y[rows] == label])) == expected
     assert sorted(rows) == rows.tolist() == np.flatnonzero(np.isin(group, group[rows])).tolist()
@@ -20,20 +20,20 @@ def test_whole_groups_of_each_class(clustered, shots, expected):
 def test_a_draw_depends_on_the_seed_and_not_on_the_order(clustered):
     _, y, _, group = clustered
     order = np.random.default_rng(0).permutation(len(y))
-    first = set(group[labelled_rows(y, group, "5", 1)])
-    assert first == set(group[order][labelled_rows(y[order], group[order], "5", 1)])
-    assert first != set(group[labelled_rows(y, group, "5", 2)])
+    first = set(group[labeled_rows(y, group, "5", 1)])
+    assert first == set(group[order][labeled_rows(y[order], group[order], "5", 1)])
+    assert first != set(group[labeled_rows(y, group, "5", 2)])
 
 
 def test_a_class_of_few_groups_gives_all():
     y, group = np.array([0, 0, 1]), ["a", "b", "c"]
-    assert labelled_rows(y, group, "5", 0).tolist() == [0, 1, 2]
+    assert labeled_rows(y, group, "5", 0).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("shots", ["0", "-1", "many", "101%", "%", ""])
 def test_other_shots_are_refused(shots):
     with pytest.raises(ValueError, match="as 5, or a percentage"):
-        labelled_rows(np.array([0, 1]), ["a", "b"], shots, 0)
+        labeled_rows(np.array([0, 1]), ["a", "b"], shots, 0)
 
 
 def test_predictions_are_the_probes_on_those_rows(clustered):
@@ -44,7 +44,7 @@ def test_predictions_are_the_probes_on_those_rows(clustered):
         (shot, repeat) for shot in SHOTS for repeat in range(1 if shot == "100%" else 2)
     ]
     for shot, repeat, near, line in found:
-        rows = labelled_rows(y, group, shot, repeat)
+        rows = labeled_rows(y, group, shot, repeat)
         np.testing.assert_array_equal(near, knn_predict(x[rows], y[rows], test, classes=3))
         np.testing.assert_array_equal(
             line, linear_predict(x[rows], y[rows], group[rows], test, clip[rows], classes=3)[0]

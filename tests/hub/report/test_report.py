@@ -121,9 +121,9 @@ def test_pca_by_eigenvectors(clustered_rows):
 
 def test_neighbours_by_loops(clustered_rows):
     x, _, _, group = clustered_rows
-    found, centred = nearest(x, group, 3), x - x.mean(0)
+    found, centered = nearest(x, group, 3), x - x.mean(0)
     for row in range(0, 120, 17):
-        cosine = [a @ centred[row] / np.linalg.norm(a) / np.linalg.norm(centred[row]) for a in centred]
+        cosine = [a @ centered[row] / np.linalg.norm(a) / np.linalg.norm(centered[row]) for a in centered]
         others = sorted((o for o in range(120) if group[o] != group[row]), key=lambda o: -cosine[o])
         assert found[row].tolist() == others[:3]
     assert nearest(x[:4], group[:4], 2).tolist() == [[-1, -1]] * 4

@@ -94,9 +94,9 @@ def test_a_frozen_backbone_learns_nothing_at_all():
     freeze(model, "all")
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     train_mode(model)
-    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     loss_of(model, torch.rand(2, 1, 64, 64), torch.rand(2, 64, 64) < 0.5).backward()
-    optimiser.step()
+    optimizer.step()
     changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     assert changed and not [key for key in changed if key.startswith("encoder.pyramid.network.")]
 

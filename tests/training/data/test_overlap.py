@@ -26,7 +26,7 @@ from training.data.fingerprints import (
     write_ledger,
 )
 from training.data.manifest import Row, read_manifest, write_manifest
-from training.data.overlap.neighbours import find_neighbours, join
+from training.data.overlap.neighbors import find_neighbors, join
 from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare
 from usbackbones.phantom.simulator import phantom_clip
@@ -204,7 +204,7 @@ def test_duplicates_are_listed_joined_and_drawn(corpus, tmp_path, capsys):
 def test_frames_of_one_clip_are_no_duplicates(corpus):
     rows = read_manifest(corpus[0])
     clips = list(decoded(rows, progress=False))
-    assert len(clips) == 2 and find_neighbours(clips, 48, 16, progress=False) == [] and join(rows, []) == rows
+    assert len(clips) == 2 and find_neighbors(clips, 48, 16, progress=False) == [] and join(rows, []) == rows
 
 
 def test_broken_clips_are_skipped_and_told(corpus, tmp_path, capsys):

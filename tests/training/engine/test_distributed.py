@@ -82,9 +82,9 @@ def test_a_wrong_gather_is_seen_in_every_method(found, cache, name, fault):
 
 @pytest.mark.slow
 def test_a_step_in_which_no_process_has_labels_leaves_the_classifier_alone(found, cache):
-    one = of_method("uscl", PLAIN, cache, labelled=False)["step"]
-    labelled = of_method("uscl", PLAIN, cache)["step"]
-    assert len(labelled) - len(one) == 256 * 2 + 2  # the classifier has no gradient at all, rather than one of zeros
+    one = of_method("uscl", PLAIN, cache, labeled=False)["step"]
+    labeled = of_method("uscl", PLAIN, cache)["step"]
+    assert len(labeled) - len(one) == 256 * 2 + 2  # the classifier has no gradient at all, rather than one of zeros
     for result in found:
         assert relative_error(result["unlabelled step"], one) < 1e-12
 

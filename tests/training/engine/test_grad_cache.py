@@ -33,11 +33,11 @@ def gradients(net, batch, pieces):
     """The loss and all gradients of a step in so many pieces, 0 for a plain step."""
     net.zero_grad()
     torch.manual_seed(5)  # of dropout
-    optimiser = torch.optim.SGD(net.parameters())
+    optimizer = torch.optim.SGD(net.parameters())
     if pieces:
-        loss = accumulated_step(net, batch, nullcontext, optimiser, pieces)["loss"]
+        loss = accumulated_step(net, batch, nullcontext, optimizer, pieces)["loss"]
     else:
-        loss = net.step(batch, nullcontext, optimiser)["loss"]
+        loss = net.step(batch, nullcontext, optimizer)["loss"]
     return {"loss": loss.detach()} | {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 

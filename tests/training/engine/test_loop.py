@@ -221,7 +221,7 @@ def test_the_rate_rises_and_falls(run, cache, tmp_path):
         seen = []
         for step in range(100):
             engine.schedule.step_update(step)
-            seen.append(engine.optimiser.param_groups[0]["lr"])
+            seen.append(engine.optimizer.param_groups[0]["lr"])
         return np.array(seen)
 
     rising = rates(recipe)

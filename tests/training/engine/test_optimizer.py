@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from training.engine.optimizer import average_of, optimiser_of, schedule_of
+from training.engine.optimizer import average_of, optimizer_of, schedule_of
 from training.errors import TrainingError
 from training.recipes import RECIPES
 
@@ -22,12 +22,12 @@ def network(arch="test_vit", method="uscl"):
 
 @pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("momentum", True), ("adam", True), ("lars", None)])
 def test_torchs_fused_kernels_are_taken_where_there_are_any(name, fused):
-    assert optimiser_of(network(), replace(RECIPE, optimiser=name)).defaults.get("fused") is fused
+    assert optimizer_of(network(), replace(RECIPE, optimiser=name)).defaults.get("fused") is fused
 
 
 def test_an_unknown_optimiser_is_told():
     with pytest.raises(TrainingError, match=r"adamm.*list_optimizers"):
-        optimiser_of(network(), replace(RECIPE, optimiser="adamm"))
+        optimizer_of(network(), replace(RECIPE, optimiser="adamm"))
 
 
 @pytest.mark.parametrize("method", ["uscl", "meta_uscl"])
@@ -35,9 +35,9 @@ def test_an_unknown_optimiser_is_told():
 def test_layer_decay_slows_the_lower_layers_and_spares_the_heads(method, decay_all):
     net = network(method=method)
     recipe = replace(RECIPE, layer_decay=0.5, decay_all=decay_all)
-    optimiser = optimiser_of(net, recipe)
-    schedule_of(optimiser, replace(recipe, warmup=0.0))
-    found = {p: (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]}
+    optimizer = optimizer_of(net, recipe)
+    schedule_of(optimizer, replace(recipe, warmup=0.0))
+    found = {p: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     assert set(found) == set(net.learner().parameters())
     blocks = [found[block.attn.qkv.weight][0] for block in net.backbone.blocks]
     assert all(low == pytest.approx(high / 2) for low, high in itertools.pairwise(blocks))
@@ -45,7 +45,7 @@ def test_layer_decay_slows_the_lower_layers_and_spares_the_heads(method, decay_a
     assert all(found[parameter][0] == 0.1 for parameter in net.projector.parameters())
     assert found[net.projector[0].weight][1] == 0.01
     assert found[net.projector[0].bias][1] == (0.01 if decay_all else 0)
-    plain = optimiser_of(net, replace(RECIPE, decay_all=decay_all))
+    plain = optimizer_of(net, replace(RECIPE, decay_all=decay_all))
     decays = {p: group["weight_decay"] for group in plain.param_groups for p in group["params"]}
     same = [decays[p] == found[p][1] for p in net.projector.parameters()]
     assert all(same)

@@ -19,14 +19,14 @@ from training.data.cache import open_cache
 from training.nn import contrastive_loss
 from training.nn.contrastive_loss import (
     contrastive,
-    labelled_cross_entropy,
+    labeled_cross_entropy,
     nt_xent,
     other_view,
     same_class,
     weighted_mean,
 )
 from training.nn.distributed import anyone, average_gradients, averaged, gather, joined, rank, texts, world_size
-from training.nn.sync_batchnorm import synchronise
+from training.nn.sync_batchnorm import synchronize
 from training.recipes import RECIPES
 
 CLIPS, TEMPERATURE = 8, 0.2
@@ -47,8 +47,8 @@ LOSSES = {
     "weighted": lambda net, x, labels, z: weighted_mean(
         nt_xent(*z, TEMPERATURE, streamed=True), net.weigher(x[0])[:, 0].sigmoid()
     ),
-    "labels": lambda net, x, labels, z: labelled_cross_entropy(net.classifier(z[0]), labels),
-    "labels in one process": lambda net, x, labels, z: labelled_cross_entropy(
+    "labels": lambda net, x, labels, z: labeled_cross_entropy(net.classifier(z[0]), labels),
+    "labels in one process": lambda net, x, labels, z: labeled_cross_entropy(
         net.classifier(z[0]), labels.where(labels == 2, -1)
     ),
 }
@@ -122,11 +122,11 @@ def of_loss(name):
     return vector(loss, net.parameters())
 
 
-def of_method(name, arch, cache, labelled=True):
+def of_method(name, arch, cache, labeled=True):
     """The outcome of a whole step of a method, on its part of the batch, in float64.
 
     Returns:
-        loss and gradients of what the optimiser trains, and of CMW-Net where there is one; and the buffers.
+        loss and gradients of what the optimizer trains, and of CMW-Net where there is one; and the buffers.
     """
     recipe = RECIPES[name][1]
     method = replace(recipe.method, meta_share=0.5) if name == "meta_uscl" else recipe.method
@@ -136,13 +136,13 @@ def of_method(name, arch, cache, labelled=True):
     batch = replace(batch, views=batch.views.double(), meta=batch.meta.double(), weights=batch.weights.double())
     if name == "awcl":
         batch = replace(batch, anatomy=batch.labels.repeat(2, 1))
-    if not labelled:
+    if not labeled:
         batch = replace(batch, labels=torch.full_like(batch.labels, -1))
     net = pretrain.build(recipe, len(opened.classes)).double().train()
     if world_size() > 1:
-        synchronise(net)
-    optimiser = torch.optim.SGD(net.learner().parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    loss = net.step(batch, nullcontext, optimiser)["loss"]
+        synchronize(net)
+    optimizer = torch.optim.SGD(net.learner().parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    loss = net.step(batch, nullcontext, optimizer)["loss"]
     found = {"step": vector(loss, net.learner().parameters())}
     if name == "meta_uscl":
         found["weigher"] = torch.cat([p.grad.flatten() for p in net.weigher.parameters()])
@@ -181,7 +181,7 @@ def main(cache, out):
     for name in METHODS:
         for arch in BACKBONES.values():
             found |= {f"{name} {arch} {key}": value for key, value in of_method(name, arch, cache).items()}
-    found |= {f"unlabelled {key}": value for key, value in of_method("uscl", PLAIN, cache, labelled=False).items()}
+    found |= {f"unlabelled {key}": value for key, value in of_method("uscl", PLAIN, cache, labeled=False).items()}
     for fault, wrong in WRONG.items():
         for name in METHODS:
             found |= {f"{fault} {name} {key}": value for key, value in with_wrong_gather(wrong, name, cache).items()}

@@ -35,7 +35,7 @@ HIERARCHICAL = [(name, arch) for name in METHODS for arch in ("swin_tiny_patch4_
 
 @lru_cache(maxsize=1)
 def net_of(name, arch):
-    """A method's network; tests neither step its optimiser nor change it otherwise."""
+    """A method's network; tests neither step its optimizer nor change it otherwise."""
     return opened(METHODS[name].build(small_backbone(arch), classes=2))
 
 
@@ -118,13 +118,13 @@ def test_it_overfits_eight_clips(name, arch):
     if isinstance(method, MetaUSCL):
         meta = normalised([method.meta_views(clip, augment, rng) for clip in clips[8:]])
     net = method.build(small_backbone(arch, size=32), classes=2)
-    optimiser = torch.optim.AdamW(net.learner().parameters(), 1e-3, fused=True)
+    optimizer = torch.optim.AdamW(net.learner().parameters(), 1e-3, fused=True)
     seen = []
     for step in range(24 if name == "hico" else 15):
         batch.meta = meta if step % 5 == 0 else torch.empty(0)
-        optimiser.zero_grad()
-        losses = net.step(batch, nullcontext, optimiser)
-        optimiser.step()
+        optimizer.zero_grad()
+        losses = net.step(batch, nullcontext, optimizer)
+        optimizer.step()
         seen.append({name: float(value.detach()) for name, value in losses.items()})
     # Eight pairs, or four classes of four views, spread as far apart as they can be, at similarity -1/7 or -1/3.
     floor = np.log(np.exp(2) + 14 * np.exp(-2 / 7)) - 2

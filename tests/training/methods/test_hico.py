@@ -142,14 +142,14 @@ def test_the_representation_is_the_backbones_output(arch):
     assert maps.reductions == ([16, 16] if arch.startswith("vit") else [4, 8, 16, 32])
 
 
-@pytest.mark.parametrize(("labelled", "total"), [(32, 0.877), (16, 0.96), (9, 1.1), (4, 1.6), (2, 3.2), (1, 3.2)])
-def test_released_targets_sum_to_what_the_batch_makes_of_them(labelled, total):
-    released = soft_targets(torch.arange(labelled) % 12, 12, 0.2, "hico_batch", labelled)
+@pytest.mark.parametrize(("labeled", "total"), [(32, 0.877), (16, 0.96), (9, 1.1), (4, 1.6), (2, 3.2), (1, 3.2)])
+def test_released_targets_sum_to_what_the_batch_makes_of_them(labeled, total):
+    released = soft_targets(torch.arange(labeled) % 12, 12, 0.2, "hico_batch", labeled)
     sums = released.sum(dim=1)
-    torch.testing.assert_close(sums, torch.full_like(sums, 0.8 + 12 * 0.2 / max(labelled - 1, 1)))
+    torch.testing.assert_close(sums, torch.full_like(sums, 0.8 + 12 * 0.2 / max(labeled - 1, 1)))
     assert abs(float(sums[0]) - total) < 5e-4
-    ours = soft_targets(torch.arange(labelled) % 12, 12, 0.2, "label_smoothing", labelled)
-    torch.testing.assert_close(ours.sum(dim=1), torch.ones(labelled, dtype=torch.float64))
+    ours = soft_targets(torch.arange(labeled) % 12, 12, 0.2, "label_smoothing", labeled)
+    torch.testing.assert_close(ours.sum(dim=1), torch.ones(labeled, dtype=torch.float64))
 
 
 def test_softened_cross_entropy_is_torchs_label_smoothing():

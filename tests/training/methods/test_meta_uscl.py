@@ -98,11 +98,11 @@ def test_three_steps_are_the_released_algorithm():
     for number, batch in enumerate(steps):
         batch.views += number
     expected = slow_algorithm(slow, steps, rate=0.1)
-    optimiser = sgd(net)
+    optimizer = sgd(net)
     for batch, (loss, meta) in zip(steps, expected, strict=True):
-        optimiser.zero_grad()
-        logged = net.step(batch, nullcontext, optimiser)
-        optimiser.step()
+        optimizer.zero_grad()
+        logged = net.step(batch, nullcontext, optimizer)
+        optimizer.step()
         np.testing.assert_allclose([float(logged["loss"].detach()), float(logged["meta"])], [loss, meta], rtol=1e-9)
     for name, value in slow.state_dict().items():
         if name != "_extra_state":
@@ -153,23 +153,23 @@ def test_the_order_of_the_views_matters_only_if_it_is_to(symmetric):
 @pytest.mark.parametrize("with_meta", [True, False])
 def test_every_parameter_learns_and_the_backbone_runs_once_a_view(arch, with_meta):
     net, batch = net_of(MetaUSCL(), arch), batch_of(meta=4 * with_meta)
-    optimiser, passes = sgd(net), []
+    optimizer, passes = sgd(net), []
     net.backbone.register_forward_hook(lambda module, args, output: passes.append((args[0], output.requires_grad)))
-    net.step(batch, nullcontext, optimiser)
+    net.step(batch, nullcontext, optimizer)
     on_training_views = [graph for seen, graph in passes if any(seen.equal(view) for view in batch.views)]
     assert on_training_views == [True, True] + [False, False] * with_meta  # the latter in forward mode
     assert len(passes) == 2 + 4 * with_meta
     learns = net if with_meta else net.learner()
     silent = [name for name, p in learns.named_parameters() if p.grad is None or not p.grad.abs().any()]
     assert not silent
-    held = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert not held & {id(p) for p in net.weigher.parameters()}
 
 
 def test_pairs_that_harm_the_meta_loss_lose_weight():
     """Half of the pairs join two clips that the meta pairs tell apart."""
     net = net_of(MetaUSCL(meta_lr=1e-2))
-    optimiser = sgd(net, rate=0.02)
+    optimizer = sgd(net, rate=0.02)
     torch.manual_seed(2)
     scenes = torch.randn(8, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
     harmful = torch.tensor([False, True] * 4)
@@ -183,9 +183,9 @@ def test_pairs_that_harm_the_meta_loss_lose_weight():
         batch = Batch(
             torch.stack([first, second]), torch.full((8,), -1), torch.arange(8), meta=torch.stack([meta1, meta2])
         )
-        optimiser.zero_grad()
-        net.step(batch, nullcontext, optimiser)
-        optimiser.step()
+        optimizer.zero_grad()
+        net.step(batch, nullcontext, optimizer)
+        optimizer.step()
     with torch.no_grad():
         weights = net.weigher(net(batch.views)[0])
     assert weights[harmful].mean() < weights[~harmful].mean() - 0.1

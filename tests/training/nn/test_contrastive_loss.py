@@ -10,7 +10,7 @@ from training.nn.contrastive_loss import (
     STREAM_ABOVE,
     STRIP,
     contrastive,
-    labelled_cross_entropy,
+    labeled_cross_entropy,
     nt_xent,
     other_view,
     same_class,
@@ -222,8 +222,8 @@ def test_labels_average_over_the_labelled_only():
     logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, -1, 2, -1, 1])
     kept = [0, 2, 4]
     slow = sum(-torch.log_softmax(logits[i], 0)[labels[i]] for i in kept) / 3
-    torch.testing.assert_close(labelled_cross_entropy(logits, labels), slow, rtol=1e-12, atol=0)
+    torch.testing.assert_close(labeled_cross_entropy(logits, labels), slow, rtol=1e-12, atol=0)
 
 
 def test_without_labels_the_term_is_zero_and_not_nan():
-    assert labelled_cross_entropy(torch.randn(4, 3), torch.full((4,), -1)) == 0
+    assert labeled_cross_entropy(torch.randn(4, 3), torch.full((4,), -1)) == 0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from tests.training.nn.test_optimizer_step import OPTIMISERS
+from tests.training.nn.test_optimizer_step import OPTIMIZERS
 from training.methods.base import Method
 from training.nn.contrastive_loss import nt_xent, weighted_mean
 from training.nn.heads import CMWNet, projector
@@ -40,21 +40,21 @@ def net_of(arch, dtype=torch.float64, **changes):
 
 
 class Case:
-    """A network, its optimiser after two steps, training and meta views, and the losses of Meta-USCL."""
+    """A network, its optimizer after two steps, training and meta views, and the losses of Meta-USCL."""
 
     def __init__(
-        self, arch, attached=False, symmetric=False, optimiser="momentum", size=32, dtype=torch.float64, **args
+        self, arch, attached=False, symmetric=False, optimizer="momentum", size=32, dtype=torch.float64, **args
     ):
         self.net = net_of(arch, dtype, **args)
         self.weigher = CMWNet(self.net.width, symmetric).to(dtype)
         self.attached = attached
         self.views, self.meta = torch.randn(2, 2, 4, 1, size, size, dtype=dtype)
-        self.optimiser = OPTIMISERS[optimiser](self.net.parameters())
+        self.optimizer = OPTIMIZERS[optimizer](self.net.parameters())
         for _ in range(2):
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             nt_xent(*self.net(self.views)[1], 0.5).mean().backward()
-            self.optimiser.step()
-        self.optimiser.zero_grad()
+            self.optimizer.step()
+        self.optimizer.zero_grad()
         self.random = torch.get_rng_state()
 
     def inner(self, seen, embeddings):
@@ -66,13 +66,13 @@ class Case:
 
     def ours(self, derivative="forward", autocast=nullcontext):
         torch.set_rng_state(self.random)
-        look = Lookahead(self.net, self.optimiser, autocast, derivative)
+        look = Lookahead(self.net, self.optimizer, autocast, derivative)
         self.representations, _ = look.forward(self.views)
         gradient, meta = look.meta_gradient(self.inner, self.outer, self.meta, list(self.weigher.parameters()))
         return torch.cat([part.flatten() for part in gradient]), meta
 
     def double_backward(self, ahead):
-        """The same through a graph of the gradient; `ahead(parameter, gradient)` is the optimiser's step."""
+        """The same through a graph of the gradient; `ahead(parameter, gradient)` is the optimizer's step."""
         torch.set_rng_state(self.random)
         net = copy.deepcopy(self.net)
         theta = dict(net.named_parameters())
@@ -87,11 +87,11 @@ class Case:
         return torch.cat([part.flatten() for part in gradient]), meta
 
     def momentum_step(self, original, theta, gradient):
-        buffer = self.optimiser.state[original]["momentum_buffer"]
+        buffer = self.optimizer.state[original]["momentum_buffer"]
         return theta - 0.1 * (0.9 * buffer + gradient + 1e-2 * theta)
 
     def adamw_step(self, original, theta, gradient):
-        state = self.optimiser.state[original]
+        state = self.optimizer.state[original]
         mean = (0.9 * state["exp_avg"] + 0.1 * gradient) / (1 - 0.9**3)
         square = (0.999 * state["exp_avg_sq"] + 0.001 * gradient**2) / (1 - 0.999**3)
         root = torch.where(square > 0, square, 1.0).sqrt() * (square > 0)  # a weight that never had a gradient
@@ -123,7 +123,7 @@ def test_a_finite_difference_agrees(arch):
 
 
 def test_through_adamw_it_is_the_gradient_too():
-    case = Case("test_resnet", attached=True, optimiser="adamw")
+    case = Case("test_resnet", attached=True, optimizer="adamw")
     close(case.ours(), case.double_backward(case.adamw_step), 1e-8)
 
 
@@ -149,7 +149,7 @@ def test_the_outputs_stay_to_be_trained_on():
     case = Case("test_resnet")
     before = {name: value.clone() for name, value in case.net.state_dict().items()}
     torch.set_rng_state(case.random)
-    look = Lookahead(case.net, case.optimiser, nullcontext)
+    look = Lookahead(case.net, case.optimizer, nullcontext)
     case.representations, embeddings = look.forward(case.views)
     look.meta_gradient(case.inner, case.outer, case.meta, list(case.weigher.parameters()))
     assert all(p.grad is None for p in [*case.net.parameters(), *case.weigher.parameters()])
@@ -169,7 +169,7 @@ def test_the_outputs_stay_to_be_trained_on():
 @pytest.mark.parametrize(("arch", "size", "cosine"), [("test_resnet", 96, 0.95), ("vit_tiny_patch16_224", 32, 0.999)])
 def test_bf16_points_the_same_way(arch, size, cosine):
     """Batch statistics of eight views make an untrained ResNet ill-conditioned; a ViT has none."""
-    case = Case(arch, dtype=torch.float32, size=size, optimiser="sgd")
+    case = Case(arch, dtype=torch.float32, size=size, optimizer="sgd")
     exact, _ = case.ours()
     rounded, _ = case.ours(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
     assert not torch.equal(exact, rounded) and torch.cosine_similarity(exact, rounded, dim=0) > cosine

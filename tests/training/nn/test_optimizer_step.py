@@ -1,4 +1,4 @@
-"""The virtual step and its derivative against the optimisers themselves."""
+"""The virtual step and its derivative against the optimizers themselves."""
 
 import pytest
 import timm.optim
@@ -7,7 +7,7 @@ from torch import nn
 
 from training.nn.optimizer_step import LookaheadError, virtual_step
 
-OPTIMISERS = {
+OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1),
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-2),
     "nesterov": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-2, nesterov=True),
@@ -17,23 +17,23 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("kind", OPTIMISERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_the_virtual_step_is_the_optimisers(kind):
     torch.manual_seed(0)
     first, second, unseen = (nn.Parameter(torch.randn(5, 3, dtype=torch.float64)) for _ in range(3))
-    optimiser = OPTIMISERS[kind]([{"params": [first]}, {"params": [second, unseen], "lr": 0.03, "weight_decay": 0.0}])
+    optimizer = OPTIMIZERS[kind]([{"params": [first]}, {"params": [second, unseen], "lr": 0.03, "weight_decay": 0.0}])
     for _ in range(3):
         gradients = {first: torch.randn_like(first), second: torch.randn_like(second)}
         gradients[first][0] = 0
         before = first.detach().clone(), second.detach().clone()
-        stepped = virtual_step(optimiser, gradients)
+        stepped = virtual_step(optimizer, gradients)
         for parameter, value in zip((first, second), before, strict=True):
             assert parameter.equal(value)
         tiny = 1e-7
 
         def moved(parameter, by, gradients=gradients):
             shifted = {p: g + by * (p is parameter) for p, g in gradients.items()}
-            return virtual_step(optimiser, shifted)[parameter][0]
+            return virtual_step(optimizer, shifted)[parameter][0]
 
         for parameter in (first, second):
             slope = torch.as_tensor(stepped[parameter][1], dtype=torch.float64).expand(5, 3)
@@ -43,14 +43,14 @@ def test_the_virtual_step_is_the_optimisers(kind):
             assert torch.isfinite(slope).all()
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
-        optimiser.step()
+        optimizer.step()
         for parameter in (first, second):
             torch.testing.assert_close(stepped[parameter][0], parameter.detach(), rtol=1e-12, atol=1e-14)
     assert unseen not in stepped
 
 
 @pytest.mark.parametrize(
-    "optimiser",
+    "optimizer",
     [
         lambda p: torch.optim.RMSprop(p),
         lambda p: torch.optim.Adam(p, amsgrad=True),
@@ -58,7 +58,7 @@ def test_the_virtual_step_is_the_optimisers(kind):
         lambda p: timm.optim.create_optimizer_v2(p, opt="lars", lr=0.1),
     ],
 )
-def test_other_optimisers_are_refused(optimiser):
+def test_other_optimizers_are_refused(optimizer):
     parameter = nn.Parameter(torch.ones(2))
     with pytest.raises(LookaheadError, match=r"cannot look ahead of .*--optimiser momentum, adam or adamw"):
-        virtual_step(optimiser([parameter]), {parameter: torch.ones(2)})
+        virtual_step(optimizer([parameter]), {parameter: torch.ones(2)})

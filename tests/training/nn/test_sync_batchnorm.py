@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from training.errors import TrainingError
-from training.nn.sync_batchnorm import SyncBatchNorm2d, SyncBatchNormAct2d, synchronise
+from training.nn.sync_batchnorm import SyncBatchNorm2d, SyncBatchNormAct2d, synchronize
 
 
 def pair(make):
@@ -21,7 +21,7 @@ def pair(make):
         nn.init.uniform_(norm.bias)
         norms.append(norm)
     holder = nn.Sequential(norms[1])
-    synchronise(holder)
+    synchronize(holder)
     return norms[0], holder[0]
 
 
@@ -74,8 +74,8 @@ def test_bfloat16_is_normalised_in_float32():
 def test_every_norm_of_a_network_is_replaced_and_an_unknown_one_refused():
     network = timm.create_model("test_efficientnet")
     names = [*network.state_dict()]
-    synchronise(network)
+    synchronize(network)
     assert [*network.state_dict()] == names
     assert {type(m) for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {SyncBatchNormAct2d}
     with pytest.raises(TrainingError, match=r"0 is a BatchNorm1d.*--no-sync-batchnorm"):
-        synchronise(nn.Sequential(nn.BatchNorm1d(3)))
+        synchronize(nn.Sequential(nn.BatchNorm1d(3)))

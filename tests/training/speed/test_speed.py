@@ -109,9 +109,9 @@ def test_the_two_derivatives_of_a_meta_step_are_two(monkeypatch):
     finally:
         torch.set_num_threads(threads)
 
-    def look(net, optimiser, autocast, derivative):
+    def look(net, optimizer, autocast, derivative):
         asked.append(derivative)
-        return Lookahead(net, optimiser, autocast, derivative)
+        return Lookahead(net, optimizer, autocast, derivative)
 
     monkeypatch.setattr("training.methods.meta_uscl.Lookahead", look)
     gradients = []

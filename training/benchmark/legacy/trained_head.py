@@ -55,18 +55,18 @@ def epochs_of(
         seed: of the order of the frames.
     """
     labels = torch.from_numpy(y[fit])
-    optimiser = torch.optim.Adam(head.parameters(), training.lr, weight_decay=training.weight_decay)
+    optimizer = torch.optim.Adam(head.parameters(), training.lr, weight_decay=training.weight_decay)
     batches = -(-len(fit) // training.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.epochs * batches)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.epochs * batches)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _ in range(training.epochs):
         head.train()
         # Batches of equal size: a norm cannot be trained on a last one of a single frame.
         for rows in torch.randperm(len(fit), generator=generator).tensor_split(batches):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(head(x[fit[rows.numpy()]]), labels[rows]).backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         head.eval()
         with torch.inference_mode():

@@ -106,7 +106,7 @@ class StepBatches(Dataset[Batch]):
         pairs, weights = zip(*[pair(self.augment) for pair in self.pairs_of(step, clips)], strict=True)
         meta = [pair(self.augment)[0] for pair in self.meta_pairs_of(step)]
         return self.batch_of(
-            clips, self._normalised(pairs), list(weights), self._normalised(meta) if meta else torch.empty(0)
+            clips, self._normalized(pairs), list(weights), self._normalized(meta) if meta else torch.empty(0)
         )
 
     def clips_of(self, step: int) -> np.ndarray:
@@ -138,7 +138,7 @@ class StepBatches(Dataset[Batch]):
             chosen = weighted_clips_of_step(np.sqrt(frames), self.whole(members), self.seed, step, stream)
         return np.split(members[chosen], self.part[1])[self.part[0]]
 
-    def _normalised(self, views: Sequence[np.ndarray]) -> torch.Tensor:
+    def _normalized(self, views: Sequence[np.ndarray]) -> torch.Tensor:
         stacked = torch.from_numpy(np.stack(views, axis=1)).unsqueeze(2)
         return stacked.div_(255).sub_(self.mean).div_(self.std)  # in place: a batch is large, fresh memory is slow
 

@@ -38,7 +38,7 @@ from training.data.fingerprints import (
 )
 from training.data.locked_splits import drawn_splits, has_locked_part, locked_groups
 from training.data.manifest import Row, read_manifest, write_manifest
-from training.data.overlap.neighbours import draw_pairs, find_neighbours, join, write_pairs
+from training.data.overlap.neighbors import draw_pairs, find_neighbors, join, write_pairs
 from usbackbones._files import atomic_write
 from usbackbones.clips.read import ClipError
 from usbackbones.data.near_duplicates import AT_MOST
@@ -180,7 +180,7 @@ def duplicates(
     """
     rows, frames_of = corpus_of(corpus, root)
     broken: dict[str, str] = {}
-    pairs = find_neighbours(decoded(rows, frames_of=frames_of, broken=broken), at_most, frames)
+    pairs = find_neighbors(decoded(rows, frames_of=frames_of, broken=broken), at_most, frames)
     write_pairs(pairs, out)
     together = join(rows, pairs)
     if joined:

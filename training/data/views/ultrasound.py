@@ -94,8 +94,8 @@ def _origin(mask: np.ndarray) -> tuple[Point, Point | None]:
         return face, None
     rows = np.arange(top, widest + 1)
     borders = np.stack([left, right], 1)[top : widest + 1]
-    middle, centred = rows.mean(), rows - rows.mean()
-    slopes = centred @ borders / (centred @ centred)
+    middle, centered = rows.mean(), rows - rows.mean()
+    slopes = centered @ borders / (centered @ centered)
     opening = slopes[1] - slopes[0]
     if opening < 0.2:
         return face, None

@@ -17,7 +17,7 @@ _TILE, _LABEL, _GAP, _ACROSS = 160, 34, 10, 4  # pixels, and pairs in a line
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """Two clips of different groups that share a picture.
 
     Attributes:
@@ -35,9 +35,9 @@ class Neighbours:
     at: tuple[int, int]
 
 
-def find_neighbours(
+def find_neighbors(
     clips: Iterable[tuple[Row, np.ndarray]], at_most: int, most: int, progress: bool = True
-) -> list[Neighbours]:
+) -> list[Neighbors]:
     """The clips of different groups that share a picture, closest first.
 
     Args:
@@ -61,12 +61,12 @@ def find_neighbours(
     for one, other, distance in zip(*near_duplicates(np.concatenate(prints), groups, at_most, progress), strict=True):
         found.setdefault((owner[one], owner[other]), []).append((int(distance), frames[one], frames[other]))
     return [
-        Neighbours(rows[one], rows[other], pairs[0][0], len(pairs), pairs[0][1:])
+        Neighbors(rows[one], rows[other], pairs[0][0], len(pairs), pairs[0][1:])
         for (one, other), pairs in found.items()
     ]
 
 
-def write_pairs(pairs: Sequence[Neighbours], file: Path) -> None:
+def write_pairs(pairs: Sequence[Neighbors], file: Path) -> None:
     """Write the pairs as CSV; ids and labels only."""
     with atomic_write(file, "w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
@@ -77,13 +77,13 @@ def write_pairs(pairs: Sequence[Neighbours], file: Path) -> None:
             table.writerow([pair.distance, pair.frames, *ids])
 
 
-def join(rows: Sequence[Row], pairs: Sequence[Neighbours]) -> list[Row]:
+def join(rows: Sequence[Row], pairs: Sequence[Neighbors]) -> list[Row]:
     """The rows with the groups of near-duplicates made one, under the alphabetically first of their names."""
     called = joined_groups((row.group for row in rows), ((pair.first.group, pair.second.group) for pair in pairs))
     return [replace(row, group=called[row.group]) for row in rows]
 
 
-def draw_pairs(pairs: Sequence[Neighbours], frames_of: FramesOf) -> Image.Image:
+def draw_pairs(pairs: Sequence[Neighbors], frames_of: FramesOf) -> Image.Image:
     """The closest frames of each pair side by side, with the distance and the clips' names above them."""
     lines = -(-len(pairs) // _ACROSS)
     width, height = 2 * _TILE + _GAP, _TILE + _LABEL
