@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 from tests.hub.probing.test_probes import small_resnet
+from usbackbones.clips import read_clip
 from usbackbones.features.cache import FeatureCache, clip_sum
 from usbackbones.features.extract import BF16_TOLERANCE, FOLDED_TOLERANCE, Extractor, embed
 from usbackbones.features.fold_batchnorm import fold_batchnorm
@@ -218,3 +220,24 @@ def test_the_sum_of_a_clip_is_of_its_content(tmp_path):
     assert clip_sum(tmp_path / "a") != clip_sum(tmp_path / "b")
     (tmp_path / "c.mhd").write_text("ObjectType = Image\nNDims = 3\nElementDataFile = c.raw\n")
     assert clip_sum(tmp_path / "c.mhd") is None
+
+
+def test_one_image_is_one_row_and_color_becomes_gray_as_the_readers_do(tmp_path):
+    model = small_resnet()
+    rgb = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "image.png")
+    read = embed(model, read_clip(tmp_path / "image.png").frames)
+    for image in (rgb, rgb[None], [rgb], Image.fromarray(rgb), [Image.fromarray(rgb)]):
+        np.testing.assert_array_equal(embed(model, image), read)
+    gray = rgb[..., 0]
+    np.testing.assert_array_equal(embed(model, gray), embed(model, gray[None]))
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 4), (40, 50, 1), (5, 3, 40, 50), (5, 40, 50, 4), (50,)])
+def test_an_array_that_could_be_read_in_two_ways_is_refused(shape):
+    with pytest.raises(TypeError, match="more than one way"):
+        embed(small_resnet(), np.zeros(shape, np.uint8))
+    with pytest.raises(TypeError, match="float64, not uint8"):
+        embed(small_resnet(), np.zeros((1, 40, 50)))
+    with pytest.raises(ValueError, match="no frames"):
+        embed(small_resnet(), np.zeros((0, 40, 50), np.uint8))
