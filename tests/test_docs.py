@@ -140,3 +140,16 @@ def test_the_page_of_the_command_line_has_every_command():
     source = "".join(file.read_text(encoding="utf-8") for file in (REPOSITORY / "usbackbones" / "cli").glob("*.py"))
     for flag in set(re.findall(r"`--([a-z][\w-]*)", page)) - {"tyro-write-completion"}:
         assert flag.replace("-", "_") in source, flag
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{file.name}" for file in sorted(DOCS.glob("*.md")))])
+def test_what_a_document_imports_comes_from_the_face(page):
+    """Each public name has one place; a page that named a room would tie its readers to the house's plan."""
+    shown = re.findall(
+        r"^\s*(?:from (usbackbones[\w.]*) import ([\w, ]+)|import (usbackbones\.[\w.]+))",
+        (REPOSITORY / page).read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    for module, names, plain in shown:
+        assert module == "usbackbones" and not plain
+        assert {name.strip() for name in names.split(",")} <= {*usbackbones.__all__}

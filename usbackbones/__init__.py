@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from usbackbones.hub.torch_checkpoint import CheckpointError as CheckpointError
     from usbackbones.hub.zoo import Weight as Weight
     from usbackbones.hub.zoo import ZooError as ZooError
+    from usbackbones.phantom.simulator import phantom_clip as phantom_clip
     from usbackbones.probing.evaluate import ProbeSpec as ProbeSpec
     from usbackbones.probing.few_shot import few_shot_predict as few_shot_predict
     from usbackbones.probing.run import probe as probe
@@ -81,6 +82,7 @@ _HOME = {
     "hub.registry": ("get_weight", "list_weights", "register"),
     "hub.torch_checkpoint": ("CheckpointError",),
     "hub.zoo": ("Weight", "ZooError"),
+    "phantom.simulator": ("phantom_clip",),
     "probing.evaluate": ("ProbeSpec",),
     "probing.few_shot": ("few_shot_predict",),
     "probing.run": ("probe",),
