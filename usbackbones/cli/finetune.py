@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, noted, say, tell
 
 
 def finetune_command(
@@ -31,7 +31,7 @@ def finetune_command(
     command again continues a run that was stopped.
 
     Args:
-        data: the folder or the table; a group is a patient and never divided.
+        data: the folder or the table; no patient is divided whom a column, DICOM header or --group-from tells.
         out: the folder to write.
         model: the weight to start from; the default one if none is named. Any timm model works, and random:ARCH.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
@@ -46,6 +46,7 @@ def finetune_command(
         as_json: print the metrics as JSON.
     """
     from usbackbones.data.item import DataError
+    from usbackbones.data.patients import counted
     from usbackbones.finetuning.run import defaults_for, finetune, without_nan
     from usbackbones.hub.backbone import full_name
 
@@ -54,7 +55,15 @@ def finetune_command(
     try:
         spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
         done = finetune(
-            data, name, out, spec, group_from=group_from, test=test, validation=validation, pictures=pictures
+            data,
+            name,
+            out,
+            spec,
+            group_from=group_from,
+            test=test,
+            validation=validation,
+            pictures=pictures,
+            note=noted,
         )
     except DataError as error:
         raise CommandError(str(error)) from error
@@ -66,11 +75,11 @@ def finetune_command(
         say(json.dumps(without_nan(asdict(done) | {"folder": str(out)}), indent=2))
         return
     for part, count in done.counts.items():
-        say(f"{part}: {count['items']} items of {count['groups']} groups")
+        say(f"{part}: {counted(count, done.unit)}")
     for level, metrics in done.metrics.items():
         told = (
             f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for key, m in metrics.items()
         )
-        say(f"test, by {level}: {', '.join(told)}")
-    say("brackets: 95 % intervals over groups. Not a medical device.")
+        say(f"test, by {done.unit if level == 'patient' else level}: {', '.join(told)}")
+    say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
     say(f'load it: timm.create_model("local-dir:{out}", pretrained=True)')

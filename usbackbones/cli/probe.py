@@ -1,13 +1,16 @@
-"""usbackbones probe: how much of your labels frozen backbones already tell apart."""
+"""usbackbones probe: how well frozen features tell the classes of labelled data apart."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, network, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, network, noted, say, tell
+
+if TYPE_CHECKING:
+    from usbackbones.probing.evaluate import Probed
 
 
 def probe_command(
@@ -24,13 +27,13 @@ def probe_command(
     pictures: bool = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit kNN and linear probes on frozen features and judge them on groups that they never saw.
+    """Fit kNN and linear probes on frozen features and evaluate them on patients that they never saw.
 
-    DATA is a folder of class folders or a CSV with path, label, group and, if you like, split. The output is a folder
-    with metrics.json, predictions.csv and report.html. Several models are compared in pairs.
+    DATA is a folder of class folders or a CSV with path and label, and if known split and a column that tells patients
+    apart (group, patient, patient_id, subject). Several models are compared in pairs.
 
     Args:
-        data: a group is a patient and never divided.
+        data: the folder or the table; no patient is divided whom a column, DICOM header or --group-from tells.
         out: the folder to write.
         model: ARCH.TAG, timm names, local-dir:DIR or random:ARCH; the default weight if none is named.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
@@ -55,23 +58,22 @@ def probe_command(
 
     from usbackbones.data.dataset import read_items
     from usbackbones.data.item import DataError
+    from usbackbones.data.patients import counted
     from usbackbones.hub.backbone import full_name
 
     try:
-        items = read_items(data, group_from)
+        items = read_items(data, group_from, noted)
     except DataError as error:
         raise CommandError(str(error)) from error
     if find_spec("sklearn") is None:
         raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
     names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
-    if all(item.group == str(item.path) for item in items):
-        tell("note: no groups are given, so every file is taken for a patient of its own; see --group-from")
     from usbackbones.probing.evaluate import ProbeSpec
     from usbackbones.probing.run import probe
 
     spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed)
     try:
-        done = probe(items, {name: network(name) for name in names}, out, spec, pictures=pictures)
+        done = probe(items, {name: network(name) for name in names}, out, spec, pictures=pictures, note=noted)
     except DataError as error:
         raise CommandError(str(error)) from error
     for fault in done.skipped:
@@ -79,21 +81,30 @@ def probe_command(
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
     if done.joined:
-        tell(f"note: {done.joined}")
+        noted(done.joined)
     if as_json:
         say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
         return
     for label, count in done.counts.items():
-        say(f"{label}: {count['items']} items of {count['groups']} groups")
-    for title, of_probe in {**done.metrics, **done.differences}.items():
-        say(title)
-        for kind, levels in of_probe.items():
-            for level, metrics in levels.items():
-                told = (f"{key.replace('_', ' ')} {_shown(m)}" for key, m in metrics.items() if key != "ece")
-                say(f"  {kind}, by {level}: {', '.join(told)}")
-    say("brackets: 95 % intervals over groups. Not a medical device.")
-    say(f"{out}: metrics.json, predictions.csv, report.html")
+        say(f"{label}: {counted(count, done.unit)}")
+    say("")
+    for row in _table(done):
+        say(row)
+    say(f"\nbrackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
 
 
-def _shown(number: dict[str, float]) -> str:
+def _table(done: "Probed") -> list[str]:
+    """Balanced accuracy of each probe at the headline level: a line a model, chance, then a line each two models."""
+    kinds = list(next(iter(done.metrics.values())))
+    rows = [[f"balanced accuracy by {done.unit or done.level}", *kinds]]
+    rows += [[name, *(_shown(of[kind], done.level) for kind in kinds)] for name, of in done.metrics.items()]
+    rows.append(["chance", *[f"{1 / len(done.classes):.3f}"] * len(kinds)])
+    rows += [[name, *(_shown(of[kind], done.level) for kind in kinds)] for name, of in done.differences.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _shown(levels: dict[str, dict[str, dict[str, float]]], level: str) -> str:
+    number = levels[level]["balanced_accuracy"]
     return f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"

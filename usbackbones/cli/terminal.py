@@ -31,6 +31,11 @@ def tell(line: str) -> None:
     sys.stderr.write(f"usbackbones: {line}\n")
 
 
+def noted(line: str) -> None:
+    """A note about the data, to stderr."""
+    tell(f"note: {line}")
+
+
 def network(name: str | None, in_chans: int | None = None) -> "nn.Module":
     """The headless model of a name, see `usbackbones.build_backbone`, on the GPU where there is one."""
     import torch

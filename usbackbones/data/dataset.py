@@ -14,13 +14,13 @@ from pathlib import Path
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import entries, files_below, label_maps, passed_over, stills_in
 from usbackbones.data.item import PARTS, DataError, Item
-from usbackbones.data.patients import Note, column_groups, name_pattern, told_patients, with_groups
+from usbackbones.data.patients import Note, column_groups, name_pattern, silent, told_patients, with_groups
 from usbackbones.data.splits import SplitError, assert_disjoint, holdout
 
 _DATA_OF_MHD = (".raw", ".zraw")
 
 
-def read_items(data: Path, group_from: str = "", note: Note = lambda line: None) -> list[Item]:
+def read_items(data: Path, group_from: str = "", note: Note = silent) -> list[Item]:
     """The items of a folder of class folders or of a CSV.
 
     Args:

@@ -18,6 +18,7 @@ class Frames:
     Attributes:
         item: int [N], the item that a frame is of.
         skipped: what could not be read, one line each.
+        warned: warnings of clips that were read, one line each.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Frames:
         from tqdm import tqdm
 
         self.skipped: list[str] = []
+        self.warned: list[str] = []
         owners: list[int] = []
         self._places: list[tuple[int, int, int]] = []  # where a frame begins, and its height and width
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,8 @@ class Frames:
                 frames = clip.frames
                 if seen:
                     seen(number, clip)
+                for warning in clip.warnings[:1]:
+                    self.warned.append(warning if str(item.path) in warning else f"{item.path}: {warning}")
                 chosen = np.unique(np.linspace(0, len(frames) - 1, min(per_clip, len(frames))).round().astype(int))
                 for frame in frames[chosen]:
                     small = _within(frame, longest)
@@ -65,6 +69,10 @@ class Frames:
             raise DataError(f"not one of {len(items)} clips could be read; the first: {self.skipped[0]}")
         self.item = np.array(owners)
         self._bytes = np.memmap(file, np.uint8, "r")
+
+    def told_warnings(self) -> str:
+        """A line about clips that were read with a warning; "" where there are none."""
+        return f"{len(self.warned)} clips were read with a warning, as {self.warned[0]}" if self.warned else ""
 
     def __getitem__(self, row: int) -> np.ndarray:
         """A frame, uint8 [H, W]."""

@@ -110,6 +110,40 @@ def unit(items: Sequence[Item]) -> str:
     return "group" if told == NAMES or _plain(told.removeprefix("the column ")) == "group" else "patient"
 
 
+def levels(items: Sequence[Item]) -> dict[str, str]:
+    """{level of `usbackbones.metrics.classification`: how it is called}; no patients where nobody tells them apart."""
+    what = unit(items)
+    return {"frame": "frame", "clip": "clip"} | ({"patient": what} if what else {})
+
+
+def counted(count: Mapping[str, int], what: str) -> str:
+    """Items of a part and their groups, as "12 items of 4 patients"; the groups only where somebody told them."""
+    (things, number), groups = next(iter(count.items())), count["groups"]
+    return f"{number} {things}" + (f" of {groups} {what}{'s' * (groups != 1)}" if what else "")
+
+
+class Notes:
+    """Lines about a run's data, kept for its record and passed on at once.
+
+    Attributes:
+        lines: in the order in which they came.
+    """
+
+    def __init__(self, tell: Note) -> None:
+        self.lines: list[str] = []
+        self._tell = tell
+
+    def __call__(self, line: str) -> None:
+        """Keep a line and pass it on; an empty one is nothing."""
+        if line:
+            self.lines.append(line)
+            self._tell(line)
+
+
+def silent(line: str) -> None:
+    """A note that nobody asked for."""
+
+
 def _plain(name: str) -> str:
     """A column's name as it stands in `COLUMNS`: PatientID, "Patient ID" and patient_id are one."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())

@@ -23,6 +23,7 @@ from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import copies_among, together, told
+from usbackbones.data.patients import Note, Notes, counted, levels, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
 from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.report import write_finetune_report
@@ -30,7 +31,7 @@ from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
 from usbackbones.hub.backbone import RANDOM, build_backbone, rebuild_args
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
-from usbackbones.metrics.classification import LEVELS, METRICS, bootstrap, by_level, interval, scores
+from usbackbones.metrics.classification import METRICS, bootstrap, by_level, interval, scores
 
 TOLERANCE = 1e-4
 """Largest difference of a logit of the folder that was written to the network's own, relative to the largest."""
@@ -48,6 +49,9 @@ class FineTuned:
         epochs: that were run.
         skipped: clips that could not be read.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
+        patients: how many there are and who tells them apart.
+        unit: what a group is, "patient" or "group"; "" where nobody tells patients apart, and no metric is by patient.
+        notes: what was noted about the data, patients and files that were passed over among it.
     """
 
     folder: Path
@@ -57,6 +61,9 @@ class FineTuned:
     epochs: int
     skipped: tuple[str, ...]
     joined: str = ""
+    patients: str = ""
+    unit: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def defaults_for(model: str) -> FineTune:
@@ -82,6 +89,7 @@ def finetune(
     validation: float = 0.2,
     progress: bool = True,
     pictures: bool = False,
+    note: Note = silent,
 ) -> FineTuned:
     """Fine-tune a backbone on labelled clips or stills and judge it on groups that it never saw.
 
@@ -95,6 +103,7 @@ def finetune(
         validation: share of the others' groups to stop early on.
         progress: show bars.
         pictures: show frames and names of files and groups in report.html, which is then not to be passed on.
+        note: gets each line about the data at once, besides `FineTuned.notes`.
 
     Raises:
         DataError: if the data cannot be split without a leak (of a group, or through near-duplicates), or read, or a
@@ -102,12 +111,14 @@ def finetune(
         UnknownModel, WeightsError, BackboneError: if the model cannot be had.
     """
     spec = spec or defaults_for(model)
-    given = read_items(data, group_from)
+    notes = Notes(note)
+    given = read_items(data, group_from, notes)
     split_items(given, test, validation, spec.seed)  # what is wrong with it is told before anything is decoded
     classes = sorted({item.label for item in given})
     torch.manual_seed(spec.seed)
     network: Any = build_backbone(model, in_chans=3, num_classes=len(classes), seed=spec.seed)
     frames = Frames(given, out / "frames.u8", spec.frames, progress=progress)
+    notes(frames.told_warnings())
     pairs = copies_among(given, frames, progress)
     items = split_items(together(given, pairs), test, validation, spec.seed)
     cfg: dict[str, Any] = network.pretrained_cfg
@@ -137,7 +148,10 @@ def finetune(
     trained = [row for row, owner in enumerate(frames.item) if tuner.items[owner].part != "test"]
     write_seen(out, dict.fromkeys(items[frames.item[row]].path for row in trained), (frames[row] for row in trained))
     skipped, joined = tuple(frames.skipped), told(given, pairs)
-    done = FineTuned(out, tuple(classes), metrics, _counts(tuner), tuner.epoch, skipped, joined)
+    done = FineTuned(
+        out, tuple(classes), metrics, _counts(tuner), tuner.epoch, skipped, joined, told_patients(given), unit(given),
+        tuple(notes.lines),
+    )  # fmt: skip
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}
     for name, content in (("metrics.json", numbers), ("history.json", tuner.history)):
         with atomic_write(out / name, "w") as stream:
@@ -146,9 +160,11 @@ def finetune(
         "model": Path(model).name if model.startswith("local-dir:") else model,
         "data": data.name,
         "epochs": str(done.epochs),
+        "patients": done.patients,
     }
-    facts |= {part: f"{count['items']} items of {count['groups']} groups" for part, count in done.counts.items()}
-    write_finetune_report(tuner, facts, metrics, rows, probability, pictures)
+    facts |= {part: counted(count, done.unit) for part, count in done.counts.items()}
+    shown = {name: metrics[level] for level, name in levels(given).items()}
+    write_finetune_report(tuner, facts, shown, rows, probability, pictures)
     (out / "frames.u8").unlink()
     return done
 
@@ -158,8 +174,10 @@ def judge(tuner: Tuner, rows: np.ndarray, probability: np.ndarray, seed: int) ->
     item = tuner.frames.item[rows]
     labels, groups = tuner.labels[item], np.array([tuner.items[i].group for i in item])
     values = scores(labels, probability, item, groups)
-    found: dict[str, dict[str, dict[str, float]]] = {level: {} for level in LEVELS}
-    for level, (truth, judged, of) in by_level(labels, probability, item, groups).items():
+    told = by_level(labels, probability, item, groups)
+    found: dict[str, dict[str, dict[str, float]]] = {level: {} for level in levels(tuner.items)}
+    for level in found:
+        truth, judged, of = told[level]
         drawn = bootstrap(truth, [judged], of, seed=seed)
         for metric in METRICS:
             low, high = interval(drawn[metric])

@@ -5,7 +5,7 @@ metrics are made and nowhere else.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
+from usbackbones.data.patients import levels, told_patients, unit
 from usbackbones.data.splits import SplitError, assert_disjoint, group_labels, grouped_folds
 from usbackbones.features.extract import embed
 from usbackbones.metrics.classification import METRICS, bootstrap, by_level, interval, scores
@@ -50,7 +51,7 @@ class ProbeSpec:
 
 @dataclass
 class Probed:
-    """What came of it.
+    """Result of a probing run.
 
     Attributes:
         classes: names, in the order of the probabilities.
@@ -60,6 +61,8 @@ class Probed:
         skipped: clips that could not be read.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
         was_finished: the folder held this very run, finished, and nothing was done.
+        patients: how many there are and who tells them apart.
+        unit: what a group is, "patient" or "group"; "" where nobody tells patients apart, and no metric is by patient.
     """
 
     classes: tuple[str, ...]
@@ -68,7 +71,14 @@ class Probed:
     differences: dict[str, dict[str, Numbers]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     joined: str = ""
+    patients: str = ""
+    unit: str = ""
     was_finished: bool = False
+
+    @property
+    def level(self) -> str:
+        """The level of the headline numbers: "patient" where somebody tells patients apart, else "clip"."""
+        return "patient" if self.unit else "clip"
 
 
 def divisions(items: Sequence[Item], folds: int, seed: int) -> list[Division]:
@@ -135,11 +145,17 @@ def judge(items: Sequence[Item], frames: Frames, models: dict[str, nn.Module], s
     classes = sorted({item.label for item in items})
     rows = Rows(items, frames.item, classes)
     judged = sorted({number for _, test in parts for number in test} & set(frames.item))
-    done = Probed(tuple(classes), _counts([items[number] for number in judged]), skipped=tuple(frames.skipped))
+    done = Probed(
+        tuple(classes),
+        _counts([items[number] for number in judged]),
+        skipped=tuple(frames.skipped),
+        patients=told_patients(items),
+        unit=unit(items),
+    )
     predicted = {name: _predict(x, rows, parts, spec) for name, x in features.items()}
     drawn: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = {}
     for name, of_probe in predicted.items():
-        told = {kind: _judge(members, rows, spec.seed) for kind, members in of_probe.items()}
+        told = {kind: _judge(members, rows, levels(items), spec.seed) for kind, members in of_probe.items()}
         done.metrics[name] = {kind: numbers for kind, (numbers, _) in told.items()}
         drawn[name] = {kind: samples for kind, (_, samples) in told.items()}
     for first, second in combinations(models, 2):
@@ -193,16 +209,19 @@ def _fit(
         yield f"linear {shots} shots", repeat, line
 
 
-def _judge(members: Members, rows: Rows, seed: int) -> tuple[Numbers, dict[str, dict[str, np.ndarray]]]:
-    """The metrics, means over repeats, with 95 % intervals over groups, and the resamples that these come from."""
+def _judge(
+    members: Members, rows: Rows, shown: Iterable[str], seed: int
+) -> tuple[Numbers, dict[str, dict[str, np.ndarray]]]:
+    """The metrics of some levels, means over repeats, with 95 % intervals over groups, and the resamples below them."""
     order = members[0][0]  # the same for every repeat
     y, clips, groups = rows.label[order], rows.item[order], rows.group[order]
     values = [scores(y, probability, clips, groups) for _, probability in members]
-    levels = [by_level(y, probability, clips, groups) for _, probability in members]
+    told = [by_level(y, probability, clips, groups) for _, probability in members]
     numbers: Numbers = {}
     samples: dict[str, dict[str, np.ndarray]] = {}
-    for level, (truth, _, of) in levels[0].items():
-        samples[level] = bootstrap(truth, [member[level][1] for member in levels], of, seed=seed)
+    for level in shown:
+        truth, _, of = told[0][level]
+        samples[level] = bootstrap(truth, [member[level][1] for member in told], of, seed=seed)
         numbers[level] = {
             metric: _number(float(np.mean([value[level][metric] for value in values])), samples[level][metric])
             for metric in METRICS

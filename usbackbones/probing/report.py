@@ -8,6 +8,7 @@ import numpy as np
 
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
+from usbackbones.data.patients import counted
 from usbackbones.metrics.classification import METRICS
 from usbackbones.probing.evaluate import Judged
 from usbackbones.report import Features, Predictions, Section, table_section, write_report
@@ -34,7 +35,8 @@ def write_probe_report(file: Path, items: Sequence[Item], frames: Frames, judged
     """
     done = judged.done
     facts = {"models": ", ".join(_shown(name) for name in done.metrics)}
-    facts |= {label: f"{count['items']} items of {count['groups']} groups" for label, count in done.counts.items()}
+    facts |= {"patients": done.patients}
+    facts |= {label: counted(count, done.unit) for label, count in done.counts.items()}
     sections = _numbers(judged)
     for name in done.metrics:
         of_model = [*_errors(judged, name), *_features(items, frames, judged, name, pictures)]
@@ -50,18 +52,24 @@ def _shown(name: str) -> str:
 
 
 def _numbers(judged: Judged) -> list[Section]:
-    """Every number with its interval, balanced accuracy by patient as a plot, and the models' paired differences."""
+    """Every number with its interval, the headline as a plot, and the models' paired differences."""
     done = judged.done
     lines = {
-        f"{_shown(name)}, {kind}": levels["patient"]["balanced_accuracy"]
+        f"{_shown(name)}, {kind}": levels[done.level]["balanced_accuracy"]
         for name, of_probe in done.metrics.items()
         for kind, levels in of_probe.items()
     }
-    title = "balanced accuracy by patient"
-    found = [Section("Results", whiskers(lines, title), "Balanced accuracy by patient; a line is a 95 % interval.")]
+    names = {"patient": done.unit}
+    title = f"balanced accuracy by {names.get(done.level, done.level)}"
+    note = f"{title.capitalize()}; a line is a 95 % interval. Chance is {1 / len(done.classes):.3f}."
+    found = [Section("Results", whiskers(lines, title), note)]
     for heading, told_of in (("All numbers", done.metrics), ("Differences", done.differences)):
         rows = [
-            [" - ".join(map(_shown, name.split(" - "))), f"{kind}, {level}", *(told(values[key]) for key in METRICS)]
+            [
+                " - ".join(map(_shown, name.split(" - "))),
+                f"{kind}, {names.get(level, level)}",
+                *(told(values[key]) for key in METRICS),
+            ]
             for name, of_probe in told_of.items()
             for kind, levels in of_probe.items()
             for level, values in levels.items()

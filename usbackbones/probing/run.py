@@ -15,6 +15,7 @@ from usbackbones._run_folder import claim, digest, finish
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.leakage import copies_among, together, told
+from usbackbones.data.patients import Note, silent
 from usbackbones.hub.torch_checkpoint import sum_of
 from usbackbones.probing.evaluate import Judged, Probed, ProbeSpec, divisions, judge
 from usbackbones.probing.report import write_probe_report
@@ -28,6 +29,7 @@ def probe(
     *,
     progress: bool = True,
     pictures: bool = False,
+    note: Note = silent,
 ) -> Probed:
     """Evaluate frozen backbones and write metrics.json, predictions.csv and report.html into a folder.
 
@@ -38,6 +40,7 @@ def probe(
         spec: how.
         progress: show bars.
         pictures: show frames and names of files and groups in report.html, which is then not to be passed on.
+        note: gets lines to show about the data.
 
     Raises:
         DataError: if the data cannot be divided without a leak (of a group, or through near-duplicates), or nothing
@@ -49,7 +52,7 @@ def probe(
     settings = {
         "models": {name: sum_of(model.state_dict()) for name, model in models.items()},
         "spec": asdict(spec),
-        "items": digest([asdict(item) for item in items]),
+        "items": digest([asdict(item) | _state(item.path) for item in items]),
         "pictures": pictures,
     }
     if claim(out, "probe", settings):
@@ -58,6 +61,8 @@ def probe(
         return Probed(**kept | {"was_finished": True})
     with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
         frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress)
+        if warned := frames.told_warnings():
+            note(warned)
         pairs = copies_among(items, frames, progress)
         whole = together(items, pairs)
         judged = judge(whole, frames, models, spec)
@@ -68,6 +73,12 @@ def probe(
         write_probe_report(out / "report.html", whole, frames, judged, pictures)
     finish(out)
     return judged.done
+
+
+def _state(path: Path) -> dict[str, int]:
+    """Size and time of a file, so that a run on other content is not taken for the same."""
+    state = path.stat()
+    return {"bytes": state.st_size, "changed": state.st_mtime_ns}
 
 
 def _write_predictions(file: Path, items: Sequence[Item], judged: Judged) -> None:

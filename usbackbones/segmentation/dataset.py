@@ -24,7 +24,7 @@ from usbackbones.clips.files import (
 )
 from usbackbones.data.dataset import read_table
 from usbackbones.data.item import PARTS, DataError
-from usbackbones.data.patients import Note, column_groups, name_pattern, told_patients, with_groups
+from usbackbones.data.patients import Note, column_groups, name_pattern, silent, told_patients, with_groups
 from usbackbones.metrics.segmentation import Spacing
 from usbackbones.segmentation.look import Answers, look_at
 from usbackbones.segmentation.masked import Masked
@@ -37,7 +37,7 @@ def read_masked(
     answers: Answers | None = None,
     *,
     group_from: str = "",
-    note: Note = lambda line: None,
+    note: Note = silent,
     progress: bool = False,
 ) -> list[Masked]:
     """The images of a folder or a CSV frame by frame, see the module.

@@ -175,3 +175,32 @@ def test_the_command(data, tmp_path, published, capsys):
     assert "skipped: " in err and "p13_0.png" in err
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["metrics"] == told["metrics"] and written["differences"] == told["differences"]
+    (data / "heart" / "p13_0.png").unlink()
+
+
+def test_the_table_has_a_row_a_model_and_chance_and_a_folder_is_for_one_run(data, published, tmp_path, capsys):
+    """The same command changes nothing; another one is refused, and so is a folder that is a file."""
+    given = ["probe", str(data), "--model", "random:test_resnet", "random:test_vit", "--folds", "2", "-o"]
+    cli.main([*given, str(tmp_path / "out"), "--group-from", "^(p[0-9]+)_"])
+    out, err = capsys.readouterr()
+    assert "note: 12 groups, by file names" in err and "abdomen: 12 items of 6 groups" in out
+    table = [line.split("  ")[0] for line in out.splitlines()]
+    rows = ["balanced accuracy by group", "random:test_resnet", "random:test_vit", "chance"]
+    assert table[table.index(rows[0]) :][:5] == [*rows, "random:test_resnet - random:test_vit"]
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
+    cli.main([*given, str(tmp_path / "out"), "--group-from", "^(p[0-9]+)_"])
+    again, err = capsys.readouterr()
+    assert again == out and "holds this very run, finished: nothing was done" in err
+    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()} == before
+    (tmp_path / "file").write_text("somebody's")
+    for folder, told in (("out", "holds a run of other data or settings (items differ)"), ("file", "is a file")):
+        with pytest.raises(SystemExit):
+            cli.main([*given, str(tmp_path / folder)])
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    cli.main([*given, str(tmp_path / "alone")])
+    out, err = capsys.readouterr()
+    assert "every file counts as a patient of its own (24 files)" in err
+    assert "abdomen: 12 items\n" in out and "balanced accuracy by clip" in out and "intervals over files" in out
+    told = json.loads((tmp_path / "alone" / "metrics.json").read_text())
+    assert set(told["metrics"]["random:test_vit"]["knn"]) == {"frame", "clip"}
+    assert "by patient" not in out + err + (tmp_path / "alone" / "report.html").read_text()
