@@ -16,6 +16,7 @@ from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, jud
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
 from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict
 from training.benchmark.task import Task
+from training.data.records import CARDS, RECORD, read_record
 from usbackbones.features.extract import embed
 from usbackbones.hub.pretraining_run import read_json
 from usbackbones.hub.registry import OWNER, get_weight
@@ -176,6 +177,9 @@ def _corpora(entry: Entry) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         return [read_json(folder / "corpus.json") for folder in run_folders(entry.name)], {}
     if not entry.name.startswith(OWNER) or not entry.members:
         return [], {}
-    told = get_weight(entry.name).entry
-    corpus = told["corpus"] if told.get("corpus") else None
-    return ([corpus] if corpus and "groups" in corpus else []), dict(told.get("overlap", {}).get("benchmarks", {}))
+    ours = get_weight(entry.name)
+    cards = ours.folder or CARDS
+    if not (cards / ours.name / RECORD).is_file():
+        return [], {}
+    record = read_record(ours.name, cards)
+    return [record["corpus"]], dict(record["overlap"].get("benchmarks", {}))

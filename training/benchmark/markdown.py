@@ -1,5 +1,6 @@
 """The tables of the benchmark as Markdown, rendered from the numbers alone."""
 
+import re
 from collections.abc import Iterable, Mapping
 from textwrap import shorten
 from typing import Any, Literal
@@ -28,7 +29,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """One table of all tasks: the linear probe on clips, or the error of the ridge probe, of every row.
+    """One table of all tasks, one number each: the linear probe on clips, or the error of the ridge probe.
 
     In bold what beats random weights of the same architecture beyond the interval of the paired difference and by more
     than random networks differ among themselves, in italics what does the first alone.
@@ -44,8 +45,12 @@ def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
         cells = [_compact_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
         cells += [gains[model]] * any(gains.values())
         lines.append(f"| {model} | {' | '.join(cells)} |")
-    commands = dict.fromkeys(command for report in reports.values() for command in _commands(report))
-    return "\n".join([*lines, "", "\n\n".join(f"`{command}`" for command in commands)])
+    return "\n".join(lines)
+
+
+def headline_metric(report: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Probe, level and metric of the one number that stands for a task."""
+    return ("ridge", "frame", "mae") if report.get("kind") == "number" else ("linear", "clip", "balanced_accuracy")
 
 
 def few_shot_gain(model: str, reports: Iterable[Mapping[str, Any]]) -> str:
@@ -57,13 +62,32 @@ def few_shot_gain(model: str, reports: Iterable[Mapping[str, Any]]) -> str:
     for report in reports:
         if report.get("kind") == "number":
             continue
-        rows = {row["model"]: row for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})}
-        null = f"random:{rows[model]['arch']}" if model in rows else ""
-        if null not in rows or null == model:
+        rows = [row for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})]
+        own = next((row for row in rows if row["model"] == model), None)
+        null = next((row for row in rows if own and is_null_of(row, own)), None)
+        if own is None or null is None or null is own:
             return ""
-        mine, theirs = (rows[one]["few_shot"]["linear"][FEW]["value"] for one in (model, null))
+        mine, theirs = (row["few_shot"]["linear"][FEW]["value"] for row in (own, null))
         gains.append(100 * (mine - theirs))
     return f"{sum(gains) / len(gains):+.1f}" if gains else ""
+
+
+def is_null_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a row is that of random weights of another's architecture, at the other's input size."""
+    sides = {one["input"]["input_size"][-1] for one in (row, other)}
+    return row["model"].startswith("random:") and row["arch"] == other["arch"] and len(sides) == 1
+
+
+def between(text: str, marker: str, content: str) -> str:
+    """The text with what stands between a marker and its end replaced.
+
+    Raises:
+        ValueError: if the text has no such marker.
+    """
+    pattern = re.compile(rf"(<!-- {marker}:[^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"the text has lost its marker <!-- {marker}: ... -->; put it back where the {marker} belong")
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
 
 
 def _commands(report: Mapping[str, Any]) -> list[str]:
@@ -74,9 +98,8 @@ def _commands(report: Mapping[str, Any]) -> list[str]:
 def _compact_cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
     if row is None or "not_run" in row:
         return "not run"
-    number = report.get("kind") == "number"
-    probe, level, metric = ("ridge", "frame", "mae") if number else ("linear", "clip", "balanced_accuracy")
-    text = interval_cell(row["results"][probe][level][metric], 1 if number else 2)
+    probe, level, metric = headline_metric(report)
+    text = f"{row['results'][probe][level][metric]['value']:.{1 if metric == 'mae' else 2}f}"
     mark = {"": "", "interval": "*", "spread": "**"}[gain(row, probe, level, metric)]
     return f"{mark}{text}{mark}"
 

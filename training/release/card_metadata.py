@@ -4,25 +4,21 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from training.benchmark.markdown import headline_metric
+
 # The Hub's own names of licences that ours may have; any other is "other" with its name beside it.
 HUB_LICENCES = frozenset(
     ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 )
 LIBRARY, PIPELINE = "timm", "image-feature-extraction"
-_METRICS = {
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "auroc": "AUROC",
-    "ece": "expected calibration error",
-    "mae": "mean absolute error in mm",
-    "r2": "R²",
-}
+_METRICS = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error in mm"}
 
 
 def metadata(name: str, entry: dict[str, Any]) -> ModelCardData:
-    """The metadata of a weight from its entry in zoo.json.
+    """The metadata of a weight from its whole entry.
 
-    Measured metrics become the model index. It holds numbers only, so the interval stands in each metric's name.
+    The headline metric of each task becomes the model index. It holds numbers only, so the interval stands in each
+    metric's name.
     """
     licence = entry["licences"]["weights"]
     known = licence.lower() in HUB_LICENCES
@@ -41,23 +37,16 @@ def metadata(name: str, entry: dict[str, Any]) -> ModelCardData:
 
 
 def _results(name: str, reports: dict[str, Any]) -> list[EvalResult]:
-    """Every metric of the weight's own rows."""
+    """The headline metric of the weight's own row on every task."""
     results = []
     for report in reports.values():
-        for row in report["rows"]:
-            if row["model"] != f"usbackbones/{name}":
-                continue
-            for probe, levels in row["results"].items():
-                for level, values in levels.items():
-                    for metric, told in _METRICS.items():
-                        if metric in values:
-                            results.append(_result(report, probe, level, metric, told, values[metric]))
+        probe, level, metric = headline_metric(report)
+        row = next(row for row in report["rows"] if row["model"] == f"usbackbones/{name}")
+        results.append(_result(report, probe, level, metric, row["results"][probe][level][metric]))
     return results
 
 
-def _result(
-    report: dict[str, Any], probe: str, level: str, metric: str, told: str, value: dict[str, float]
-) -> EvalResult:
+def _result(report: dict[str, Any], probe: str, level: str, metric: str, value: dict[str, float]) -> EvalResult:
     interval = f"95 % interval {value['low']:.3f} to {value['high']:.3f}"
     return EvalResult(
         task_type="image-feature-extraction" if report.get("kind") == "number" else "image-classification",
@@ -65,8 +54,7 @@ def _result(
         dataset_type=report["task"],
         dataset_name=report["task"],
         dataset_split=report["protocol"]["part"],
-        dataset_config=f"{probe}-{level}",  # the Hub joins results of one task and data set unless this differs
         metric_type=metric,
-        metric_name=f"{told}, {interval}",
+        metric_name=f"{_METRICS[metric]}, {interval}",
         metric_value=float(value["value"]),
     )

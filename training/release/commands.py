@@ -1,14 +1,14 @@
-"""Turn a run into a published weight, and keep the cards in step with zoo.json.
+"""Turn a run into a published weight, and keep the cards in step with the records.
 
-    python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_nc2    a folder in model_cards/, a zoo entry
-    python -m training.release metrics resnet18.uscl_nc2 results.json         the probe table into the entry
-    python -m training.release overlap resnet18.uscl_nc2 --root FOLDER        what it has seen of each benchmark, anew
-    python -m training.release embed resnet18.uscl_nc2                        make it the weight inside the package
-    python -m training.release render                                         cards and README lists anew from the zoo
-    python -m training.release page                                           model_cards/index.html anew from the zoo
+    python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_open9   a folder in model_cards/, a zoo entry
+    python -m training.release metrics resnet18.uscl_nc2 results.json          the probe table into the record
+    python -m training.release overlap resnet18.uscl_nc2 --root FOLDER         compare again with each benchmark
+    python -m training.release embed resnet18.uscl_nc2                         make it the weight inside the package
+    python -m training.release render                                          render cards, README and docs again
+    python -m training.release page                                            render model_cards/index.html again
 
-`add` refuses a weight that is not finite, that has seen a patient or a frame of a locked test part, whose data have no
-licence for it, or that does not give the run's features after it went through the file.
+`add` refuses a name that is taken, a weight that is not finite, that has seen a patient or a frame of a locked test
+part, whose data have no licence for it, or that does not give the run's features after it went through the file.
 """
 
 import hashlib
@@ -26,22 +26,23 @@ from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import Overlap
 from training.data.licenses import WEIGHTS_LICENCE, tier_of_all
 from training.data.overlap.verdicts import overlaps_with_all
+from training.data.records import CARDS, RECORD, ROOT, ZOO, read_json, readable
 from training.engine.log import read_journal
-from training.release.card import own_rows
+from training.release.card import render_card
+from training.release.checks import ReleaseError, refuse_folder, refuse_seen, refuse_start
 from training.release.push import push
-from training.release.render import CARDS, ROOT, ZOO, page, render
-from training.release.run_checks import ReleaseError, check_parity, refuse_overlap, refuse_seen_frames, refuse_start
+from training.release.records import put_report, read_weights, write_weights
+from training.release.render import page, render
 from training.release.weights_file import PYRAMID, published_config, published_tensors, pyramid_of_run
 from usbackbones._files import atomic_write
-from usbackbones.finetuning.config import FineTune
-from usbackbones.hub.pretraining_run import backbone_of_run, input_side, read_json
+from usbackbones.hub.pretraining_run import backbone_of_run, input_side
+from usbackbones.hub.pretraining_run import read_json as read_run
+from usbackbones.hub.registry import architectures
 
-TRAJECTORY = 12
+TRAJECTORY = 20
 """Steps of which the losses are kept, for training.reproduce to compare with."""
 KNOWN = "So a few-shot column of a dataset that it was trained on knows more labels than it says."
 """What a reader must know of a weight that was given labels."""
-RECOMMENDED = ("epochs", "head_epochs", "batch", "lr", "layer_decay", "weight_decay", "freeze_norm", "ema")
-"""Settings of fine-tuning that an entry records; the general ones, until somebody tunes them on inner groups."""
 EMBEDDED = ROOT / "usbackbones" / "weights"
 
 
@@ -53,28 +54,36 @@ def add(
     zoo: Path = ZOO,
     cards: Path = CARDS,
 ) -> None:
-    """Publish a run: model_cards/<arch>.<tag>/ and an entry in zoo.json.
+    """Publish a run: the folder model_cards/<arch>.<tag>/ with its record, and an entry in zoo.json.
 
     Args:
         run: folder of a finished training.pretrain.
-        tag: <method>_<tier><corpus version>, as uscl_nc2.
+        tag: <method>_<tier><corpus version>, as uscl_open9; one that is not taken.
         choice: a sentence for the card on how length, resolution and the like were chosen.
         root: the folder of the benchmarks' folders; what the run saw of those that are there is found by frame.
         zoo: the zoo to write to.
         cards: the folder of model folders.
     """
     backbone, recipe = backbone_of_run(run)
-    corpus, summary = read_json(run / "corpus.json"), read_json(run / "summary.json")
-    name = f"{recipe['arch']}.{tag}"
-    refuse_overlap(corpus)
-    overlaps = overlaps_with_all(run / LEDGER, corpus, root)
-    refuse_seen_frames(overlaps)
-    whole = read_json(zoo)
+    corpus, summary = read_run(run / "corpus.json"), read_run(run / "summary.json")
+    name, method, whole = f"{recipe['arch']}.{tag}", recipe["method"], read_weights(zoo, cards)
+    if name in whole["weights"] or name in whole.get("successors", {}):
+        free = _free(name, whole)
+        raise ReleaseError(f"{name} is released already, and a name keeps its weight: take another --tag, as {free}")
+    if zoo == ZOO and recipe["arch"] not in architectures():
+        raise ReleaseError(
+            f"usbackbones has no entrypoint for {recipe['arch']}: add it to usbackbones/hub/entrypoints.py"
+        )
     tier = tier_of_all(corpus["licences"])
-    refuse_start(recipe["init"], tier, whole["weights"])
-    method = recipe["method"]
     if not tag.startswith(f"{method['name']}_{tier}"):
         raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
+    refuse_start(recipe["init"], tier, whole["weights"])
+    refuse_seen(name, corpus, {"locked_test_groups": 0})
+    seen = {
+        "locked_test_groups": 0,
+        "benchmarks": _overlap_entry(overlaps_with_all(run / LEDGER, corpus, root)),
+    }
+    refuse_seen(name, corpus, seen)
     content, pyramid = save(published_tensors(backbone), metadata={"format": "pt"}), pyramid_of_run(run)
     entry = {
         "arch": recipe["arch"],
@@ -95,7 +104,6 @@ def add(
             "crop_mode": "squash",
             "crop_pct": 1.0,
         },
-        "finetune": {key: getattr(FineTune(), key) for key in RECOMMENDED},
         "licences": {"code": "Apache-2.0", "weights": WEIGHTS_LICENCE[tier], "data": corpus["licences"]},
         "corpus": corpus,
         "training": {
@@ -111,7 +119,7 @@ def add(
             "command": summary["command"],
             "environment": summary["environment"],
         },
-        "overlap": {"locked_test_groups": 0, "benchmarks": _overlap_entry(overlaps)},
+        "overlap": seen,
         "paper": method["paper"],
         "metrics": None,
     }
@@ -120,18 +128,30 @@ def add(
         staged = Path(temporary)
         (staged / "model.safetensors").write_bytes(content)
         (staged / "config.json").write_text(json.dumps(published_config(name, entry, backbone), indent=1) + "\n")
+        (staged / "README.md").write_text(render_card(name, entry), encoding="utf-8")
+        (staged / RECORD).write_text(readable(entry), encoding="utf-8")  # write_weights puts the final one here
         if (run / LEDGER).is_file():
             (staged / LEDGER).write_bytes((run / LEDGER).read_bytes())
         if pyramid:
             (staged / PYRAMID).write_bytes(save(pyramid, metadata={"format": "pt"}))
-        check_parity(staged, backbone, recipe)
+        refuse_folder(name, entry, staged, backbone)
         (cards / name).mkdir(exist_ok=True)
         for file in staged.iterdir():
             file.replace(cards / name / file.name)
     whole["weights"][name] = entry
-    _write_zoo(whole, zoo)
+    write_weights(whole, zoo, cards)
     render(zoo, cards)
     print(f"{cards / name}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
+
+
+def _free(name: str, whole: dict[str, Any]) -> str:
+    """The name's tag with the next number that no weight of the architecture has."""
+    stem = name.rstrip("0123456789")
+    number = int(name.removeprefix(stem) or 0)
+    taken = {*whole["weights"], *whole.get("successors", {})}
+    while f"{stem}{number}" in taken:
+        number += 1
+    return f"{stem}{number}".partition(".")[2]
 
 
 def labels_told(method: dict[str, Any], classes: list[str]) -> str:
@@ -151,7 +171,7 @@ def overlap(
     zoo: Path = ZOO,
     cards: Path = CARDS,
 ) -> None:
-    """Compare a published weight's ledger with the benchmarks anew, and render the cards.
+    """Compare a published weight's ledger with the benchmarks again, and render the cards.
 
     Args:
         name: <arch>.<tag>.
@@ -159,10 +179,10 @@ def overlap(
         zoo: the zoo that the weight is in.
         cards: the folder of model folders.
     """
-    content = read_json(zoo)
+    content = read_weights(zoo, cards)
     entry = _entry(content, name)
     entry["overlap"]["benchmarks"] = _overlap_entry(overlaps_with_all(cards / name / LEDGER, entry["corpus"], root))
-    _write_zoo(content, zoo)
+    write_weights(content, zoo, cards)
     render(zoo, cards)
 
 
@@ -176,22 +196,20 @@ def metrics(
     zoo: Path = ZOO,
     cards: Path = CARDS,
 ) -> None:
-    """Put the numbers of training.benchmark.leaderboard into an entry and render the cards.
+    """Put the numbers of training.benchmark.leaderboard into a record and render the cards.
 
     Args:
         name: <arch>.<tag>.
-        results: what the leaderboard wrote with --json. Tasks that were measured before and are not in it stay.
+        results: what the leaderboard wrote with --json. Tasks that were evaluated before and are not in it stay.
         zoo: the zoo to write to.
         cards: the folder of model folders.
     """
-    content, reports = read_json(zoo), read_json(results)["tasks"]
-    entry = _entry(content, name)
-    for task, report in reports.items():
-        models = [row["model"] for row in report["rows"]]
-        if f"usbackbones/{name}" not in models:
-            raise ReleaseError(f"{results}: {task} has no row usbackbones/{name}, only {', '.join(models)}")
-        entry["metrics"] = (entry["metrics"] or {}) | {task: own_rows(name, report)}
-    _write_zoo(content, zoo)
+    content = read_weights(zoo, cards)
+    _entry(content, name)
+    for report in read_json(results)["tasks"].values():
+        for control in put_report(content, name, report):
+            print(f"{report['task']}: the control {control} has other numbers than before")  # noqa: T201
+    write_weights(content, zoo, cards)
     render(zoo, cards)
 
 
@@ -202,7 +220,7 @@ def embed(
     weights: Path = EMBEDDED,
 ) -> None:
     """Copy a weight into the package, in place of the one there, and make it the default."""
-    content = read_json(zoo)
+    content = read_weights(zoo, cards)
     _entry(content, name)
     with atomic_write(weights / f"{name}.safetensors") as stream:
         stream.write((cards / name / "model.safetensors").read_bytes())
@@ -210,19 +228,14 @@ def embed(
         if other.name != f"{name}.safetensors":
             other.unlink()
     content["default"] = name
-    _write_zoo(content, zoo)
+    write_weights(content, zoo, cards)
+    render(zoo, cards)
 
 
 def _entry(content: dict[str, Any], name: str) -> dict[str, Any]:
     if name not in content["weights"]:
         raise ReleaseError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
     return content["weights"][name]
-
-
-def _write_zoo(content: dict[str, Any], zoo: Path) -> None:
-    with atomic_write(zoo, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
 
 
 def main() -> None:

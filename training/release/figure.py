@@ -1,8 +1,11 @@
-"""The table of the README as a picture: for each task the rows as dots with their intervals, drawn as plain SVG."""
+"""Draw the rows of every task as dots with their intervals, as plain SVG."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
+
+from training.benchmark.markdown import headline_metric
+from training.release.records import side_of
 
 LETTER, ROW, PANEL, GAP = 7.4, 22, 180, 34
 """Pixels of a bold letter, and of the parts."""
@@ -11,16 +14,16 @@ INK, FAINT, OURS, NULL = "#1b1f24", "#8a929b", "#0b6bcb", "#c4c9cf"
 
 
 class Dot(NamedTuple):
-    """A value with its interval, and the architecture that random weights are its null of."""
+    """A value with its interval, and the architecture and input size that it shares with its random weights."""
 
     value: float
     low: float
     high: float
-    arch: str = ""
+    like: str = ""
 
 
 class Panel(NamedTuple):
-    """One task of the picture: its name, what is shown, and a dot for each row that was run."""
+    """One task of the figure: its name, what is shown, and a dot for each row that was run."""
 
     task: str
     about: str
@@ -29,24 +32,23 @@ class Panel(NamedTuple):
 
 def panel_of(task: str, report: Mapping[str, Any]) -> Panel:
     """The clip balanced accuracy of the linear probe, or the mean absolute error, of every row that was run."""
-    number = report.get("kind") == "number"
-    probe, level, metric = ("ridge", "frame", "mae") if number else ("linear", "clip", "balanced_accuracy")
+    probe, level, metric = headline_metric(report)
     dots = {}
     for row in report["rows"]:
         if "results" in row:
             told = row["results"][probe][level][metric]
-            dots[row["model"]] = Dot(told["value"], told["low"], told["high"], row.get("arch", ""))
-    return Panel(task, "mean absolute error, mm" if number else "balanced accuracy of clips", dots)
+            dots[row["model"]] = Dot(told["value"], told["low"], told["high"], f"{row.get('arch', '')} {side_of(row)}")
+    return Panel(task, "mean absolute error, mm" if metric == "mae" else "balanced accuracy of clips", dots)
 
 
 def figure(panels: Sequence[Panel]) -> str:
-    """The picture as the text of an SVG file; rows by architecture, in the order of their appearance, random ones last.
+    """The text of an SVG file; rows by architecture and input size, in the order of appearance, random ones last.
 
-    A dashed line runs from the random row of an architecture through its other rows, so that one sees what beats it.
+    A dashed line runs from random weights through the other rows of their group: what it leaves behind beats them.
     """
-    archs = {model: dot.arch for panel in panels for model, dot in panel.dots.items()}
-    order = list(dict.fromkeys(archs.values()))
-    models = sorted(archs, key=lambda model: (order.index(archs[model]), model.startswith("random:")))
+    groups = {model: dot.like for panel in panels for model, dot in panel.dots.items()}
+    order = list(dict.fromkeys(groups.values()))
+    models = sorted(groups, key=lambda model: (order.index(groups[model]), model.startswith("random:")))
     left = round(24 + LETTER * max((len(model.removeprefix("usbackbones/")) for model in models), default=0))
     width = left + len(panels) * (PANEL + GAP)
     height = TOP + len(models) * ROW + FOOT
@@ -86,7 +88,7 @@ def _panel(panel: Panel, models: Sequence[str], left: float) -> list[str]:
         dot, y = panel.dots[model], TOP + place * ROW + ROW / 2
         ink = OURS if model.startswith("usbackbones/") else FAINT
         if model.startswith("random:"):
-            first = min(models.index(other) for other, one in panel.dots.items() if one.arch == dot.arch)
+            first = min(models.index(other) for other, one in panel.dots.items() if one.like == dot.like)
             parts.append(
                 f'<line x1="{x(dot.value):.1f}" y1="{TOP + first * ROW}" x2="{x(dot.value):.1f}" '
                 f'y2="{TOP + (place + 1) * ROW}" stroke="{FAINT}" '

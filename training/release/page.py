@@ -1,4 +1,4 @@
-"""The page of all weights, model_cards/index.html, rendered from zoo.json; it says nothing that the zoo does not.
+"""Render model_cards/index.html, the page of all weights; it says nothing that zoo.json and the records do not.
 
 One file that loads nothing, so it can be opened from a disk. Without JavaScript all weights are shown; with it they can
 be filtered, and snippets copied.
@@ -21,7 +21,7 @@ _FILTERS = {"arch": "Architecture", "method": "Method", "tier": "Licence tier"}
 
 
 def render_page(zoo: Mapping[str, Any]) -> str:
-    """The page of a zoo as read from its JSON."""
+    """The page of what `training.release.records.read_weights` returned."""
     weights = zoo["weights"]
     cards = [_card(number, name, entry, name == zoo["default"]) for number, (name, entry) in enumerate(weights.items())]
     body = [
@@ -48,7 +48,7 @@ def render_page(zoo: Mapping[str, Any]) -> str:
         element("p", "No weight is like that. Reset the filters.", id="none", hidden=True),
         element(
             "footer",
-            element("p", f"{len(weights)} weight{'s' * (len(weights) != 1)}, rendered from zoo.json."),
+            element("p", f"{len(weights)} weight{'s' * (len(weights) != 1)}, rendered from their records."),
             class_="soft",
         ),
     ]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.benchmark.markdown import gain
+from training.release.records import OWNER, kind_of
 from usbackbones.report.markup import Markup, element, joined, table
 from usbackbones.report.runs import NAMES, told
 
-RANDOM, SIMCLR = "random:", "simclr"
 PROBES = {"knn": "kNN"}
 """Names of probes that are not written as in the zoo."""
 DIGITS = {"mae": 1}
@@ -111,16 +111,17 @@ def _difference(values: Mapping[str, Any]) -> str:
 
 
 def _is_ours(model: str, name: str) -> bool:
-    return model == f"usbackbones/{name}"
+    return model == f"{OWNER}{name}"
 
 
 def _row_name(model: str, name: str) -> str:
     """A row as a reader understands it: the weight, random weights, or the control."""
     if _is_ours(model, name):
         return "this weight"
-    if model.startswith(RANDOM):
-        return f"random {model.removeprefix(RANDOM)}"
-    return "SimCLR, equal budget" if SIMCLR in model.lower() and model.startswith("run:") else model
+    kind = kind_of(model)
+    if kind == "random":
+        return f"random {model.removeprefix('random:')}"
+    return "SimCLR, equal budget" if kind == "simclr" else model
 
 
 def _part(report: Mapping[str, Any]) -> str:

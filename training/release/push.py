@@ -10,7 +10,6 @@ again and compared.
 
 import difflib
 import hashlib
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,17 +28,14 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from training.release.folder_checks import refuse_unpublishable
-from usbackbones._files import atomic_write
+from training.data.records import CARDS, ZOO
+from training.release.checks import refuse_folder
+from training.release.records import read_weights, write_weights
 from usbackbones.hub.download import fetch
 from usbackbones.hub.errors import WeightsError
-from usbackbones.hub.pretraining_run import read_json
 from usbackbones.hub.reachability import why_unreachable
 from usbackbones.hub.zoo import parse_entry
 
-ROOT = Path(__file__).parents[2]
-ZOO = ROOT / "usbackbones" / "zoo.json"
-CARDS = ROOT / "model_cards"
 _THE_HUBS_OWN = ".gitattributes"  # made by the Hub with the repository
 
 
@@ -81,15 +77,15 @@ def push_lines(name: str, org: str, private: bool, dry_run: bool, zoo: Path, car
     """Do what `push` does, and say it line by line.
 
     Raises:
-        NotPublishable: the folder must not be published; nothing was sent.
+        ReleaseError: the folder must not be published; nothing was sent.
         PushError: the Hub refuses or is not reached, or has other bytes afterwards than were sent.
     """
-    content = read_json(zoo)
+    content = read_weights(zoo, cards)
     if name not in content["weights"]:
         raise PushError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
     entry = content["weights"][name]
     repo_id = f"{org or content['organisation']}/{name}"
-    refuse_unpublishable(name, entry, cards)
+    refuse_folder(name, entry, cards / name)
     if reason := why_unreachable(constants.ENDPOINT):
         raise PushError(f"{constants.ENDPOINT} is not reached: {reason}")
     try:
@@ -112,12 +108,10 @@ def push_lines(name: str, org: str, private: bool, dry_run: bool, zoo: Path, car
         # The client wraps what went wrong with an upload into a sentence that does not say it.
         told = " ".join(f"{error} {error.__cause__ or ''}".split())[:300]
         raise PushError(
-            f"{repo_id}: the transfer failed ({told}). Push again; what has arrived is not sent anew"
+            f"{repo_id}: the transfer failed ({told}). Push again; what has arrived is not sent again"
         ) from error
     content["weights"][name] = pinned
-    with atomic_write(zoo, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
+    write_weights(content, zoo, cards)
     yield f"downloaded again and equal; {zoo} pins commit {revision}, sha256 {entry['sha256']}"
 
 

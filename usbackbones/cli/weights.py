@@ -35,7 +35,7 @@ def list_command(as_json: AsJson = False) -> None:
 
 
 def info_command(name: Positional[str], as_json: AsJson = False) -> None:
-    """Tell what is known of one weight.
+    """Show one weight: input, licenses, file, and its numbers beside those of the controls.
 
     Args:
         name: <arch>.<tag> as `usbackbones list` prints it, or <arch> for its default.
@@ -47,23 +47,41 @@ def info_command(name: Positional[str], as_json: AsJson = False) -> None:
     if as_json:
         say(json.dumps(weight.entry, indent=2))
         return
-    places = (place.file for place in locate.local_places(weight.name, weight.folder))
+    entry, places = weight.entry, (place.file for place in locate.local_places(weight.name, weight.folder))
     file = next((str(file) for file in places if file.is_file()), "fetched from the Hub when first used")
+    licences, seen = entry["licences"], weight.input
+    channels = f"{seen.size} x {seen.size} px, one gray channel or three; mean {seen.mean}, std {seen.std}"
+    facts = {
+        "architecture": f"{weight.arch}, {entry['num_features']} features, {entry['bytes'] / 1e6:.1f} MB",
+        "method": entry["method"],
+        "input": channels,
+        "license of the code": licences.get("code", "-"),
+        "license of the weights": licences["weights"],
+        "licenses of the data": "; ".join(licences.get("data", ())) or "-",
+        "Hub": weight.pinned_hub_id if weight.revision else f"{weight.hub_id}, not published yet",
+        "sha256": weight.sha256,
+        "file": file,
+    }
     say(f"{registry.OWNER}{weight.name}")
-    # The numbers of all tasks fill pages: the card has them as tables.
-    measured = ", ".join(weight.entry.get("metrics") or ["nothing yet"])
-    for line in _outline({**weight.entry, "metrics": f"{measured} (--json has the numbers)", "file": file}):
+    for key, value in facts.items():
+        say(f"  {key + ':':<24}{value}")
+    for line in _numbers(entry.get("headline") or {}):
         say(f"  {line}")
 
 
-def _outline(entry: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A nested mapping as lines `key: value`."""
-    for key, value in entry.items():
-        if isinstance(value, Mapping) and value:
-            yield f"{indent}{key}:"
-            yield from _outline(value, f"{indent}  ")
-        else:
-            items = value if isinstance(value, list) else [value]
-            shown = ["-" if item in (None, {}) else str(item) for item in items[:6]] or ["-"]
-            more = f" and {len(items) - 6} more, see --json" if len(items) > 6 else ""
-            yield f"{indent}{key}: {', '.join(shown)}{more}"
+def _numbers(headline: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """One number a task beside its controls; the card and docs/results.md have all of them."""
+    if not headline:
+        yield "not evaluated yet"
+        return
+    yield "frozen features on locked test groups (95 % interval): balanced accuracy of clips, or error in mm"
+    rows = [("", "this weight", "ImageNet", "SimCLR", "random weights")]
+    for task, told in headline.items():
+        digits, unit = (1, ", mm") if told["metric"] == "mae" else (3, "")
+        value, low, high = (f"{told[key]:.{digits}f}" for key in ("value", "low", "high"))
+        controls = (told.get(kind) for kind in ("imagenet", "simclr", "random"))
+        shown = ("not run" if one is None else f"{one:.{digits}f}" for one in controls)
+        rows.append((task + unit, f"{value} [{low}, {high}]", *shown))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -34,6 +34,7 @@ OWNER = "usbackbones/"
 default_cfgs: dict[str, DefaultCfg] = {}
 _weights: dict[str, Weight] = {}
 _defaults: list[str] = []  # the default of each zoo, the newest last
+_successors: dict[str, str] = {}  # names that were removed, and what took their place
 
 
 def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
@@ -54,11 +55,12 @@ def register(zoo: Mapping[str, Any] | str | Path) -> list[str]:
             no entrypoint for. Then none of it is registered.
         OSError: if there is a path and no readable file at it.
     """
-    new, default = read_zoo(zoo)
+    new, default, successors = read_zoo(zoo)
     for name, read in new.items():
         if read.arch not in architectures():
             raise ZooError(f"{name}: no entrypoint for {read.arch!r}; there is one for {', '.join(architectures())}")
     _weights.update(new)
+    _successors.update(successors)
     if default is not None and default not in _defaults:
         _defaults.append(default)
     for arch in sorted({weight.arch for weight in new.values()}):
@@ -132,9 +134,12 @@ def check(name: str) -> None:
     """Refuse an `<arch>` or `<arch>.<tag>` that does not exist.
 
     Raises:
-        UnknownModel: with the closest name and the list of all.
+        UnknownModel: with the successor of a removed name or the closest name, and the list of all.
     """
     known = [*architectures(), *_weights]
+    if name in _successors and name not in _weights:
+        successor = _successors[name]
+        raise UnknownModel(f"'{OWNER}{name}' was removed; '{OWNER}{successor}' takes its place. {_what_exists()}")
     if name not in known:
         close = get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{OWNER}{close[0]}'?" if close else ""

@@ -1,6 +1,7 @@
 """A zoo file: JSON that names weights, pins their bytes and says what input they want. Plain data, checked in full.
 
-{"organisation": "...", "default": "<arch>.<tag>" or null, "weights": {"<arch>.<tag>": entry, ...}}
+{"organisation": "...", "default": "<arch>.<tag>" or null, "weights": {"<arch>.<tag>": entry, ...},
+ "successors": {"<arch>.<tag> that was removed": "<arch>.<tag> that takes its place", ...}}
 """
 
 import json
@@ -77,10 +78,11 @@ class Weight:
 
 
 class Zoo(NamedTuple):
-    """A zoo as read: its weights by name, and the name of its default."""
+    """A zoo as read: its weights by name, the name of its default, and what took the place of removed names."""
 
     weights: dict[str, Weight]
     default: str | None
+    successors: dict[str, str]
 
 
 def read_zoo(source: Mapping[str, Any] | str | Path) -> Zoo:
@@ -110,7 +112,17 @@ def read_zoo(source: Mapping[str, Any] | str | Path) -> Zoo:
     weights = {name: parse_entry(name, entry, folder) for name, entry in entries.items()}
     if default is not None and (not isinstance(default, str) or default not in weights):
         raise ZooError(f"the default is {default!r}, which is not among the weights: {', '.join(weights) or 'none'}")
-    return Zoo(weights, default)
+    return Zoo(weights, default, _successors(content.get("successors", {}), weights))
+
+
+def _successors(content: object, weights: Mapping[str, Weight]) -> dict[str, str]:
+    """The names that took the place of removed ones; each has to lead to a weight that is there."""
+    if not isinstance(content, Mapping):
+        raise ZooError(f"successors is {content!r}, not a mapping of removed names to names")
+    for name, successor in content.items():
+        if name in weights or successor not in weights:
+            raise ZooError(f"successors: {name!r} must be a removed name, and {successor!r} one of the weights")
+    return dict(content)
 
 
 def parse_entry(name: str, entry: Mapping[str, Any], folder: Path | None = None) -> Weight:

@@ -97,6 +97,21 @@ def test_an_unknown_tag_of_a_plain_name_is_told_alike(published):
         timm.create_model("usresnet18.synthetic_open7", pretrained=True)
 
 
+def test_a_removed_name_fails_with_its_successor():
+    for ask in (registry.weight, lambda name: timm.create_model(f"usbackbones/{name}", pretrained=True)):
+        with pytest.raises(
+            registry.UnknownModel,
+            match=r"'usbackbones/resnet18.uscl_nc1' was removed; 'usbackbones/resnet18.uscl_nc2' takes its place",
+        ):
+            ask("resnet18.uscl_nc1")
+
+
+@pytest.mark.parametrize("successors", [[], {"resnet18.old1": "resnet18.nowhere1"}])
+def test_a_successor_that_is_no_weight_is_refused(successors):
+    with pytest.raises(usbackbones.ZooError, match="successors"):
+        usbackbones.register({"default": None, "weights": {}, "successors": successors})
+
+
 def test_a_weight_is_found_by_name_or_by_architecture(published):
     assert registry.get_weight(published.vit).name == published.vit
     default = registry.get_weight("vit_tiny_patch16_224")

@@ -29,6 +29,7 @@ from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbors import find_neighbors, join
 from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare
+from training.data.records import ZOO, read_record
 from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]
@@ -258,8 +259,8 @@ def test_busi_pairs_across_classes_are_found(shared_data, tmp_path):
 
 def test_the_committed_entries_tell_what_their_ledgers_hold():
     """The zoo, the ledger beside the card and the card are of one mind."""
-    zoo = json.loads((ROOT / "usbackbones" / "zoo.json").read_text())
-    for name, entry in zoo["weights"].items():
+    for name in json.loads(ZOO.read_text())["weights"]:
+        entry = read_record(name)
         file = ROOT / "model_cards" / name / "fingerprints.safetensors"
         if file.is_file():
             ledger = read_ledger(file)

@@ -7,10 +7,10 @@ import yaml
 from huggingface_hub import ModelCard
 
 from training.release.card_metadata import metadata
-from training.release.folder_checks import lint_card
-from training.release.push import ZOO
+from training.release.checks import lint_card
+from training.release.records import headline, read_weights
 
-ENTRIES = json.loads(ZOO.read_text())["weights"]
+ENTRIES = read_weights()["weights"]
 
 
 @pytest.fixture
@@ -26,29 +26,25 @@ def test_the_hub_reads_it_and_so_does_plain_yaml(name):
     assert (plain["library_name"], plain["pipeline_tag"]) == ("timm", "image-feature-extraction")
     assert plain["license"] == entry["licences"]["weights"].lower() and plain["datasets"] == entry["corpus"]["sources"]
     read = ModelCard(f"---\n{block}\n---\n# Card\n").data
-    rows = [row for report in entry["metrics"].values() for row in report["rows"] if row["model"].endswith(f"/{name}")]
-    told = [(result.metric_type, result.metric_value, result.metric_name) for result in read.eval_results]
-    expected = [
-        (metric, values["value"], f"{values['low']:.3f} to {values['high']:.3f}")
-        for row in rows
-        for levels in row["results"].values()
-        for metrics in levels.values()
-        for metric, values in metrics.items()
-    ]
-    assert len(told) == len(expected) > 0
-    for metric, value, interval in expected:
-        assert any(metric == m and value == v and interval in said for m, v, said in told)
+    told = {result.dataset_name: result for result in read.eval_results}
+    expected = headline(entry["metrics"])
+    assert told.keys() == expected.keys() == entry["metrics"].keys() and len(read.eval_results) == len(told)
+    for task, numbers in expected.items():
+        digits = 1 if numbers["metric"] == "mae" else 3
+        assert told[task].metric_type == numbers["metric"]
+        assert round(told[task].metric_value, digits) == numbers["value"]
+        assert "95 % interval" in told[task].metric_name
 
 
 def test_a_weight_that_is_not_measured_has_no_index(entry):
     entry["metrics"] = None
-    plain = yaml.safe_load(metadata("resnet18.x_nc1", entry).to_yaml())
+    plain = yaml.safe_load(metadata(next(iter(ENTRIES)), entry).to_yaml())
     assert "model-index" not in plain and "metrics" not in plain
 
 
 def test_a_licence_that_the_hub_does_not_know_keeps_its_name(entry):
     entry["licences"]["weights"] = "In-house licence 1"
-    plain = yaml.safe_load(metadata("resnet18.x_nc1", entry).to_yaml())
+    plain = yaml.safe_load(metadata(next(iter(ENTRIES)), entry).to_yaml())
     assert (plain["license"], plain["license_name"]) == ("other", "In-house licence 1")
 
 
@@ -63,7 +59,7 @@ def test_a_licence_that_the_hub_does_not_know_keeps_its_name(entry):
     ],
 )
 def test_the_lint_names_what_is_wrong(change, complaint):
-    sections = "\n".join(["Not a medical device", "## Input", "## Training", "## Data", "## Licences", "## Limits"])
+    sections = "\n".join(["Not a medical device", "## Results", "## Data", "## Licences", "## Limits"])
     good = f"---\nlibrary_name: timm\nlicense: mit\npipeline_tag: image-feature-extraction\n---\n{sections}\n"
     assert list(lint_card(good, "MIT")) == []
     assert any(complaint in problem for problem in lint_card(good.replace(*change), "MIT"))

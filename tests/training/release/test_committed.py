@@ -1,38 +1,90 @@
-"""What is committed: cards, lists and tables are what zoo.json says, and every weight is what its entry says."""
+"""What is committed: zoo.json is small, and cards, lists and tables are what the records say."""
 
 import json
 import re
 
 import pytest
 
+from training.benchmark.markdown import between
 from training.data.locked_splits import locked_split
-from training.release.card import all_reports, own_rows, render_card, render_figure, render_readme, render_results
+from training.data.records import CARDS, RECORD, ZOO, read_json, readable
+from training.release.card import render_card
 from training.release.commands import EMBEDDED
-from training.release.render import CARDS, FIGURE, README, RESULTS, ZOO
+from training.release.records import LOADING, all_reports, headline, put_report, read_weights, row_key, write_weights
+from training.release.render import FIGURE, README, RESULTS, render_figure, render_readme, render_results
 
 
-def test_the_committed_cards_are_rendered_from_the_zoo():
-    zoo = json.loads(ZOO.read_text())
+def test_the_committed_cards_are_rendered_from_the_records_and_fit_a_screen():
+    zoo = read_weights()
     assert {path.name for path in CARDS.iterdir() if path.is_dir()} == set(zoo["weights"])
     for name, entry in zoo["weights"].items():
-        assert (CARDS / name / "README.md").read_text(encoding="utf-8") == render_card(name, entry)
+        text = (CARDS / name / "README.md").read_text(encoding="utf-8")
+        assert text == render_card(name, entry)
+        assert len(text.split("---\n", 2)[2].splitlines()) < 60
+
+
+def test_the_zoo_is_small_and_holds_what_loading_needs_and_the_headlines():
+    zoo, whole = json.loads(ZOO.read_text(encoding="utf-8")), read_weights()["weights"]
+    assert len(ZOO.read_bytes()) < 20_000
+    for name, entry in zoo["weights"].items():
+        assert set(entry) == {*LOADING, "headline"}
+        assert entry["headline"] == headline(whole[name]["metrics"] or {})
+    lines = ZOO.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 30 * len(zoo["weights"]) + 10
+
+
+def test_what_is_read_is_written_again_to_the_byte(tmp_path):
+    content = read_weights()
+    write_weights(content, tmp_path / "zoo.json", tmp_path)
+    assert (tmp_path / "zoo.json").read_bytes() == ZOO.read_bytes()
+    for file in ["controls.json", *(f"{name}/{RECORD}" for name in content["weights"])]:
+        assert (tmp_path / file).read_bytes() == (CARDS / file).read_bytes(), file
+    assert read_weights(tmp_path / "zoo.json", tmp_path) == content
+
+
+def test_a_control_stands_once_and_a_table_of_other_counts_is_refused(tmp_path):
+    content = read_weights()
+    first, second, *_ = content["weights"]
+    report = json.loads(json.dumps(content["weights"][first]["metrics"]["busi"]))
+    null = next(row for row in report["rows"] if row["model"] == "random:resnet18")
+    null["results"]["linear"]["clip"]["balanced_accuracy"]["value"] = 0.25
+    assert put_report(content, first, report) == ["random:resnet18, 128 px"]
+    for name in (first, second):
+        assert headline(content["weights"][name]["metrics"])["busi"]["random"] == 0.25
+    assert put_report(content, first, report) == []
+    write_weights(content, tmp_path / "zoo.json", tmp_path)
+    rows = read_json(tmp_path / "controls.json")["busi"]["rows"]
+    assert (
+        rows["random:resnet18, 128 px"] == null
+        and rows.keys() == read_json(CARDS / "controls.json")["busi"]["rows"].keys()
+    )
+    put_report(content, first, report | {"counts": {"pretrain": {"clips": 1}}})
+    with pytest.raises(ValueError, match=r"busi: counts is .* evaluate every weight of the zoo again"):
+        write_weights(content, tmp_path / "zoo.json", tmp_path)
+
+
+def test_readable_json_is_the_same_json_in_lines_of_a_width():
+    value = {"a": list(range(60)), "b": {"c": "x" * 100, "d": [{"é": None}, "y" * 60]}, "e": [], "f": {}}
+    text = readable(value)
+    assert json.loads(text) == value
+    assert all(len(line) <= 160 for line in text.splitlines()) and ' "e": [],' in text.splitlines()
 
 
 def test_the_embedded_weight_is_the_default_and_the_same_bytes():
-    zoo = json.loads(ZOO.read_text())
+    zoo = read_weights()
     assert [file.name for file in EMBEDDED.glob("*.safetensors")] == [f"{zoo['default']}.safetensors"]
     published = CARDS / zoo["default"] / "model.safetensors"
     assert published.read_bytes() == (EMBEDDED / f"{zoo['default']}.safetensors").read_bytes()
 
 
 def test_committed_weights_saw_no_locked_group():
-    for name, entry in json.loads(ZOO.read_text())["weights"].items():
+    for name, entry in read_weights()["weights"].items():
         for source in entry["corpus"]["sources"]:
             assert not set(entry["corpus"]["groups"]) & set(locked_split(source)["test"]), name
 
 
 def test_the_readme_is_rendered_from_the_zoo_and_names_only_what_exists():
-    zoo = json.loads(ZOO.read_text())
+    zoo = read_weights()
     text = README.read_text(encoding="utf-8")
     assert render_readme(text, zoo) == text
     assert RESULTS.read_text(encoding="utf-8") == render_results(zoo)
@@ -42,17 +94,26 @@ def test_the_readme_is_rendered_from_the_zoo_and_names_only_what_exists():
 
 
 def test_a_weight_keeps_its_own_rows_and_a_table_of_all_has_each_once():
-    def report(*models):
-        return {"task": "lung", "command": "measure", "rows": [{"model": model, "of": models[0]} for model in models]}
+    def report(*models, side=64):
+        ran = {"input": {"input_size": [3, side, side]}, "results": {}}
+        rows = [{"model": model, **({} if model.startswith("SimCLR") else ran)} for model in models]
+        return {"task": "lung", "command": "evaluate", "rows": rows}
 
-    shared = report("usbackbones/a", "usbackbones/b", "random:r", "SimCLR r")
-    own = {name: own_rows(name, shared) for name in ("a", "b")}
-    assert [row["model"] for row in own["b"]["rows"]] == ["usbackbones/b", "random:r", "SimCLR r"]
-    zoo = {"weights": {name: {"metrics": {"lung": own[name]}} for name in ("a", "b")} | {"c": {"metrics": None}}}
-    rows = [row["model"] for row in all_reports(zoo)["lung"]["rows"]]
-    assert rows == ["usbackbones/a", "usbackbones/b", "random:r", "SimCLR r"]
+    zoo = {"weights": {name: {"metrics": None} for name in ("a", "b", "c", "d")}}
+    for name in ("a", "b"):
+        put_report(zoo, name, report("usbackbones/a", "usbackbones/b", "random:r", "SimCLR r"))
+    with pytest.raises(ValueError, match="lung has no row usbackbones/c, only usbackbones/a"):
+        put_report(zoo, "c", report("usbackbones/a"))
+    rows = [row["model"] for row in zoo["weights"]["b"]["metrics"]["lung"]["rows"]]
+    assert rows == ["usbackbones/b", "random:r", "SimCLR r"]
+    assert [row["model"] for row in all_reports(zoo)["lung"]["rows"]] == ["usbackbones/a", "usbackbones/b", *rows[1:]]
+    # Random weights that were given larger frames are another control, and its name then tells the size.
+    put_report(zoo, "d", report("usbackbones/d", "random:r", side=96))
+    rows = all_reports(zoo)["lung"]["rows"]
+    assert [row["model"] for row in rows][3:] == ["random:r at 64 px", "SimCLR r", "random:r at 96 px"]
+    assert row_key(rows[-2]) == "SimCLR r"
 
 
 def test_a_readme_without_its_markers_is_refused():
     with pytest.raises(ValueError, match="lost its marker <!-- weights"):
-        render_readme("# no markers", {"weights": {}})
+        between("# no markers", "weights", "")

@@ -21,9 +21,9 @@ from training.data.locked_splits import locked_split
 from training.data.overlap.verdicts import corpus_ledger
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
+from training.release.checks import ReleaseError, refuse_start
 from training.release.commands import add, embed, labels_told, metrics, overlap
-from training.release.render import ZOO
-from training.release.run_checks import ReleaseError, refuse_start
+from training.release.records import read_weights
 from training.release.weights_file import PYRAMID
 from usbackbones.hub.pretraining_run import backbone_of_run, input_side
 from usbackbones.phantom.simulator import phantom_clip
@@ -70,7 +70,7 @@ def change(run, tmp_path, **changes):
 @pytest.mark.parametrize("run", ["test_resnet"], indirect=True)
 def test_a_network_may_be_given_larger_frames_than_its_views(run, places, tmp_path):
     add(change(run, tmp_path, recipe=lambda recipe: recipe.update(input_size=80)), "uscl_open1", **places)
-    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    ((name, entry),) = read_weights(**places)["weights"].items()
     assert entry["training"]["recipe"]["augment"]["size"] < entry["input"]["size"] == 80
     config = json.loads((places["cards"] / name / "config.json").read_text())
     assert config["pretrained_cfg"]["input_size"] == [3, 80, 80]
@@ -94,7 +94,10 @@ def test_the_card_tells_which_labels_a_method_was_given():
 def test_a_run_that_began_at_a_weight_of_unknown_or_closed_data_is_refused(run, places, tmp_path):
     start = "usbackbones/test_resnet.uscl_nc9"
     weights = {f"test_resnet.uscl_{tier}9": {"tier": tier} for tier in ("nc", "open")}
-    for init, told in [("resnet18.tv_in1k", "is not told here"), (start, "on open data, but began at .* which is nc")]:
+    for init, told in [
+        ("resnet18.tv_in1k", "is not recorded here"),
+        (start, "on open data, but began at .* which is nc"),
+    ]:
         with pytest.raises(ReleaseError, match=told):
             refuse_start(init, "open", weights)
         place = tmp_path / init.rpartition(".")[2]
@@ -111,7 +114,7 @@ def test_a_pyramid_that_was_learned_is_released_with_its_backbone(cache, places,
     recipe = replace(recipe, arch="test_resnet", steps=2, batch=6, augment=replace(recipe.augment, size=64))
     run = pretrain(Run(recipe=recipe, data=cache, out=tmp_path / "run"), "hico", progress=False)
     add(run, "hico_open1", **places)
-    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    ((name, entry),) = read_weights(**places)["weights"].items()
     folder, state = places["cards"] / name, torch.load(run / "checkpoint.pt", weights_only=True)["method"]
     trained = recipe.method.build(backbone_of_run(run)[0], 2)
     trained.load_state_dict(state)
@@ -186,7 +189,7 @@ def test_a_run_on_a_set_that_is_for_judging_alone_or_on_groups_locked_by_rule_is
     copy = tmp_path / "changed"
     corpus = json.loads((run / "corpus.json").read_text()) | {"locked_groups": ["bus_bra/7"]}
     (copy / "corpus.json").write_text(json.dumps(corpus))
-    with pytest.raises(ReleaseError, match="locked test groups: bus_bra/7"):
+    with pytest.raises(ReleaseError, match="locked test groups bus_bra/7"):
         add(copy, "uscl_open1", **places)
 
 
@@ -212,16 +215,16 @@ def test_a_frame_of_a_locked_test_part_is_refused_whatever_its_name(run, places,
 def test_the_ledger_goes_with_the_weight_and_the_card_tells_what_was_seen(run, places, tmp_path):
     root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=30)
     add(run, "uscl_open1", root=root, **places)
-    ((name, entry),) = json.loads(places["zoo"].read_text())["weights"].items()
+    ((name, entry),) = read_weights(**places)["weights"].items()
     assert read_ledger(places["cards"] / name / LEDGER).clips == tuple(sorted(entry["corpus"]["clips"]))
     found = {name: found["verdict"] for name, found in entry["overlap"]["benchmarks"].items()}
     assert found["pocus_lung"] == "clean" and found["hc18"] == found["timtrack_muscle"] == "unknown"
-    assert "- pocus_lung: clean" in (places["cards"] / name / "README.md").read_text()
+    assert "pocus_lung clean" in (places["cards"] / name / "README.md").read_text()
     (root / "pocus_lung").rename(root / "elsewhere")
     lung_folder(root, locked_split("pocus_lung")["test"][0], patient=5)
     overlap(name, root, **places)
     card = (places["cards"] / name / "README.md").read_text()
-    assert "- pocus_lung: overlap 1 clip (pocus_lung/clip.gif)" in card and "- hc18: unknown" in card
+    assert "pocus_lung overlap 1 clip (pocus_lung/clip.gif)" in card and "hc18 unknown" in card
 
 
 def test_a_run_without_a_ledger_is_unknown_and_never_clean(run, places, tmp_path):
@@ -233,8 +236,21 @@ def test_a_run_without_a_ledger_is_unknown_and_never_clean(run, places, tmp_path
         root=lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=3),
         **places,
     )
-    (entry,) = json.loads(places["zoo"].read_text())["weights"].values()
+    (entry,) = read_weights(**places)["weights"].values()
     assert {found["verdict"] for found in entry["overlap"]["benchmarks"].values()} == {"unknown"}
+
+
+def test_a_name_that_is_taken_keeps_its_weight(run, places):
+    add(run, "uscl_open1", **places)
+    before = {file: file.read_bytes() for file in places["zoo"].parent.rglob("*") if file.is_file()}
+    with pytest.raises(ReleaseError, match=r"is released already, .* take another --tag, as uscl_open2"):
+        add(run, "uscl_open1", **places)
+    assert before == {file: file.read_bytes() for file in places["zoo"].parent.rglob("*") if file.is_file()}
+    content = json.loads(places["zoo"].read_text())
+    (name,) = content["weights"]
+    places["zoo"].write_text(json.dumps(content | {"successors": {name.replace("open1", "open2"): name}}))
+    with pytest.raises(ReleaseError, match="take another --tag, as uscl_open3"):
+        add(run, "uscl_open2", **places)
 
 
 def test_data_without_a_licence_are_refused(run, places, tmp_path):
@@ -269,15 +285,15 @@ def test_metrics_and_embedding(run, places, tmp_path):
     add(run, "uscl_open1", **places)
     (name,) = json.loads(places["zoo"].read_text())["weights"]
     results = tmp_path / "results.json"
-    committed = json.loads(ZOO.read_text())
+    committed = read_weights()
     report = committed["weights"][committed["default"]]["metrics"]["pocus_lung"]
     results.write_text(json.dumps({"tasks": {"pocus_lung": report}}))
-    with pytest.raises(ReleaseError, match=f"no row usbackbones/{name}"):
+    with pytest.raises(CorpusError, match=f"no row usbackbones/{name}"):
         metrics(name, results, **places)
     results.write_text(results.read_text().replace(committed["default"], name))
     metrics(name, results, **places)
     card = (places["cards"] / name / "README.md").read_text()
-    assert report["command"].replace(committed["default"], name) in card and "Not measured yet" not in card
+    assert report["command"].replace(committed["default"], name) in card and "Not evaluated yet" not in card
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "old.tag.safetensors").write_bytes(b"")
     embed(name, weights=tmp_path / "weights", **places)

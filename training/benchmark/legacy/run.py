@@ -31,9 +31,9 @@ from training.benchmark.legacy.trained_head import (
     judge_head,
     linear_head,
 )
+from training.benchmark.markdown import between
 from training.benchmark.models import entries
 from training.benchmark.tasks import load_task
-from training.release.card import between
 from usbackbones._files import atomic_write
 from usbackbones.features.extract import embed
 

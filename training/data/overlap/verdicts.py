@@ -39,13 +39,12 @@ from training.data.fingerprints import (
 from training.data.locked_splits import drawn_splits, has_locked_part, locked_groups
 from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbors import draw_pairs, find_neighbors, join, write_pairs
+from training.data.records import CARDS, ZOO, read_record
 from usbackbones._files import atomic_write
 from usbackbones.clips.read import ClipError
 from usbackbones.data.near_duplicates import AT_MOST
 from usbackbones.hub.zoo import read_zoo
 
-_ROOT = Path(__file__).parents[3]
-ZOO, CARDS = _ROOT / "usbackbones" / "zoo.json", _ROOT / "model_cards"
 WEIGHTS = "weights"
 
 
@@ -147,9 +146,9 @@ def overlap(
 def _verdicts(corpus: str, benchmarks: Mapping[str, Ledger], root: Path) -> Iterator[tuple[str, str, Overlap]]:
     if corpus == WEIGHTS:
         for weight in read_zoo(ZOO).weights.values():
+            trained_on = read_record(weight.name)["corpus"]
             for benchmark, asked in benchmarks.items():
-                found = weight_overlap(CARDS / weight.name / FILE, weight.entry["corpus"], asked)
-                yield weight.name, benchmark, found
+                yield weight.name, benchmark, weight_overlap(CARDS / weight.name / FILE, trained_on, asked)
         return
     seen = corpus_ledger(corpus, root)
     for benchmark, asked in benchmarks.items():

@@ -17,8 +17,9 @@ from tests.hub.hub.loopback.conftest import GUEST, MEMBER
 from tests.hub_server.faults import Fault
 from training.data.fingerprints import FILE as LEDGER
 from training.release.card import render_card
-from training.release.folder_checks import FILES, NotPublishable, refuse_unpublishable
-from training.release.push import CARDS, ZOO, main
+from training.release.checks import FILES, ReleaseError, refuse_folder
+from training.release.push import main
+from training.release.records import CARDS, ZOO, read_weights, write_weights
 from usbackbones.hub.zoo import FILE
 
 NAME = "resnet18.uscl_nc2"
@@ -29,18 +30,18 @@ class Release:
 
     def __init__(self, folder, client):
         self.zoo, self.cards, self.org, self.client = folder / "zoo.json", folder / "cards", folder.name, client
-        content = json.loads(ZOO.read_text())
-        self.entry = content["weights"][NAME]
+        self.entry = read_weights()["weights"][NAME]
         shutil.copytree(CARDS / NAME, self.cards / NAME)
         self.write()
 
     def write(self):
-        self.zoo.write_text(json.dumps({"organisation": "x", "default": None, "weights": {NAME: self.entry}}))
+        content = {"organisation": "x", "default": None, "weights": {NAME: self.entry}}
+        write_weights(content, self.zoo, self.cards)
         (self.cards / NAME / "README.md").write_text(render_card(NAME, self.entry))
 
     def push(self, token=MEMBER, **order):
         answer = self.client("push", name=NAME, org=self.org, zoo=self.zoo, cards=self.cards, token=token, **order)
-        self.entry = json.loads(self.zoo.read_text())["weights"][NAME]
+        self.entry = read_weights(self.zoo, self.cards)["weights"][NAME]
         return answer
 
     @property
@@ -108,13 +109,11 @@ def test_pushing_again_changes_what_differs_and_nothing_else(hub, release):
     first = release.entry["revision"]
     assert "  no change" in release.push()["told"] and release.entry["revision"] == first
     hub.state.store.commit(release.repo_id, "main", "litter", {"pytorch_model.bin": hub.state.store.put(b"x", True)})
-    release.entry["training"]["choice"] = "Chosen anew."
+    release.entry["training"]["choice"] = "Chosen again."
     release.write()
     (release.cards / NAME / LEDGER).write_bytes(b"fingerprints")
     told = "\n".join(release.push()["told"])
-    assert (
-        "  - pytorch_model.bin" in told and "    +Chosen anew." in told and f"  + {LEDGER}" in told and FILE not in told
-    )
+    assert "  - pytorch_model.bin" in told and "Chosen again." in told and f"  + {LEDGER}" in told and FILE not in told
     repository = hub.state.store.get(release.repo_id)
     assert set(repository.at("main").files) == {*FILES, LEDGER, ".gitattributes"}
     assert release.entry["revision"] == repository.at("main").oid != first
@@ -179,12 +178,12 @@ def appended(release):
 REFUSALS = {
     "NaN": (spoil_nan, "layer1.0.conv1.weight holds NaN"),
     "parity": (spoil_parity, "builds another network"),
-    "an edited card": (appended, "not the one that zoo.json renders"),
+    "an edited card": (appended, "not the one that its record renders"),
     "other bytes": (edited(sha256="0" * 64), "is not the released file"),
-    "an overlap": (edited(overlap={"locked_test_groups": 2}), "2 locked test groups"),
+    "an overlap": (edited(overlap={"locked_test_groups": 2}), "counts 2 locked test groups"),
     "an overlap by frames": (
         edited(overlap__benchmarks={"pocus_lung": {"verdict": "seen", "clips": {"a.gif": "same frame"}}}),
-        "saw 1 locked test clips of pocus_lung",
+        r"saw 1 locked test clip\(s\) of pocus_lung",
     ),
     "an overlap that is not told": (lambda r: r.entry["corpus"]["groups"].append(locked()), "locked test groups"),
     "a licence of the weights": (edited(licences__weights=" "), "licence"),
@@ -192,7 +191,7 @@ REFUSALS = {
     "another input": (edited(input__mean=0.4), "config.json says"),
     "a stray file": (lambda r: (r.cards / NAME / "pytorch_model.bin").write_bytes(b""), "not exactly"),
     "a missing file": (lambda r: (r.cards / NAME / "config.json").unlink(), "not exactly"),
-    "a config that is no JSON": (lambda r: (r.cards / NAME / "config.json").write_text("{"), "not published"),
+    "a config that is no JSON": (lambda r: (r.cards / NAME / "config.json").write_text("{"), "not released"),
 }
 
 
@@ -206,10 +205,10 @@ def locked():
 def test_what_must_not_be_published_is_refused_before_anything_is_sent(hub, tmp_path, fault):
     spoil, complaint = REFUSALS[fault]
     release = Release(tmp_path, None)
-    refuse_unpublishable(NAME, release.entry, release.cards) if fault == "NaN" else None
+    refuse_folder(NAME, release.entry, release.cards / NAME) if fault == "NaN" else None
     spoil(release)
-    with pytest.raises(NotPublishable, match=complaint):
-        refuse_unpublishable(NAME, release.entry, release.cards)
+    with pytest.raises(ReleaseError, match=complaint):
+        refuse_folder(NAME, release.entry, release.cards / NAME)
     assert hub.log == []
 
 

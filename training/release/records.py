@@ -1,0 +1,182 @@
+"""All weights as one table of contents: zoo.json, the records beside the cards, and the control rows, joined.
+
+A control (random weights, SimCLR, ImageNet) stands once, in model_cards/controls.json, whichever weights were evaluated
+beside it. What a task is (classes, protocol, counts) stands there too, since every row of a table has it in common.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from training.benchmark.markdown import headline_metric
+from training.data.errors import CorpusError
+from training.data.records import CARDS, RECORD, ZOO, read_json, read_record, write_json
+
+CONTROLS = "controls.json"
+LOADING = ("arch", "tag", "method", "tier", "hub_id", "revision", "sha256", "bytes", "num_features", "model_args")
+LOADING += ("input", "licences")
+"""The fields of an entry of zoo.json; what else is known of a weight is in its record."""
+OWNER = "usbackbones/"
+_COMMON = ("task", "kind", "classes", "about", "protocol", "counts")
+_FIXED = ("kind", "classes", "protocol", "counts")
+"""What may not differ between the rows of a table."""
+
+
+def read_weights(zoo: Path = ZOO, cards: Path = CARDS) -> dict[str, Any]:
+    """The zoo with the whole entry of every weight: what loading needs, its record, and `metrics` with all rows.
+
+    Raises:
+        CorpusError: if a record is missing, or names a control that is not in controls.json.
+    """
+    content, controls = read_json(zoo), read_controls(cards)
+    whole = {
+        name: _joined(name, entry, read_record(name, cards), controls) for name, entry in content["weights"].items()
+    }
+    return content | {"weights": whole}
+
+
+def read_controls(cards: Path = CARDS) -> dict[str, Any]:
+    """{task: what it is, and its control rows by `row_key`}; empty where nothing was evaluated yet."""
+    return read_json(cards / CONTROLS) if (cards / CONTROLS).is_file() else {}
+
+
+def write_weights(content: Mapping[str, Any], zoo: Path = ZOO, cards: Path = CARDS) -> None:
+    """Write what `read_weights` returned: records and controls first, zoo.json, which names them, last.
+
+    Raises:
+        CorpusError: if two weights were evaluated on different tasks of one name.
+    """
+    controls: dict[str, Any] = {}
+    records, entries = {}, {}
+    for name, entry in content["weights"].items():
+        kept = {key: value for key, value in entry.items() if key not in (*LOADING, "metrics", "headline")}
+        metrics = {task: _parted(report, controls) for task, report in (entry["metrics"] or {}).items()}
+        records[name] = kept | {"metrics": metrics or None}
+        entries[name] = {key: entry[key] for key in LOADING} | {"headline": headline(entry["metrics"] or {})}
+    if controls:
+        write_json(cards / CONTROLS, controls)
+    for name, record in records.items():
+        write_json(cards / name / RECORD, record)
+    write_json(zoo, {**content, "weights": entries})
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """One number a task: {task: {metric, value, low, high, random, simclr, imagenet}}, null for what was not run."""
+    found: dict[str, Any] = {}
+    for task, report in metrics.items():
+        probe, level, metric = headline_metric(report)
+        digits = 1 if metric == "mae" else 3
+        numbers: dict[str, Any] = {"metric": metric}
+        for row in report["rows"]:
+            told = row["results"][probe][level][metric] if "results" in row else None
+            if row["model"].startswith(OWNER):
+                numbers |= {key: round(told[key], digits) for key in ("value", "low", "high")}
+            else:
+                numbers[kind_of(row["model"])] = round(told["value"], digits) if told else None
+        found[task] = numbers
+    return found
+
+
+def kind_of(model: str) -> str:
+    """Which control a row is, by its name: "random", "simclr" or "imagenet"."""
+    if model.startswith("random:"):
+        return "random"
+    return "simclr" if model.startswith(("run:", "SimCLR")) else "imagenet"
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """What tells one control from another: its name, and its input size, which random weights take from others."""
+    return f"{row['model']}, {side_of(row)} px" if "input" in row else row["model"]
+
+
+def side_of(row: Mapping[str, Any]) -> int:
+    """Side of a row's input in pixels; 0 for a row that was not run."""
+    return row["input"]["input_size"][-1] if "input" in row else 0
+
+
+def put_report(content: Mapping[str, Any], name: str, report: Mapping[str, Any]) -> list[str]:
+    """Put the report of a task into a weight's entry, without the rows of other weights of ours.
+
+    Controls that it has in common with other weights are replaced there too, so that each stands once.
+
+    Args:
+        content: what `read_weights` returned; it is changed.
+        name: of the weight.
+        report: of one task, as the leaderboard wrote it.
+
+    Returns:
+        The keys of the controls whose numbers are others now.
+
+    Raises:
+        CorpusError: if the weight has no row in the report.
+    """
+    models = [row["model"] for row in report["rows"]]
+    if f"{OWNER}{name}" not in models:
+        raise CorpusError(f"{report['task']} has no row {OWNER}{name}, only {', '.join(models)}")
+    rows = [row for row in report["rows"] if row["model"] == f"{OWNER}{name}" or not row["model"].startswith(OWNER)]
+    entry, task, changed = content["weights"][name], report["task"], set()
+    entry["metrics"] = (entry["metrics"] or {}) | {task: {**report, "rows": rows}}
+    controls = {row_key(row): row for row in rows if not row["model"].startswith(OWNER)}
+    for other in content["weights"].values():
+        beside = (other["metrics"] or {}).get(task, {"rows": []})["rows"]
+        for place, row in enumerate(beside):
+            new = controls.get(row_key(row), row)
+            changed |= {row_key(row)} if new.get("results") != row.get("results") else set()
+            beside[place] = new
+    return sorted(changed)
+
+
+def all_reports(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The reports of all weights, {task: report}, with every row once: ours first, then those that they share."""
+    merged: dict[str, dict[str, Any]] = {}
+    for entry in content["weights"].values():
+        for task, report in (entry["metrics"] or {}).items():
+            whole = merged.setdefault(task, report | {"rows": [], "commands": []})
+            whole["commands"] += [] if report["command"] in whole["commands"] else [report["command"]]
+            known = {row_key(row) for row in whole["rows"]}
+            whole["rows"] += [row for row in report["rows"] if row_key(row) not in known]
+    for report in merged.values():
+        report["rows"] = list(_told_apart(report["rows"]))
+    return merged
+
+
+def _told_apart(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The rows, ours first; those of one name get their size, and one that was not run gives way to one that was."""
+    rows = sorted(rows, key=lambda row: not row["model"].startswith(OWNER))
+    for row in rows:
+        others = [other for other in rows if other["model"] == row["model"] and other is not row]
+        if any("results" in other for other in others):
+            if "results" in row:
+                yield {**row, "model": f"{row['model']} at {side_of(row)} px"}
+        else:
+            yield row
+
+
+def _joined(name: str, entry: Mapping[str, Any], record: dict[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = {}
+    for task, told in (record["metrics"] or {}).items():
+        shared = controls.get(task, {"rows": {}})
+        missing = [key for key in told["controls"] if key not in shared["rows"]]
+        if missing:
+            raise CorpusError(f"{name}: {CONTROLS} has no row {missing[0]!r} of {task}: restore it from git")
+        rows = [told["row"], *(shared["rows"][key] for key in told["controls"])]
+        about = {key: shared[key] for key in _COMMON}
+        metrics[task] = about | {"rows": rows} | {key: told[key] for key in ("reference", "versions", "command")}
+    return {**entry, **record, "metrics": metrics or None}
+
+
+def _parted(report: Mapping[str, Any], controls: dict[str, Any]) -> dict[str, Any]:
+    """A weight's part of a report; the rest goes into the controls."""
+    task = report["task"]
+    shared = controls.setdefault(task, {key: report[key] for key in _COMMON} | {"rows": {}})
+    for key in _FIXED:
+        if shared[key] != report[key]:
+            raise CorpusError(
+                f"{task}: {key} is {report[key]} in one report and {shared[key]} in another, so that their rows are no "
+                "table: evaluate every weight of the zoo again on this task, in one command"
+            )
+    own, *others = sorted(report["rows"], key=lambda row: not row["model"].startswith(OWNER))
+    for row in others:
+        shared["rows"].setdefault(row_key(row), row)
+    told = {key: report[key] for key in ("reference", "versions", "command")}
+    return {"row": own, "controls": [row_key(row) for row in others], **told}
