@@ -74,7 +74,7 @@ def few_shot_gain(model: str, reports: Iterable[Mapping[str, Any]]) -> str:
 
 def is_null_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a row is that of random weights of another's architecture, at the other's input size."""
-    sides = {one["input"]["input_size"][-1] for one in (row, other)}
+    sides = {one.get("input", {}).get("input_size", [0])[-1] for one in (row, other)}
     return row["model"].startswith("random:") and row["arch"] == other["arch"] and len(sides) == 1
 
 

@@ -86,8 +86,8 @@ def test_features_are_computed_once(board, mini, capsys):
     # The table of the README shows one number a task, with the same words for what was not run.
     short = compact({"lung": report})
     value = report["rows"][0]["results"]["linear"]["clip"]["balanced_accuracy"]
-    assert f"| {here} | " in short and f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]" in short
-    assert "| SimCLR resnet18 | not run |" in short and f"`{report['command']}`" in short
+    assert f"| {here} | " in short and f"{value['value']:.2f}" in short and "[" not in short
+    assert "| SimCLR resnet18 | not run |" in short
 
 
 def test_the_noise_floor_is_the_spread_of_random_networks(task):
@@ -136,10 +136,10 @@ def test_rows_are_compared_with_the_simclr_row_of_their_architecture(task, netwo
 @pytest.mark.parametrize(
     ("difference", "noise", "kind", "cell"),
     [
-        ((0.2, 0.1, 0.3), 0.1, "spread", "**0.70 [0.60, 0.80]**"),
-        ((0.2, 0.1, 0.3), 0.2, "interval", "*0.70 [0.60, 0.80]*"),
-        ((0.2, -0.1, 0.3), 0.1, "", "0.70 [0.60, 0.80]"),
-        ((-0.2, -0.3, -0.1), 0.1, "", "0.70 [0.60, 0.80]"),
+        ((0.2, 0.1, 0.3), 0.1, "spread", "**0.70**"),
+        ((0.2, 0.1, 0.3), 0.2, "interval", "*0.70*"),
+        ((0.2, -0.1, 0.3), 0.1, "", "0.70"),
+        ((-0.2, -0.3, -0.1), 0.1, "", "0.70"),
     ],
 )
 def test_a_gain_inside_the_spread_of_random_networks_is_marked_as_such(difference, noise, kind, cell):
