@@ -98,7 +98,7 @@ def test_an_unknown_tag_of_a_plain_name_is_told_alike(published):
 
 
 def test_a_removed_name_fails_with_its_successor():
-    for ask in (registry.weight, lambda name: timm.create_model(f"usbackbones/{name}", pretrained=True)):
+    for ask in (registry.get_weight, lambda name: timm.create_model(f"usbackbones/{name}", pretrained=True)):
         with pytest.raises(
             registry.UnknownModel,
             match=r"'usbackbones/resnet18.uscl_nc1' was removed; 'usbackbones/resnet18.uscl_nc2' takes its place",
