@@ -84,8 +84,8 @@ def read_clip(
         salt: what the pseudonyms are made with; None for $USBACKBONES_SALT or the user's own.
 
     Raises:
-        ClipError: if no frame can be read, or the frames differ in size.
-        ValueError: if `max_frames`, `stride` or the salt cannot be used.
+        ClipError: if no frame can be read, the frames differ in size, or the salt is too short.
+        ValueError: if `max_frames` or `stride` cannot be used.
     """
     notes: list[str] = []
     request = Request(Path(path), stride, notes.append, crop, identify=True, salt=salt)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.hub.clips.dicom.dicom_files import speckle, write_dicom
+from usbackbones.clips import ClipError, iter_frames, read_clip
 from usbackbones.clips.formats.identity import pseudonym, salt_file
-from usbackbones.clips.read import iter_frames, read_clip
+from usbackbones.clips.patient import patient_of
 
 PACKAGE = Path(__file__).resolve().parents[3] / "usbackbones"
 
@@ -87,3 +88,14 @@ def test_a_salt_that_cannot_be_used(tmp_path, monkeypatch):
     clip = read_clip(path)
     assert clip.patient is None
     assert "set USBACKBONES_SALT" in clip.warnings[0]
+
+
+def test_a_salt_of_the_environment_that_is_too_short_is_one_line_about_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("USBACKBONES_SALT", "short")
+    path = write_dicom(tmp_path / "a.dcm", speckle(1), PatientID="P1")
+    for read in (read_clip, patient_of):
+        with pytest.raises(
+            ClipError, match=r"^\$USBACKBONES_SALT: a salt of 5 characters can be guessed; give"
+        ) as error:
+            read(path)
+        assert "\n" not in str(error.value)

@@ -307,3 +307,25 @@ def test_all_real_videos(shared_data):
     assert len(videos) == 131
     for path, row in videos:
         check_real(path, row, 10)
+
+
+@pytest.mark.parametrize("dropped", [(5, 6, 7), (19,), (0, 10)])
+def test_an_avi_with_dropped_frames_is_not_damaged(tmp_path, dropped):
+    """Where a frame was dropped, the index of an AVI has a chunk of length zero."""
+    frames = moving(20)
+    path = write_video(tmp_path / "a.avi", frames, "mjpeg", "yuvj420p")
+    content = bytearray(path.read_bytes())
+    index, start = content.index(b"idx1") + 8, content.index(b"movi")
+    for number in dropped:
+        entry = index + 16 * number
+        place, size = (int.from_bytes(content[entry + at : entry + at + 4], "little") for at in (8, 12))
+        place, size = place + start, size + size % 2
+        content[entry + 12 : entry + 16] = bytes(4)
+        content[place + 4 : place + 16] = bytes(4) + b"JUNK" + (size - 8).to_bytes(4, "little")
+    path.write_bytes(content)
+    clip = read_clip(path)
+    kept = [frame for number, frame in enumerate(frames) if number not in dropped]
+    assert len(clip.frames) == len(kept) and np.abs(clip.frames.astype(int) - np.stack(kept)).mean() < 3
+    assert not any("damaged" in warning for warning in clip.warnings)
+    path.write_bytes(content[: len(content) * 3 // 4])
+    assert any("damaged or cut short" in warning for warning in read_clip(path).warnings)

@@ -259,3 +259,38 @@ read_clip({str(path)!r})
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "nibabel is not installed; pip install" in run.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("length", [1 << 16, 1 << 20])
+def test_the_long_header_of_a_tracked_sweep(tmp_path, length):
+    lines = {f"Seq_Frame{i:04d}_ProbeToTrackerTransform": "1 0 0 0 " * 80 for i in range(length // 640)}
+    clip = read_clip(write_meta(tmp_path / "a.mha", speckle(), compress=True, **lines))
+    assert (tmp_path / "a.mha").stat().st_size > length
+    assert np.array_equal(clip.frames, speckle()) and clip.warnings == ()
+
+
+def test_a_spacing_that_only_a_writer_filled_in_is_unknown(tmp_path):
+    assert read_clip(write_meta(tmp_path / "a.mha", speckle(), ElementSpacing="1 1 1")).spacing_mm is None
+    assert read_clip(write_meta(tmp_path / "b.mha", speckle(), ElementSpacing="1 0.5 1")).spacing_mm == (0.5, 1)
+    plain = write_nifti(tmp_path / "a.nii", speckle(), units=(0, 0), zooms=(1, 1, 1))
+    assert read_clip(plain).spacing_mm is None
+    told = write_nifti(tmp_path / "b.nii", speckle(), units=("mm", "sec"), zooms=(1, 1, 1))
+    assert read_clip(told).spacing_mm == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["MFA", "UFA", "UNA", "MNA", "FMA", "FUA", "NUA", "NMA"],
+)
+def test_sweeps_of_plus_stand_upright_the_marked_side_right_and_far_down(tmp_path, word):
+    """Stored so that columns go where the first letter says and rows where the second does."""
+    upright = speckle(2)  # columns go to the marked side, rows go far
+    sideways = word[0] in "FN"
+    stored = upright.transpose(0, 2, 1) if sideways else upright
+    stored = stored[:, :, ::-1] if word[0] in "UN" else stored
+    stored = stored[:, ::-1] if word[1] in "UN" else stored
+    clip = read_clip(write_meta(tmp_path / "a.mha", stored, UltrasoundImageOrientation=word))
+    assert np.array_equal(clip.frames, upright)
+    assert clip.spacing_mm == ((0.3, 0.2) if sideways else (0.2, 0.3))
+    with pytest.raises(ClipError, match="UltrasoundImageOrientation = QQ is not known"):
+        read_clip(write_meta(tmp_path / "b.mha", stored, UltrasoundImageOrientation="QQ"))

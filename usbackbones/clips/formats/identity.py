@@ -14,6 +14,8 @@ import os
 import secrets
 from pathlib import Path
 
+from usbackbones.clips.formats.base import ClipError
+
 VARIABLE = "USBACKBONES_SALT"
 _SHORTEST = 8  # characters of a salt; a shorter one is guessed together with the id
 
@@ -37,14 +39,17 @@ def find_salt(given: str | None) -> str:
     """The salt to use, by the order told above.
 
     Raises:
-        ValueError: if the salt that was given is too short.
+        ClipError: if the salt that was given is too short.
         NoSalt: if the user's own can be neither read nor kept.
     """
     salt = given or os.environ.get(VARIABLE)
     if not salt:
         return _own_salt()
     if len(salt) < _SHORTEST:
-        raise ValueError(f"a salt of {len(salt)} characters can be guessed; give at least {_SHORTEST}, drawn by chance")
+        named = "salt" if given else f"${VARIABLE}"
+        raise ClipError(
+            f"{named}: a salt of {len(salt)} characters can be guessed; give at least {_SHORTEST}, drawn by chance"
+        )
     return salt
 
 

@@ -15,8 +15,10 @@ _TYPES = {
     **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4"},
     **{"MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
 }
-_LONGEST = 1 << 16  # bytes of a header
+_LONGEST = 1 << 24  # bytes of a header; a tracked sweep has some 700 for each of its frames
 _SPACING = ("ElementSpacing", "ElementSize")
+# Columns go to the marked or the unmarked side, rows far or near, which come upright as marked and far.
+_PLUS = {"MF": 1, "UF": 2, "UN": 3, "MN": 4, "FM": 5, "FU": 6, "NU": 7, "NM": 8}
 
 
 def open_metaimage(request: Request, _: str) -> Reading:
@@ -59,7 +61,23 @@ def open_metaimage(request: Request, _: str) -> Reading:
                 yield stream
 
     size = believed_spacing(spacing[1], spacing[0]) if len(spacing) > 1 else None
-    return read_volume(request, Volume(voxels, dtype, frames, channels), size)
+    if size == (1, 1):  # what ITK and PLUS write where nobody told them the size
+        size = None
+    return read_volume(request, Volume(voxels, dtype, frames, channels, orientation=_orientation(path, fields)), size)
+
+
+def _orientation(path: Path, fields: dict[str, str]) -> int:
+    """The EXIF orientation of frames that PLUS recorded, by where the marked side and the far side of the probe are.
+
+    Raises:
+        ClipError: for words that PLUS does not know.
+    """
+    word = fields.get("UltrasoundImageOrientation", "MF").upper()
+    if word[:2] == "XX" or not word:  # PLUS's word for unknown
+        return 1
+    if word[:2] not in _PLUS:
+        raise ClipError(f"{path}: UltrasoundImageOrientation = {word[:20]} is not known; export it again as MF")
+    return _PLUS[word[:2]]
 
 
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:

@@ -67,4 +67,7 @@ def open_nifti(request: Request, form: str) -> Reading:
         steps[4] * scale if scale and steps[4] > 0 else None,
     )
     scale = _MILLIMETRES.get(unit, 1.0)  # where the unit is unknown, millimetres are the custom
-    return read_volume(request, volume, believed_spacing(steps[2] * scale, steps[1] * scale))
+    spacing_mm = believed_spacing(steps[2] * scale, steps[1] * scale)
+    if spacing_mm == (1, 1) and unit not in _MILLIMETRES:  # what nibabel writes where nobody told it the size
+        spacing_mm = None
+    return read_volume(request, volume, spacing_mm)

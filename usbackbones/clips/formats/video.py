@@ -1,5 +1,7 @@
 """Videos: mp4, mov, avi, mpeg, webm, mkv, wmv, through FFmpeg."""
 
+from pathlib import Path
+
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
@@ -33,8 +35,12 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
             # Threads gain nothing on frames of this size, and cost much where many processes read at once.
             stream.codec_context.thread_count = 1
             missing = stream.frames  # what the header promises; 0 where it does not say
+            whole = demuxer == "avi" and _is_whole_riff(path)
             for packet in container.demux(stream):
-                missing -= packet.size > 0
+                if demuxer != "avi":
+                    missing -= packet.size > 0
+                elif packet.dts is not None:  # it counts frames, and those among them that the recorder dropped
+                    missing = 0 if whole else stream.frames - packet.dts - 1
                 try:
                     decoded = packet.decode()
                 except av.error.InvalidDataError:
@@ -59,6 +65,13 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
         raise ClipError(f"{path}: broken {demuxer} video, no frame can be decoded{reason}; copy or export it again")
     if bad or reason or missing > 0:
         request.warn(f"{path}: damaged or cut short, {good} frames read, {max(bad, missing)} lost{reason}")
+
+
+def _is_whole_riff(path: Path) -> bool:
+    """Whether a file is as long as its one RIFF chunk, so that frames it does not hold were never recorded."""
+    with path.open("rb") as file:
+        length = 8 + int.from_bytes(file.read(8)[4:], "little")
+    return length <= path.stat().st_size <= length + 1
 
 
 def _orientation(request: Request, frame: av.VideoFrame) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from usbackbones.clips.formats.base import MAX_PIXELS, ClipError, Facts, Frames, Reading, Request, luma
+from usbackbones.clips.formats.upright import upright, upright_spacing
 from usbackbones.clips.formats.watch import Watch
 
 _DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -35,6 +36,7 @@ class Volume:
         slope: stored values are multiplied by it,
         intercept: and this is added.
         seconds: from frame to frame; None where the file does not tell.
+        orientation: of the stored frames, as EXIF numbers it; 1 where they stand upright.
     """
 
     open: Callable[[], AbstractContextManager[BinaryIO]]
@@ -44,6 +46,7 @@ class Volume:
     slope: float = 1.0
     intercept: float = 0.0
     seconds: float | None = None
+    orientation: int = 1
 
     @property
     def is_plain(self) -> bool:
@@ -73,12 +76,12 @@ def believed_spacing(row: float, column: float) -> tuple[float, float] | None:
 
 
 def read_volume(request: Request, volume: Volume, spacing_mm: tuple[float, float] | None = None) -> Reading:
-    """The reading of a volume with pixels of a size; frames that are cut off are told in a warning.
+    """The reading of a volume whose stored pixels are of a size; frames that are cut off are told in a warning.
 
     Raises:
         ClipError: with the first frame, if there is not a whole one.
     """
-    facts = Facts(spacing_mm)
+    facts = Facts(upright_spacing(spacing_mm, volume.orientation))
     return Reading(_frames(request, volume, Watch(request, facts)), facts)
 
 
@@ -97,7 +100,7 @@ def _frames(request: Request, volume: Volume, watch: Watch) -> Frames:
                 if volume.channels == 3:
                     watch.look(values)
                 shown = _scaled(values, volume) if request.stored else _gray(values, volume, low, high)
-                yield shown, None if volume.seconds is None else index * volume.seconds
+                yield upright(shown, volume.orientation), None if volume.seconds is None else index * volume.seconds
     if not there:
         raise ClipError(f"{path}: its data end before the first frame does; copy it again")
     if there < promised:
