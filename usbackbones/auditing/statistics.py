@@ -233,21 +233,3 @@ def westfall_young(statistics: Mapping[str, np.ndarray]) -> dict[str, Tested]:
         )
         for name, s in statistics.items()
     }
-
-
-def corrected_v(table: np.ndarray) -> float:
-    """Cramér's V of a table of counts [R, C] with the bias correction of Bergsma (2013); 0 where there is no freedom.
-
-    phi² = chi² / n is lowered by its expectation under independence, (r - 1)(c - 1) / (n - 1), and the numbers of rows
-    and columns are lowered alike, so that many rare categories do not look like an association.
-    """
-    table = np.asarray(table, float)
-    table = table[table.sum(1) > 0][:, table.sum(0) > 0]
-    n, (r, c) = table.sum(), table.shape
-    if min(r, c) < 2 or n < 2:
-        return 0.0
-    expected = np.outer(table.sum(1), table.sum(0)) / n
-    phi = (np.square(table - expected) / expected).sum() / n
-    excess = max(0.0, phi - (r - 1) * (c - 1) / (n - 1))
-    rows, columns = r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)
-    return float(np.sqrt(excess / max(min(rows, columns) - 1, 1e-12))) if excess else 0.0

@@ -14,6 +14,7 @@ from usbackbones.clips.formats.stills import entries, is_still
 __all__ = [
     "claims_clip",
     "entries",
+    "file_kind",
     "files_below",
     "image_named",
     "is_litter",

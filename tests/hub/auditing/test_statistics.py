@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from usbackbones.auditing.association import corrected_v
 from usbackbones.auditing.statistics import (
     FOLDS,
     PENALTY,
     REPEATS,
     balanced_accuracies,
     blind_folds,
-    corrected_v,
     explained,
     hats,
     permutation_test,

@@ -1,0 +1,86 @@
+"""What the screen around the tissue tells: the sector's shape, what lies outside of it, text and calipers.
+
+Needs OpenCV, which the extra `train` brings; without it the rows that rest on this are not run.
+"""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+
+from usbackbones.features.shortcuts import Facts
+
+CELLS = 3
+"""Cells on a side of the grid in which the ground and the writing are counted."""
+LONG = 48
+"""Frames of a clip that are looked at, at most, evenly spread."""
+DARK = 16
+"""Gray level above which a pixel is lit."""
+
+
+def can_look() -> bool:
+    """Whether OpenCV is installed."""
+    return find_spec("cv2") is not None
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A clip's screen.
+
+    Attributes:
+        sector: kind, edges seen and their places in shares of the frame.
+        outside: float [D], share and light of the pixels outside of the sector in each cell.
+        writing: float [D], share of ink in each cell, then boxes of text and of calipers.
+        text: boxes of text.
+        calipers: boxes of calipers.
+    """
+
+    sector: Facts
+    outside: np.ndarray
+    writing: np.ndarray
+    text: int
+    calipers: int
+
+
+def look_at(frames: np.ndarray) -> Screen:
+    """Look at the screen of a clip uint8 [T, H, W]."""
+    from usbackbones.clips.cleaning.extremes import extremes_of
+    from usbackbones.clips.cleaning.sector import find_sector
+    from usbackbones.clips.cleaning.text import find_writing, lines_of
+
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(LONG, len(frames))).round().astype(int))
+    extremes = extremes_of(frames[chosen])
+    height, width = frames.shape[1:]
+    sector, _ = find_sector(extremes.highest, extremes.lowest)
+    facts: Facts = {"kind": sector.kind, "seen": " ".join(sector.seen) or "none"}
+    for name, line in (("left", sector.left), ("right", sector.right)):
+        if line:
+            facts |= {f"{name} start": line[0] / width, f"{name} slope": line[1]}
+    for name in ("near", "far", "top", "bottom"):
+        if (value := getattr(sector, name)) is not None:
+            facts[name] = value / height
+    outside = ~sector.mask(height, width)
+    light = np.where(outside, extremes.highest, 0)
+    writing = find_writing(extremes.held)
+    lines = lines_of(writing.text)
+    counts = [float(len(lines)), float(len(writing.calipers))]
+    return Screen(
+        facts,
+        np.concatenate([in_cells(outside), in_cells(light / 255.0), in_cells(light > DARK)]),
+        np.concatenate([in_cells(writing.ink), np.array(counts)]),
+        len(lines),
+        len(writing.calipers),
+    )
+
+
+def in_cells(picture: np.ndarray) -> np.ndarray:
+    """Mean of an image [H, W] in each of CELLS x CELLS cells, float32 [CELLS²]."""
+    rows = np.array_split(picture, CELLS)
+    return np.array([part.mean() for row in rows for part in np.array_split(row, CELLS, axis=1)], np.float32)
+
+
+def writing_on(frame: np.ndarray) -> int:
+    """Lines of text on one frame uint8 [H, W]."""
+    from usbackbones.clips.cleaning.text import find_writing, lines_of
+
+    return len(lines_of(find_writing(frame, calipers=False).text))
