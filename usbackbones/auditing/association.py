@@ -1,4 +1,4 @@
-"""How closely single facts of files go with the classes: Cramér's V with Bergsma's correction, counted over patients."""
+"""How closely single facts of files go with the classes: Bergsma-corrected Cramér V, counted over patients."""
 
 from collections.abc import Mapping, Sequence
 

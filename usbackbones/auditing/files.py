@@ -1,6 +1,7 @@
 """Facts about files and patients: damage, duplicates, divided patients, contradicting labels; and their repair."""
 
 import csv
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -178,13 +179,23 @@ def _table(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         writer.writerows(rows)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than an earlier audit.
+def check_folder(folder: Path, data: Path) -> bool:
+    """Refuse a folder that holds something else than an earlier audit of the same data.
+
+    Returns:
+        True where there is such an audit, whose accepted findings are kept.
 
     Raises:
-        DataError: if it is a file, or has files and no audit.json.
+        DataError: if it is a file, an audit of other data, or has files and no audit.json.
     """
     if folder.is_file():
         raise DataError(f"-o {folder} is a file: name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "audit.json").is_file():
-        raise DataError(f"-o {folder} holds files that no audit wrote: name a new folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    try:
+        of = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"-o {folder} holds files that no audit wrote: name a new folder") from error
+    if of != str(data.resolve()):
+        raise DataError(f"-o {folder} holds the audit of {of}: name a new folder")
+    return True

@@ -5,7 +5,7 @@ A source is a clinic or a scanner. Where nobody names it, files of one container
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,8 +107,3 @@ def where_cue_is_right(backbone: Row, cue: Row, target: Target) -> dict[str, Any
             "accuracy": float(right[where].mean()) if where.any() else None,
         }
     return {"cue": cue.name, **told}
-
-
-def told(held: Held) -> dict[str, Any]:
-    """For audit.json."""
-    return asdict(held)

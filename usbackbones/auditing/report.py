@@ -1,0 +1,143 @@
+"""The report of an audit: one page without names or images, unless they are asked for."""
+
+from pathlib import Path
+
+from usbackbones.auditing.files import Twins
+from usbackbones.auditing.look import Looked
+from usbackbones.auditing.privacy import KINDS
+from usbackbones.auditing.result import Audited
+from usbackbones.auditing.rows import ALPHA, MARGIN, Row
+from usbackbones.report import Section, picture_section, table_section, write_report
+from usbackbones.report.markup import element, joined
+from usbackbones.report.plots import whiskers
+
+MOST_PAIRS = 12
+"""Pairs of twins that are shown."""
+ADVICE = (
+    "A row that tells the target is a result that a network can reach without the tissue: report it beside yours. "
+    "Cropping removes the cue, not its cause. A row that cannot tell is not clean: 'smallest' is the least score that "
+    "this number of patients could have shown."
+)
+
+
+def write_audit_report(file: Path, done: Audited, looked: Looked, twins: Twins, pictures: bool) -> None:
+    """Write the report.
+
+    Args:
+        file: the HTML file.
+        done: the audit.
+        looked: its files; their frames must still be there.
+        twins: of the files.
+        pictures: show pairs of twins.
+    """
+    counts = done.counts
+    facts = {
+        "files": f"{counts['files']}, and {counts['unreadable']} that cannot be read",
+        "patients": counts["told by"],
+        "serious": f"{len(done.serious)} finding(s)",
+        "permutations": done.how or "none: no labels",
+    }
+    sections = [_findings(done), *_rows(done), _classes(done), *_sources(done), *_associations(done), _privacy(done)]
+    if done.missing:
+        sections.append(table_section("Not run", ["part", "why"], [line.split(": ", 1) for line in done.missing]))
+    if twins.pairs:
+        first = {int(item): row for row, item in reversed(list(enumerate(looked.frames.item)))}
+        shown = [number for pair in twins.pairs[:MOST_PAIRS] for number in pair]
+        of_items = [(f"{looked.items[n].path.name}, {looked.items[n].label}", looked.frames[first[n]]) for n in shown]
+        sections.append(picture_section("Twins", of_items, "Each two images in a row are one pair."))
+    write_report(file, "Audit of a data set", facts=facts, sections=sections, pictures=pictures)
+
+
+def _findings(done: Audited) -> Section:
+    rows = [
+        ["accepted" if one.accepted else "serious" if one.serious else "context", one.text, one.accepted]
+        for one in done.findings
+    ]
+    heading = "Findings"
+    if not rows:
+        return Section(heading, element("p", "Nothing was found. This is not a proof that there is nothing."))
+    note = (
+        f"Serious is a proven fact, or a no-tissue row with an adjusted p of at most {ALPHA:g} that is at least "
+        f"{MARGIN:g} above chance. All else is context."
+    )
+    items = [
+        element("li", element("strong", f"{kind}: "), text, f" ({why})" if why else "") for kind, text, why in rows
+    ]
+    return Section(heading, element("ul", *items), note)
+
+
+def _rows(done: Audited) -> list[Section]:
+    if done.target is None:
+        return []
+    unit = "balanced accuracy by file" if done.target.classes else "R²"
+    lines = {row.name: {"value": row.score.value, "low": row.score.low, "high": row.score.high} for row in done.rows}
+    body = joined([whiskers(lines, unit)])
+    note = f"{unit}, chance {done.target.chance:.2f}; a line is a 95 % interval over patients, twins joined. {ADVICE}"
+    groupings = list(done.rows[0].scores)
+    header = ["row", "verdict", *groupings, "inner pixels", "adjusted p", "smallest"]
+    table = table_section(
+        "All rows", header, [_cells(row, done.target.chance, groupings) for row in done.rows],
+        "No-tissue rows have an adjusted p; the others are context, beside as many random inner pixels. If "
+        "every file is taken for a patient of its own, a score counts patients and twins on both sides.",
+    )  # fmt: skip
+    return [Section("What tells the target", body, note), table]
+
+
+def _cells(row: Row, chance: float, groupings: list[str]) -> list[str]:
+    verdict = "context"
+    if row.tested:
+        verdict = "expected" if row.expected else "tells" if row.alarms(chance) else "cannot tell"
+        if verdict == "cannot tell" and row.tested.adjusted <= ALPHA:
+            verdict = "tells little"
+    scores = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in (row.scores[name] for name in groupings)]
+    if row.score.error is not None:
+        scores[-1] += f", error {row.score.error:.3g} of {row.score.level:.3g}"
+    beside = f"{row.beside.value:.3f}" if row.beside else ""
+    test = [f"{row.tested.adjusted:.3f}", f"{row.tested.smallest:.2f}"] if row.tested else ["", ""]
+    return [row.name, verdict, *scores, beside, *test]
+
+
+def _classes(done: Audited) -> Section:
+    counts = done.counts
+    if done.target is None or not done.target.classes:
+        rows = [["all", str(counts["files"]), str(counts["patients"])]]
+    else:
+        rows = [[name, str(n), str(counts["patients of"][name])] for name, n in counts["files of"].items()]
+    return table_section("Files and patients", ["class", "files", "patients"], rows)
+
+
+def _sources(done: Audited) -> list[Section]:
+    found = []
+    if "by_source" in done.sources:
+        of = done.sources
+        scores = [(name, of[key]) for name, key in (("patients", "by_patient"), ("sources", "by_source"))]
+        rows = [[name, f"{s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"] for name, s in scores]
+        rows.append(["difference", f"{of['difference']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"])
+        note = f"The frozen backbone; {of['sources']} sources, told by {of['told by']}. Differences are paired."
+        found.append(table_section("Sources held out", ["held out", "score"], rows, note))
+    if where := done.sources.get("where"):
+        rows = [
+            [name, f"{of['share of files']:.2f}", "" if of["accuracy"] is None else f"{of['accuracy']:.2f}"]
+            for name, of in where.items()
+            if name != "cue"
+        ]
+        note = f"Accuracy of the backbone on files that the row {where['cue']} gets right, and on the others."
+        found.append(table_section("Where the cue is right", ["files", "share", "accuracy"], rows, note))
+    return found
+
+
+def _associations(done: Audited) -> list[Section]:
+    if not done.associations:
+        return []
+    rows = [[f"{a['family']}: {a['fact']}", str(a["values"]), f"{a['v']:.2f}"] for a in done.associations]
+    note = "Cramér's V with Bergsma's correction, counted over patients; 0 is none, 1 is complete. Context, no test."
+    return [table_section("Single facts and the class", ["fact", "values", "V"], rows, note)]
+
+
+def _privacy(done: Audited) -> Section:
+    files = done.counts["files"]
+    rows = [[KINDS[key], f"{count} of {files}"] for key, count in done.privacy.items()]
+    if done.detectors:
+        rows += [[f"{key} on the screen", f"{done.detectors[key]} of {files}"] for key in ("text", "calipers")]
+    note = "Counts only. Text and calipers are detected, not read, and faint ones are missed: look before you share."
+    return table_section("Privacy", ["noticed", "files"], rows, note)

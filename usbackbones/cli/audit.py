@@ -1,0 +1,121 @@
+"""usbackbones audit: what a data set gives away before a network has looked at the tissue."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, network, say, tell
+
+if TYPE_CHECKING:
+    from usbackbones.auditing.result import Audited
+
+Names = Annotated[str, arg(metavar="NAME,NAME")]
+_LINES = 10
+
+
+def audit_command(
+    data: Positional[Path],
+    out: Out = Path("audit"),
+    group_from: str = "",
+    columns: Names = "",
+    source_from: str = "",
+    expected: Names = "",
+    target: Literal["auto", "classes", "numbers"] = "auto",
+    unlabelled: bool = False,
+    model: str = "",
+    baseline: Path | None = None,
+    junit: Path | None = None,
+    strict: bool = False,
+    draws: int = 999,
+    seed: int = 0,
+    pictures: bool = False,
+    as_json: AsJson = False,
+) -> int:
+    """Look for cues that are no medicine: container, frame size, scanner, border, twins, patients in two parts.
+
+    DATA is a folder of class folders or a CSV, as for probe and finetune. The output is a folder with audit.json,
+    files.csv, report.html and the repair files groups.csv, split.csv and drop.csv.
+
+    Args:
+        data: a group is a patient and never divided.
+        out: the folder to write.
+        group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
+        columns: of the CSV; each becomes a no-tissue row, as scanner or pixel_mm.
+        source_from: a column of the CSV, or a regular expression for names, that tells the clinic or scanner.
+        expected: rows that deployment will have too; they are shown and do not alarm.
+        target: auto takes labels that are all numbers, of more than 10 values, for numbers.
+        unlabelled: only what needs no label; DATA may be any folder of clips.
+        model: of the frozen backbone, as for probe; the default weight if empty, none to leave it out.
+        baseline: an audit.json whose findings have a reason under "accepted".
+        junit: write JUnit XML as well.
+        strict: exit with 1 where something serious was found that the baseline does not accept.
+        draws: permutations of patients.
+        seed: of folds, permutations and resamples.
+        pictures: show twins in report.html, which then holds patient data.
+        as_json: print audit.json.
+    """
+    from importlib.util import find_spec
+
+    from usbackbones.data.item import DataError
+
+    if draws < 999:
+        raise CommandError(f"--draws {draws}: at least 999")
+    if find_spec("sklearn") is None:
+        raise CommandError("the audit needs scikit-learn: pip install 'usbackbones[bench]'")
+    from usbackbones.auditing.run import audit
+
+    backbone = None
+    if not unlabelled and model != "none":
+        name = model_name(model or None, untrained=True)
+        backbone = (name, network(name))
+    try:
+        done = audit(
+            data,
+            out,
+            group_from=group_from,
+            columns=_split(columns),
+            source_from=source_from,
+            expected=_split(expected),
+            numbers=None if target == "auto" else target == "numbers",
+            unlabelled=unlabelled,
+            backbone=backbone,
+            baseline=baseline,
+            junit=junit,
+            draws=draws,
+            seed=seed,
+            pictures=pictures,
+            note=tell,
+        )
+    except DataError as error:
+        raise CommandError(str(error)) from error
+    if as_json:
+        say((out / "audit.json").read_text(encoding="utf-8"))
+    else:
+        for line in lines(done):
+            say(line)
+    return int(strict and bool(done.serious))
+
+
+def lines(done: "Audited") -> list[str]:
+    """The audit in ten lines at most; the report has the rest."""
+    from usbackbones.auditing.rows import shown
+
+    counts = done.counts
+    found = [f"{counts['files']} files, {counts['told by']}; {counts['unreadable']} cannot be read"]
+    found += [f"SERIOUS: {one.text}" for one in done.serious]
+    shown_rows = {one.key.removeprefix("tells:") for one in done.serious}
+    if done.target:
+        ranked = sorted(done.rows, key=lambda row: (row.tested is None, -row.score.value))
+        found += [f"{row.name}: {shown(row.score, done.target)}" for row in ranked if row.name not in shown_rows]
+    found += [one.text for one in done.findings if not one.serious]
+    rest = len(found) - (_LINES - 1)
+    kept = found[: _LINES - 1]
+    more = f" ({rest} more lines in the report)" if rest > 0 else ""
+    accepted = sum(bool(one.accepted) for one in done.findings)
+    verdict = f"{len(done.serious)} serious, {accepted} accepted"
+    return [*kept, f"{done.folder}: {', '.join(done.written)}: {verdict}{more}. Not a medical device."]
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
