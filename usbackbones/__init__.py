@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from usbackbones._version import __version__
 
 if TYPE_CHECKING:
+    from usbackbones.auditing.run import audit as audit
     from usbackbones.clips import Clip as Clip
     from usbackbones.clips import ClipError as ClipError
     from usbackbones.clips import find_clips as find_clips
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; loaded at first use, since few need PyAV, torchvision, scikit-learn or smp.
 _HOME = {
+    "auditing.run": ("audit",),
     "clips": ("Clip", "ClipError", "find_clips", "iter_frames", "read_clip"),
     "data.item": ("DataError",),
     "exporting.convert_checkpoint": ("ConvertError", "convert"),

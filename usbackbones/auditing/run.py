@@ -24,7 +24,7 @@ from usbackbones.auditing.result import Audited, as_json
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import told_patients
 from usbackbones.data.splits import SplitError
-from usbackbones.probing.probes import embed
+from usbackbones.features.extract import embed
 
 DRAWS = 999
 

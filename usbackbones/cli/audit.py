@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, model_name, network, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, network, say, tell
 
 if TYPE_CHECKING:
     from usbackbones.auditing.result import Audited
@@ -64,10 +64,11 @@ def audit_command(
     if find_spec("sklearn") is None:
         raise CommandError("the audit needs scikit-learn: pip install 'usbackbones[bench]'")
     from usbackbones.auditing.run import audit
+    from usbackbones.hub.backbone import full_name
 
     backbone = None
     if not unlabelled and model != "none":
-        name = model_name(model or None, untrained=True)
+        name = full_name(model or None)
         backbone = (name, network(name))
     try:
         done = audit(

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import tyro
 
+from usbackbones.cli.audit import audit_command
 from usbackbones.cli.convert import convert_command
 from usbackbones.cli.demo import demo_command
 from usbackbones.cli.doctor import doctor_command
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "info": info_command,
     "fetch": fetch_command,
     "embed": embed_command,
+    "audit": audit_command,
     "probe": probe_command,
     "finetune": finetune_command,
     "segment": segment_command,
