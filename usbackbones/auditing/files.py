@@ -161,8 +161,9 @@ def write_repairs(folder: Path, looked: Looked, twins: Twins, seed: int) -> list
         _table(folder / "split.csv", ["path", "label", "group", "split"], rows)
         written.append("split.csv")
     drop = [[_path(item), item.label, "cannot be read"] for item in looked.lost]
-    drop += [[_path(joined[b]), joined[b].label, "the same bytes as another file"] for _, b in twins.exact]
-    opposite = {n for pair in twins.near if joined[pair[0]].label != joined[pair[1]].label for n in pair}
+    opposite = {n for pair in twins.pairs if joined[pair[0]].label != joined[pair[1]].label for n in pair}
+    same = {b for _, b in twins.exact} - opposite
+    drop += [[_path(joined[n]), joined[n].label, "the same bytes as another file"] for n in sorted(same)]
     drop += [[_path(joined[n]), joined[n].label, "a twin has another label"] for n in sorted(opposite)]
     _table(folder / "drop.csv", ["path", "label", "why"], drop)
     return [*written, "drop.csv"]

@@ -8,7 +8,7 @@ from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import stills_in
 from usbackbones.data.dataset import read_items, read_table
 from usbackbones.data.item import DataError, Item
-from usbackbones.data.patients import name_pattern, told_patients, with_groups
+from usbackbones.data.patients import column_groups, name_pattern, told_patients, with_groups
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def read_inputs(
         DataError: naming what is wrong.
     """
     items = _clips(data, group_from, note) if unlabelled else read_items(data, group_from, note)
+    if unlabelled:
+        note(told_patients(items))
     wanted = [*columns]
     column = bool(source_from) and data.is_file() and source_from in _header(data)
     cells = _cells(data, items, [*wanted, *([source_from] if column else [])])
@@ -67,15 +69,23 @@ def read_inputs(
 
 
 def _clips(data: Path, group_from: str, note: Callable[[str], object]) -> list[Item]:
-    """Every clip at a path, without labels."""
+    """Every clip at a path, or of a table, without labels."""
+    pattern = name_pattern(group_from)
+    if data.is_file() and data.suffix.lower() == ".csv":
+        rows = read_table(data, {"path"})
+        paths = [data.parent / row["path"].strip() for row in rows]
+        if lost := [path for path in paths if not path.exists()]:
+            raise DataError(f"{data}: {len(lost)} of {len(paths)} paths do not exist, the first {lost[0]}")
+        groups, told_by = column_groups(data, rows, note)
+        given = groups or [""] * len(paths)
+        items = [Item(path, "", group, told_by=told_by) for path, group in zip(paths, given, strict=True)]
+        return with_groups(items, pattern, note)
     try:
         found = find_clips(data)
     except ClipError as error:
         raise DataError(str(error)) from error
     paths = [still for path in found for still in (stills_in(path) if path.is_dir() else [path])]
-    items = with_groups([Item(path, "", "") for path in paths], name_pattern(group_from), note)
-    note(told_patients(items))
-    return items
+    return with_groups([Item(path, "", "") for path in paths], pattern, note)
 
 
 def _header(table: Path) -> list[str]:
