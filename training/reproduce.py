@@ -29,8 +29,8 @@ from training.engine.trial_run import losses_of
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
 from training.recipes import Recipe, recorded
-from training.release.weights_file import published_tensors
 from usbackbones._files import atomic_write
+from usbackbones.exporting.pack import published_tensors
 from usbackbones.hub.pretraining_run import backbone_of_run
 
 TOLERANCE = 0.01

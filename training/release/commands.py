@@ -33,8 +33,9 @@ from training.release.checks import ReleaseError, refuse_folder, refuse_seen, re
 from training.release.push import push
 from training.release.records import put_report, read_weights, write_weights
 from training.release.render import page, render
-from training.release.weights_file import PYRAMID, published_config, published_tensors, pyramid_of_run
+from training.release.weights_file import PYRAMID, published_config, pyramid_of_run
 from usbackbones._files import atomic_write
+from usbackbones.exporting.pack import published_tensors
 from usbackbones.hub.pretraining_run import backbone_of_run, input_side
 from usbackbones.hub.pretraining_run import read_json as read_run
 from usbackbones.hub.registry import architectures

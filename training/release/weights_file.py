@@ -1,15 +1,8 @@
-"""A run's backbone in the form it is published in: three gray channels, half precision, timm's config.json.
-
-Three equal channels because every image pipeline has three; since mean and std are the same for all of them,
-`in_chans=1`, which sums the first convolution over its channels, gives the network that was trained. Half precision
-halves the file. Norms stay float32, since a running variance of a dead channel is too small for fp16; so does the
-first convolution, since timm would round its sum to the stored type and the channels would differ by 1e-4.
-"""
+"""A weight as it is published: timm's config.json of its zoo entry, and the feature pyramid beside it."""
 
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from usbackbones.hub.timm_folder import timm_config
@@ -26,32 +19,6 @@ def pyramid_of_run(run: Path) -> dict[str, Tensor]:
         for key, value in state.items()
         if key.startswith("pyramid.")
     }
-
-
-def published_tensors(backbone: nn.Module) -> dict[str, Tensor]:
-    """The tensors of the file: first convolution on three channels, fp16 but for it, norms and counters.
-
-    Raises:
-        ValueError: naming a tensor that is not finite, or that fp16 cannot hold.
-    """
-    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
-    first = config["first_conv"] + ".weight"
-    wide_ones = {first} | {
-        f"{name}.{key}"
-        for name, module in backbone.named_modules()
-        if "norm" in type(module).__name__.lower()
-        for key in module.state_dict()
-    }
-    tensors = {}
-    for key, value in backbone.state_dict().items():
-        wide = value.repeat(1, 3, 1, 1) / 3 if key == first else value
-        stored = wide.half() if wide.is_floating_point() and key not in wide_ones else wide
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{key} holds NaN or infinity: the run diverged, and is not released")
-        if not torch.isfinite(stored).all():
-            raise ValueError(f"{key} reaches {float(value.abs().max()):.3g}, beyond fp16: the run is not released")
-        tensors[key] = stored.contiguous()
-    return tensors
 
 
 def published_config(name: str, entry: dict[str, Any], backbone: nn.Module) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
+from usbackbones._files import sha256_of
 from usbackbones.hub import locate, registry
 from usbackbones.hub.backbone import build_backbone
-from usbackbones.hub.checksum import sha256_of
 from usbackbones.hub.entrypoints import announce
 from usbackbones.hub.errors import WeightsError
 from usbackbones.hub.zoo import FILE, Weight

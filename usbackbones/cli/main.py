@@ -25,6 +25,7 @@ from usbackbones.cli.embed import embed_command
 from usbackbones.cli.export import export_command
 from usbackbones.cli.fetch import fetch_command
 from usbackbones.cli.finetune import finetune_command
+from usbackbones.cli.pack import pack_command
 from usbackbones.cli.predict import predict_command
 from usbackbones.cli.probe import probe_command
 from usbackbones.cli.segment import segment_command
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "segment": segment_command,
     "predict": predict_command,
     "convert": convert_command,
+    "pack": pack_command,
     "export": export_command,
     "demo": demo_command,
     "doctor": doctor_command,

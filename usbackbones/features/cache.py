@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, sha256_of
 from usbackbones._version import __version__
 from usbackbones.clips.formats.kinds import file_kind
 from usbackbones.clips.read import ClipError
-from usbackbones.hub.checksum import sha256_of
 
 _MAGIC = b"usbackbones features 1\n"
 _SUM = 32  # bytes of a sha256, the last of an entry

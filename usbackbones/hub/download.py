@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-from usbackbones.hub.checksum import sha256_of
+from usbackbones._files import sha256_of
 from usbackbones.hub.errors import WeightsAccess, WeightsCorrupt, WeightsError, WeightsNotFound, WeightsUnavailable
 from usbackbones.hub.reachability import why_unreachable
 from usbackbones.hub.zoo import FILE, Weight

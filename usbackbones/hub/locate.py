@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from usbackbones.hub.checksum import sha256_of
+from usbackbones._files import sha256_of
 from usbackbones.hub.download import fetch, folder_remedy
 from usbackbones.hub.errors import WeightsCorrupt, WeightsNotFound
 from usbackbones.hub.zoo import FILE, Weight

@@ -11,8 +11,8 @@ import timm
 import torch
 from torch import nn
 
+from usbackbones._files import sha256_of
 from usbackbones.features.transforms import Transform, transforms
-from usbackbones.hub.checksum import sha256_of
 from usbackbones.metrics.calibration import Calibration, calibrate
 
 WEIGHTS = "model.safetensors"

@@ -1,0 +1,40 @@
+"""usbackbones pack: a pretraining run of one's own, as a timm folder for private use."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from usbackbones.cli.terminal import AsJson, CommandError, Out, say
+
+
+def pack_command(
+    run: Positional[Path],
+    out: Out,
+    license_name: Annotated[str, arg(name="license")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write the backbone of a pretraining run as a timm folder for private use, with a card that says so.
+
+    Args:
+        run: folder of a finished `python -m training.pretrain`.
+        out: the folder to write.
+        license_name: license of the weights; "private" if none is given.
+        as_json: print the outcome as JSON.
+    """
+    from usbackbones.exporting.pack import PackError, pack
+    from usbackbones.hub.licensing import LicenseError
+
+    try:
+        done = pack(Path(str(run).removeprefix("run:")), out, license_name)
+    except (PackError, LicenseError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    if as_json:
+        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        return
+    use = "; non-commercial use only" if done.license.noncommercial else ""
+    say(f"{out}: {done.arch}, license of the weights: {done.license.weights}{use}")
+    say(f"largest difference to the run's features: {done.difference:.1e} of the largest one")
+    say(f'load it: timm.create_model("local-dir:{out}", pretrained=True), or --model local-dir:{out} in any command')
