@@ -85,7 +85,7 @@ def head_measures(data: Path) -> dict[str, Measure]:
 
 
 def public_task(name: str, classes: tuple[str, ...], label: str = "label") -> Callable[[Path, Path], Task]:
-    """A dataset whose layout is known and which is not here; clips of other classes, or of none, are left out.
+    """A dataset whose locked part follows the rule; clips of other classes, or of none, are left out.
 
     Args:
         name: the dataset.
@@ -115,6 +115,7 @@ TASKS: Mapping[str, Callable[[Path, Path], Task]] = {
         ("Fetal abdomen", "Fetal brain", "Fetal femur", "Fetal thorax", "Maternal cervix", "Other"),
     ),
     "bus_bra": public_task("bus_bra", ("benign", "malignant")),
+    "bus_uclm": public_task("bus_uclm", ("benign", "malignant", "normal")),
     "udiat_b": public_task("udiat_b", ("benign", "malignant")),
     "tn3k": public_task("tn3k", ("benign", "malignant")),
     "camus": public_task("camus", ("apical 2-chamber", "apical 4-chamber"), "anatomy"),

@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.conftest import run_module
+from training.data.corpora import CORPORA
+from training.data.corpora.muscle import dl_track
 from training.data.fingerprints import (
     KEPT,
     Ledger,
@@ -25,11 +27,13 @@ from training.data.fingerprints import (
     read_ledger,
     write_ledger,
 )
+from training.data.locked_splits import locked_groups
 from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbors import find_neighbors, join
 from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare
 from training.data.records import ZOO, read_record
+from training.release.run_checks import ReleaseError, refuse_seen_frames
 from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]
@@ -267,3 +271,18 @@ def test_the_committed_entries_tell_what_their_ledgers_hold():
             assert sorted(ledger.clips) == sorted(entry["corpus"]["clips"]), name
             assert set(ledger.groups) == set(entry["corpus"]["groups"]), name
             assert {found["verdict"] for found in entry["overlap"]["benchmarks"].values()} <= {"clean", "overlap"}
+
+
+def test_the_ledger_names_the_pictures_of_dl_track_that_stand_in_locked_clips(shared_data):
+    """The reader leaves them out; put back, they are found and the run is refused."""
+    read = {row.clip for row in dl_track(shared_data / "dl_track")}
+    wanted = {f"apo_img_000{number}" for number in (15, 17, 19, 30, 31)}
+    back = [row for row in dl_track(shared_data / "dl_track", left_out=()) if row.clip in wanted]
+    assert len(back) == 5 and not wanted & read
+    locked = {"GM_T_6", "GM_T_8", "GM_T_10", "GM_P_5", "GM_P_6"}
+    rows = [row for row in CORPORA["timtrack_muscle"].rows(shared_data / "timtrack_muscle") if row.group in locked]
+    found = compare(make_ledger(decoded(back, progress=False), 1), make_ledger(decoded(rows, progress=False), 1))
+    with pytest.raises(ReleaseError) as refusal:
+        refuse_seen_frames({"timtrack_muscle": found})
+    assert all(name in str(refusal.value) for name in (*wanted, *locked))
+    assert locked_groups("timtrack_muscle", locked) == locked
