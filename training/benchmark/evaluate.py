@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from training.benchmark.dense.task import DenseProtocol, DenseTask
+from training.benchmark.imagenet import shown_name
 from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, judge_linear_head
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
 from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict
@@ -69,7 +70,7 @@ def task_report(
         shown = {"overlap": overlaps[entry.name]} if columns.overlap else {}
         if not entry.members:
             report["rows"].append(
-                {"model": entry.name, **shown, "not_run": entry.why_not, "command": entry.remedy or command}
+                {"model": shown_name(entry.name), **shown, "not_run": entry.why_not, "command": entry.remedy or command}
             )
             continue
         reference = nulls.get(entry.arch) or (found[first] if first else None)
@@ -92,7 +93,7 @@ def _row(
     against = None if reference is mine else reference
     beside = None if mine is reference or mine is control else control
     row: dict[str, Any] = {
-        "model": entry.name,
+        "model": shown_name(entry.name),
         "arch": entry.arch,
         "networks": len(entry.members),
         "input": {key: network.pretrained_cfg[key] for key in PLAIN_INPUT},

@@ -31,7 +31,7 @@ ASKED = 16
 SEEN_AT_MOST = 52
 """Most signs of 255 that differ in two frames of which one counts as seen: more than between near-duplicates of one set
 (`usbackbones.data.near_duplicates.AT_MOST`), for a leak costs more than a look. One of the five pictures of DL_Track
-in TimTrack's locked clips is mirrored and 51 signs away; up to 52 no frame of corpus 2 or 3 is near another locked clip."""
+in TimTrack's locked clips is mirrored and 51 signs away; up to 52 no frame of corpus 2 or 3 is near a locked clip."""
 
 
 class LedgerError(ValueError):

@@ -38,6 +38,18 @@ def bus_bra(root):
     return 30
 
 
+def bus_uclm(root):
+    lines = ["path,group,label,view,licence"]
+    for patient in range(24):
+        for n, label in enumerate(("benign", "malignant", "normal")):
+            still(root / "img" / f"P{patient}_{n}.jpg")
+            lines.append(f"img/P{patient}_{n}.jpg,P{patient},{label},breast,CC BY 4.0")
+        still(root / "img" / f"P{patient}_3.jpg")
+        lines.append(f"img/P{patient}_3.jpg,P{patient},benign,breast_marks,CC BY 4.0")  # marked: not in the task
+    (root / "groups.csv").write_text("\n".join(lines))
+    return 72
+
+
 def udiat_b(root):
     lines = ["Image,Type"]
     for n in range(30):
@@ -69,6 +81,7 @@ def camus(root):
 PUBLIC = {
     "fetal_planes": ("fetal_planes_db", fetal_planes),
     "bus_bra": ("bus_bra", bus_bra),
+    "bus_uclm": ("bus_uclm", bus_uclm),
     "udiat_b": ("udiat_b", udiat_b),
     "tn3k": ("tn3k", tn3k),
     "camus": ("camus", camus),

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from training.benchmark.dense.task import DenseProtocol, DenseTask
 from training.benchmark.evaluate import overlap
+from training.benchmark.imagenet import shown_name
 from training.benchmark.models import RANDOM, Entry
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95, mean_interval
 from usbackbones.segmentation.masked import frame_of, mask_of
@@ -98,7 +99,7 @@ def dense_report(task: DenseTask, rows: Sequence[Entry], protocol: DenseProtocol
         report["true_masks"] = float(measured(judged, None)["circumference_error"].mean())
     nulls = {entry.arch: entry.name for entry in rows if entry.name.startswith(RANDOM)}
     for entry in rows:
-        row: dict[str, Any] = {"model": entry.name, "overlap": overlaps[entry.name]}
+        row: dict[str, Any] = {"model": shown_name(entry.name), "overlap": overlaps[entry.name]}
         if entry.members:
             null = nulls.get(entry.arch)
             against = found[null] if null and null != entry.name else None

@@ -109,6 +109,7 @@ def main(
     batch: int = 8,
     lr: float = 1e-3,
     seeds: int = DenseProtocol.seeds,
+    most: int = 0,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Print one table a task.
@@ -125,12 +126,13 @@ def main(
         batch: pictures in a batch.
         lr: peak rate, for every row.
         seeds: U-Nets of each row.
+        most: pictures to learn from at most, by a hash of their groups' names; 0 is all.
         json_file: write all numbers here.
     """
-    command = command_line("training.benchmark.dense.run", sys.argv[1:])
+    command = command_line("training.benchmark.dense", sys.argv[1:])
     protocol = DenseProtocol(part, encoder, size, epochs, batch, lr, seeds)
     try:
-        loaded = [load_dense_task(name, data) for name in tasks]
+        loaded = [load_dense_task(name, data, most) for name in tasks]
         rows = dense_entries(models, control)
         reports = {task.name: dense_report(task, rows, protocol, command) for task in loaded}
     except (OSError, ValueError, RuntimeError) as error:

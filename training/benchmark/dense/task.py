@@ -3,13 +3,15 @@
 The locked part of a task is that of its dataset, as in `training.benchmark.tasks`. A task lists files and opens none.
 """
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from training.benchmark.task import Measure
 from training.benchmark.tasks import head_measures, rows_of
+from training.data.corpora.record import present
 from training.data.errors import CorpusError
 from training.data.locked_splits import locked_groups
 from training.data.manifest import Row
@@ -117,6 +119,25 @@ class DenseProtocol:
         )  # fmt: skip
 
 
+def masked_rows(dataset: str, data: Path) -> list[Row]:
+    """The pictures of a dataset that have a mask; of CAMUS as stills every still with its own."""
+    if dataset != "camus" or not (data / dataset / "groups.csv").is_file():
+        return [row for row in rows_of(dataset, data) if row.mask]
+    return [
+        replace(row, clip=f"{row.clip}_{number}", path=path, mask=mask)
+        for row in rows_of(dataset, data)
+        for number, path in enumerate(row.paths)
+        if (mask := present(data / dataset / "mask" / f"{Path(path).stem}.png"))
+    ]
+
+
+def first_by_hash(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
+    """At most so many of the pictures, those of the groups first that a hash of their name puts first."""
+    order = {row.group: hashlib.sha256(f"{row.source}/{row.group}".encode()).digest() for row in rows}
+    kept = {row.clip for row in sorted(rows, key=lambda row: order[row.group])[:most]}
+    return tuple(row for row in rows if row.clip in kept)
+
+
 def _task(dataset: str, name: str, value: int | None = None, about: str = "") -> Callable[[Path], DenseTask]:
     """A task of one dataset: its pictures that have a mask.
 
@@ -128,7 +149,7 @@ def _task(dataset: str, name: str, value: int | None = None, about: str = "") ->
     """
 
     def build(data: Path) -> DenseTask:
-        rows = [row for row in rows_of(dataset, data) if row.mask]
+        rows = masked_rows(dataset, data)
         if not rows:
             raise CorpusError(f"{data / dataset} holds no masks, which {name} is about: get the copy with masks")
         test = locked_groups(dataset, {row.group for row in rows})
@@ -140,6 +161,7 @@ def _task(dataset: str, name: str, value: int | None = None, about: str = "") ->
 
 
 _RULE = "Its locked part follows the rule of training.data.locked_splits, not a split of its authors."
+_FRAMES = " at end diastole and end systole, of the published set in the first frame of a sequence."
 DENSE_TASKS: Mapping[str, Callable[[Path], DenseTask]] = {
     "busi_lesion": _task(
         "busi",
@@ -151,17 +173,20 @@ DENSE_TASKS: Mapping[str, Callable[[Path], DenseTask]] = {
     ),
     "udiat_b_lesion": _task("udiat_b", "udiat_b_lesion", about=_RULE),
     "tn3k_nodule": _task("tn3k", "tn3k_nodule", about=_RULE),
-    "camus_cavity": _task("camus", "camus_cavity", 1, f"The left ventricle in the first frame of a sequence. {_RULE}"),
+    "camus_cavity": _task("camus", "camus_cavity", 1, f"The left ventricle{_FRAMES} {_RULE}"),
+    "camus_myocardium": _task("camus", "camus_myocardium", 2, f"The myocardium{_FRAMES} {_RULE}"),
+    "camus_atrium": _task("camus", "camus_atrium", 3, f"The left atrium{_FRAMES} {_RULE}"),
 }
-"""The tasks by name; the last three are of datasets that are read by their published layout."""
+"""The tasks by name; all but the first two are of datasets whose locked part follows the rule."""
 
 
-def load_dense_task(name: str, data: Path) -> DenseTask:
+def load_dense_task(name: str, data: Path, most: int = 0) -> DenseTask:
     """The task of this name.
 
     Args:
         name: of `DENSE_TASKS`.
         data: folder that holds a folder for each dataset.
+        most: pictures to learn from at most, of whole groups but the last, by a hash of their names; 0 is all.
 
     Raises:
         CorpusError: if there is no such task, or its data are not there or laid out differently.
@@ -170,4 +195,5 @@ def load_dense_task(name: str, data: Path) -> DenseTask:
     """
     if name not in DENSE_TASKS:
         raise CorpusError(f"no dense task named {name!r}; there is: {', '.join(DENSE_TASKS)}")
-    return DENSE_TASKS[name](data)
+    task = DENSE_TASKS[name](data)
+    return replace(task, rows=first_by_hash(task.rows, most)) if most else task
