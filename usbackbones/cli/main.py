@@ -22,6 +22,7 @@ from usbackbones.cli.convert import convert_command
 from usbackbones.cli.demo import demo_command
 from usbackbones.cli.doctor import doctor_command
 from usbackbones.cli.embed import embed_command
+from usbackbones.cli.evaluate import evaluate_command
 from usbackbones.cli.export import export_command
 from usbackbones.cli.fetch import fetch_command
 from usbackbones.cli.finetune import finetune_command
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "finetune": finetune_command,
     "segment": segment_command,
     "predict": predict_command,
+    "evaluate": evaluate_command,
     "convert": convert_command,
     "pack": pack_command,
     "export": export_command,

@@ -31,7 +31,7 @@ from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
 from usbackbones.hub.backbone import RANDOM, build_backbone, rebuild_args
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
-from usbackbones.metrics.classification import METRICS, bootstrap, by_level, interval, scores
+from usbackbones.metrics import classification
 
 TOLERANCE = 1e-4
 """Largest difference of a logit of the folder that was written to the network's own, relative to the largest."""
@@ -173,16 +173,8 @@ def judge(tuner: Tuner, rows: np.ndarray, probability: np.ndarray, seed: int) ->
     """The metrics of the test part with intervals over groups; the only place where its labels are read."""
     item = tuner.frames.item[rows]
     labels, groups = tuner.labels[item], np.array([tuner.items[i].group for i in item])
-    values = scores(labels, probability, item, groups)
-    told = by_level(labels, probability, item, groups)
-    found: dict[str, dict[str, dict[str, float]]] = {level: {} for level in levels(tuner.items)}
-    for level in found:
-        truth, judged, of = told[level]
-        drawn = bootstrap(truth, [judged], of, seed=seed)
-        for metric in METRICS:
-            low, high = interval(drawn[metric])
-            found[level][metric] = {"value": values[level][metric], "low": low, "high": high}
-    return found
+    known = classification.metrics(labels, probability, item, groups, seed)
+    return {level: known[level] for level in levels(tuner.items)}
 
 
 def without_nan(content: Any) -> Any:

@@ -64,6 +64,20 @@ def scores(y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids) -> d
     }
 
 
+def metrics(
+    y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids, seed: int = 0
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Every metric at every level with its 95 % interval over groups: {level: {metric: {"value", "low", "high"}}}."""
+    values = scores(y, probability, clips, groups)
+    result: dict[str, dict[str, dict[str, float]]] = {level: {} for level in LEVELS}
+    for level, (truth, p, of) in by_level(y, probability, clips, groups).items():
+        drawn = bootstrap(truth, [p], of, seed=seed)
+        for metric in METRICS:
+            low, high = interval(drawn[metric])
+            result[level][metric] = {"value": values[level][metric], "low": low, "high": high}
+    return result
+
+
 def bootstrap(
     y: np.ndarray,
     members: Sequence[np.ndarray],

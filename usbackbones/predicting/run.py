@@ -1,7 +1,7 @@
 """Predict new clips with a trained model: one row a frame, one a clip, and masks where the model draws them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,10 +154,12 @@ class _Reader:
         except (ClipError, OSError) as error:
             clip.error = " ".join(str(error).split())
 
-    def _warner(self, source: Input):  # noqa: ANN202
-        return lambda line: (
-            self.warnings.append(f"{source.path}: {line}") if len(self.warnings) < _MOST_WARNINGS else None
-        )
+    def _warner(self, source: Input) -> Callable[[str], None]:
+        def warn(line: str) -> None:
+            if len(self.warnings) < _MOST_WARNINGS:
+                self.warnings.append(f"{source.path}: {line}")
+
+        return warn
 
 
 def _fill(

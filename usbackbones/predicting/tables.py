@@ -82,8 +82,9 @@ class Tables:
 
     def close(self) -> None:
         """Close the files; what is written stays for the next call."""
-        for stream in (*self._streams.values(), self._journal):
+        for stream in self._streams.values():
             stream.close()
+        self._journal.close()
 
     def _write(self, name: str, rows: Sequence[Row]) -> None:
         text = io.StringIO(newline="")

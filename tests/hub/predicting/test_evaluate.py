@@ -1,0 +1,78 @@
+"""Evaluation on an external set beside the numbers made from its own table of predictions."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from usbackbones.cli import main as cli
+from usbackbones.data.item import DataError
+from usbackbones.phantom.simulator import phantom_clip
+from usbackbones.predicting.evaluate import evaluate
+from usbackbones.predicting.trained import PredictError
+
+
+@pytest.fixture
+def external(tmp_path):
+    """A table of 16 stills of 8 patients, from two scanners."""
+    lines = ["path,label,patient_id,scanner"]
+    for number in range(16):
+        label = ("abdomen", "heart")[number // 2 % 2]
+        name = f"e{number}.png"
+        Image.fromarray(phantom_clip(100 + number // 2, frames=number % 2 + 1, size=64, kind=label)[-1]).save(
+            tmp_path / name
+        )
+        lines.append(f"{name},{label},P{number // 2},{'AB'[number // 4 % 2]}")
+    (tmp_path / "external.csv").write_text("\n".join(lines))
+    return tmp_path / "external.csv"
+
+
+def test_the_metrics_are_those_of_its_predictions(classifier, external, tmp_path):
+    done = evaluate(classifier, external, tmp_path / "out", by=("scanner",), progress=False)
+    with (tmp_path / "out" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 16 and done.counts == {"clips": 16, "groups": 8, "seen": 0}
+    right = {
+        label: [row["prediction"] == label for row in rows if row["label"] == label] for label in ("abdomen", "heart")
+    }
+    assert done.metrics["clip"]["balanced_accuracy"]["value"] == pytest.approx(
+        np.mean([np.mean(r) for r in right.values()])
+    )
+    cut = done.threshold["value"]
+    called = [float(row["prob_heart"]) >= cut for row in rows]
+    hearts = [row["label"] == "heart" for row in rows]
+    found = done.rates["heart"]
+    assert found["sensitivity"]["value"] == np.mean([c for c, h in zip(called, hearts, strict=True) if h])
+    assert found["sensitivity"]["of"] == 8 and "fixed on the model's 40 validation items" in done.threshold["fixed_on"]
+    assert {value: of["clips"] for value, of in done.subgroups["scanner"].items()} == {"A": 8, "B": 8}
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert told["weights_license"] == "CC-BY-NC-4.0" and "8 patients, by the column patient_id" in told["notes"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "ROC" in page and "Reliability" in page and "By scanner" in page and "e1.png" not in page
+
+
+def test_what_was_trained_on_is_counted(classifier, external, tmp_path):
+    Image.fromarray(phantom_clip(0, frames=1, size=96)[0]).save(tmp_path / "e0.png")
+    done = evaluate(classifier, external, tmp_path / "out", progress=False)
+    assert done.counts["seen"] == 1 and any("these numbers are too good" in note for note in done.notes)
+
+
+def test_refusals(classifier, external, tmp_path):
+    (tmp_path / "other.csv").write_text("path,label\ne0.png,lung\ne1.png,heart\n")
+    with pytest.raises(DataError, match="has the labels lung; the model knows abdomen, heart"):
+        evaluate(classifier, tmp_path / "other.csv", tmp_path / "x", progress=False)
+    with pytest.raises(PredictError, match="'lung' is none of the classes"):
+        evaluate(classifier, external, tmp_path / "y", positive="lung", progress=False)
+    with pytest.raises(DataError, match="lacks the column"):
+        evaluate(classifier, external, tmp_path / "z", by=("ward",), progress=False)
+    with pytest.raises(PredictError, match="is there already"):
+        evaluate(classifier, external, tmp_path, progress=False)
+
+
+def test_the_command(classifier, external, tmp_path, capsys):
+    cli.main(["evaluate", str(classifier), str(external), "-o", str(tmp_path / "out"), "--by", "scanner"])
+    told = capsys.readouterr()
+    assert "heart: sensitivity" in told.out and "scanner A: balanced accuracy" in told.out
+    assert "calibrated by temperature" in told.err
