@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, Progress, network, say, tell
 
 if TYPE_CHECKING:
-    from usbackbones.features.cache import FeatureCache
+    from usbackbones.features.cache import FeatureCache, Times
     from usbackbones.features.extract import Extractor
 
 
@@ -27,8 +27,8 @@ def embed_command(
 ) -> None:
     """Write the features of the frames of clips to an .npz or .parquet file.
 
-    Each row is a frame: its features, `source`, the clip's path, `frame`, its number, and `seconds`, its time. A clip
-    that cannot be read is left out and named.
+    Each row is a frame: its features, `source`, the clip's path, `frame`, its number, `name`, the file's name of a
+    still in a folder or zip, and `seconds`, its time. A clip that cannot be read is left out and named.
 
     Args:
         paths: videos, images, and folders of them; a folder of stills is one clip.
@@ -123,7 +123,7 @@ def _embed(
     for clip in found:
         start = spool.tell()
         try:
-            seconds = _embed_one(clip, spool, extractor, stride, cache, progress)
+            seconds, names = _embed_one(clip, spool, extractor, stride, cache, progress)
         except ClipError as error:
             faults.append(str(error))
             spool.seek(start)
@@ -133,6 +133,7 @@ def _embed(
             ids.source += [str(clip)] * len(seconds)
             ids.frame += [number * stride for number in range(len(seconds))]
             ids.seconds += seconds
+            ids.name += names
         progress.done += 1
     progress.clear()
     return ids, clips
@@ -145,8 +146,8 @@ def _embed_one(
     stride: int,
     cache: "FeatureCache | None",
     progress: Progress,
-) -> list[float]:
-    """Append a clip's rows to the spool, from the cache where it has them; returns the seconds of each."""
+) -> "Times":
+    """Append a clip's rows to the spool, from the cache where it has them; returns the seconds and name of each."""
     from usbackbones.clips.read import timed_frames
     from usbackbones.features.cache import blocks_of, clip_sum
 
@@ -157,15 +158,15 @@ def _embed_one(
             return known
         spool.seek(start)
         spool.truncate()
-    seconds: list[float] = []
+    seconds, names = list[float](), list[str]()
     warned = progress.warnings
-    with closing(timed_frames(clip, stride=stride, warn=progress.warn)) as timed:
+    with closing(timed_frames(clip, stride=stride, warn=progress.warn, names=names)) as timed:
         for rows in extractor.rows(progress.frames(timed, seconds)):
             spool.write(rows.tobytes())
     # A clip with a warning is computed again, so that the warning is heard again.
     if cache and key and progress.warnings == warned:
         end = spool.tell()
         spool.seek(start)
-        cache.write(key, seconds, blocks_of(spool, end - start))
+        cache.write(key, (seconds, names), blocks_of(spool, end - start))
         spool.seek(end)
-    return seconds
+    return seconds, names

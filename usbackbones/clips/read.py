@@ -52,6 +52,7 @@ class Clip:
         id_source: names of the header's elements that the two were made of; None where there was none.
         colour: whether it holds colour Doppler, by a DICOM header or by vivid pixels in the frames returned. Of other
             files than DICOM the whole screen is looked at, vivid buttons and annotations with it.
+        names: of the file that each frame was read from, in a folder or zip of stills; "" for frames of other clips.
     """
 
     frames: np.ndarray
@@ -63,6 +64,7 @@ class Clip:
     study: str | None = None
     id_source: str | None = None
     colour: bool = False
+    names: tuple[str, ...] = ()
 
 
 def read_clip(
@@ -80,17 +82,18 @@ def read_clip(
             volume whose slices are the frames, or a folder or zip of stills in natural order.
         max_frames: at most this many frames are returned, and the file is read no further; None for all.
         stride: every `stride`-th frame, or file of a folder, from the first on.
-        crop: cut to the B-mode region where a DICOM header names one; False for the whole screen.
+        crop: cut to the B-mode region where a DICOM header names one; False for the whole screen, on which masks are
+            drawn: an image and its mask are then of one size, and may be cut alike afterwards.
         salt: what the pseudonyms are made with; None for $USBACKBONES_SALT or the user's own.
 
     Raises:
         ClipError: if no frame can be read, the frames differ in size, or the salt is too short.
         ValueError: if `max_frames` or `stride` cannot be used.
     """
-    notes: list[str] = []
+    notes, names = list[str](), list[str]()
     request = Request(Path(path), stride, notes.append, crop, identify=True, salt=salt)
     reading = _open(request, max_frames)
-    with closing(_checked(request, max_frames, reading.frames)) as timed:
+    with closing(_named(request, max_frames, reading, names)) as timed:
         frames, times = zip(*timed, strict=True)
     seconds, facts = _interval(times, notes.append), reading.facts
     return Clip(
@@ -103,6 +106,7 @@ def read_clip(
         facts.study,
         facts.id_source,
         facts.colour,
+        tuple(names),
     )
 
 
@@ -129,10 +133,15 @@ def timed_frames(
     stride: int = 1,
     crop: bool = True,
     warn: Warn = warnings.warn,
+    names: list[str] | None = None,
 ) -> Frames:
-    """As `iter_frames`, each frame with its time in seconds from the first, None where the file does not tell."""
+    """As `iter_frames`, each frame with its time in seconds from the first, None where the file does not tell.
+
+    `names` gets the name of each frame, as `Clip.names` has it, before the frame is yielded.
+    """
     request = Request(Path(path), stride, warn, crop)
-    with closing(_checked(request, max_frames, _open(request, max_frames).frames)) as timed:
+    reading = _open(request, max_frames)
+    with closing(_named(request, max_frames, reading, [] if names is None else names)) as timed:
         yield from timed
 
 
@@ -151,6 +160,14 @@ def _open(request: Request, max_frames: int | None) -> Reading:
     if kind[0] == "zip":
         return open_array(request, "npz") if zip_holds(path) == "arrays" else open_zip(request)
     return _READERS[kind[0]](request, kind[1])
+
+
+def _named(request: Request, max_frames: int | None, reading: Reading, names: list[str]) -> Frames:
+    """The wanted frames; the name of each goes into `names`."""
+    with closing(_checked(request, max_frames, reading.frames)) as timed:
+        for frame in timed:
+            names.append(reading.facts.name)
+            yield frame
 
 
 def _checked(request: Request, max_frames: int | None, frames: Frames) -> Frames:

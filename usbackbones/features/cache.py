@@ -14,9 +14,12 @@ from usbackbones._version import __version__
 from usbackbones.clips.formats.kinds import file_kind
 from usbackbones.clips.read import ClipError
 
-_MAGIC = b"usbackbones features 1\n"
+_MAGIC = b"usbackbones features 2\n"
 _SUM = 32  # bytes of a sha256, the last of an entry
 _BLOCK = 1 << 20
+
+Times = tuple[list[float], list[str]]
+"""The seconds of each row, and its name: that of the still in a folder or zip, else ""."""
 
 
 def clip_sum(clip: Path) -> str | None:
@@ -59,15 +62,15 @@ class FeatureCache:
         self.settings = {"weight": weight_sum, "version": __version__, **settings}
         self.hits = self.misses = self.mended = 0
 
-    def read(self, clip_sum: str, width: int, sink: IO[bytes]) -> list[float] | None:
-        """Append a clip's rows, float32 [T, width], to `sink`; returns each row's seconds, or None without an entry.
+    def read(self, clip_sum: str, width: int, sink: IO[bytes]) -> Times | None:
+        """Append a clip's rows, float32 [T, width], to `sink`; returns the seconds and name of each.
 
-        After None the sink may have grown and is to be cut back.
+        Without an entry it is None: the sink may have grown then, and is to be cut back.
         """
         file = self._file(clip_sum)
         try:
             with file.open("rb") as stream:
-                seconds = _read_entry(stream, file.stat().st_size, width, sink)
+                times = _read_entry(stream, file.stat().st_size, width, sink)
         except FileNotFoundError:
             self.misses += 1
             return None
@@ -77,11 +80,12 @@ class FeatureCache:
             self.misses += 1
             return None
         self.hits += 1
-        return seconds
+        return times
 
-    def write(self, clip_sum: str, seconds: list[float], blocks: Iterator[bytes]) -> None:
-        """Keep a clip: its rows' bytes in blocks, and the seconds of each row."""
-        head = _MAGIC + json.dumps({"seconds": seconds}).encode() + b"\n"
+    def write(self, clip_sum: str, times: Times, blocks: Iterator[bytes]) -> None:
+        """Keep a clip: its rows' bytes in blocks, and the seconds and name of each row."""
+        seconds, names = times
+        head = _MAGIC + json.dumps({"seconds": seconds, "names": names}).encode() + b"\n"
         summed = hashlib.sha256(head)
         with atomic_write(self._file(clip_sum)) as stream:
             stream.write(head)
@@ -96,7 +100,7 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.features"
 
 
-def _read_entry(stream: IO[bytes], size: int, width: int, sink: IO[bytes]) -> list[float]:
+def _read_entry(stream: IO[bytes], size: int, width: int, sink: IO[bytes]) -> Times:
     """Copy the rows of an entry while it is summed, so that a long clip is never held.
 
     Raises:
@@ -105,9 +109,10 @@ def _read_entry(stream: IO[bytes], size: int, width: int, sink: IO[bytes]) -> li
     head = stream.read(len(_MAGIC)) + stream.readline()
     if not head.startswith(_MAGIC):
         raise ValueError("no entry")
-    seconds: list[float] = json.loads(head[len(_MAGIC) :])["seconds"]
+    about = json.loads(head[len(_MAGIC) :])
+    seconds, names = about["seconds"], about["names"]
     left = size - len(head) - _SUM
-    if left != 4 * width * len(seconds):
+    if left != 4 * width * len(seconds) or len(names) != len(seconds):
         raise ValueError("of another length")
     summed = hashlib.sha256(head)
     for block in blocks_of(stream, left):
@@ -115,7 +120,7 @@ def _read_entry(stream: IO[bytes], size: int, width: int, sink: IO[bytes]) -> li
         sink.write(block)
     if stream.read() != summed.digest():
         raise ValueError("not what was written")
-    return seconds
+    return seconds, names
 
 
 def blocks_of(stream: IO[bytes], count: int) -> Iterator[bytes]:

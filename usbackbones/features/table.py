@@ -23,11 +23,13 @@ class Ids:
         source: the path of each row's clip.
         frame: its number in the clip.
         seconds: its time in the clip, nan where the file does not tell.
+        name: of the file of a still in a folder or zip; "" for frames of other clips.
     """
 
     source: list[str] = field(default_factory=list)
     frame: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    name: list[str] = field(default_factory=list)
 
 
 def write_features(
@@ -66,6 +68,7 @@ def _write_npz(
         "frame": np.asarray(ids.frame, np.int64),
         "seconds": np.asarray(ids.seconds, np.float64),
         "source": np.asarray(ids.source),
+        "name": np.asarray(ids.name),
         **{name: np.asarray(value) for name, value in about.items()},
     }
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
@@ -92,7 +95,8 @@ def _write_parquet(
     lists = [pa.field(name, pa.list_(pa.float32(), column.shape[1])) for name, column in columns.items()]
     told = {**about, **{f"shape of {name}": "x".join(map(str, shape)) for name, shape in shapes.items()}}
     schema = pa.schema(
-        [("source", pa.string()), ("frame", pa.int64()), ("seconds", pa.float64()), *lists], metadata=told
+        [("source", pa.string()), ("frame", pa.int64()), ("name", pa.string()), ("seconds", pa.float64()), *lists],
+        metadata=told,
     )
     with parquet.ParquetWriter(stream, schema) as writer:
         for start in range(0, len(ids.frame), _PIECE):
@@ -103,7 +107,8 @@ def _write_parquet(
             ]
             # pandas and polars know a missing number as null.
             times = pa.array(ids.seconds[part], pa.float64(), from_pandas=True)
-            writer.write_table(pa.Table.from_arrays([ids.source[part], ids.frame[part], times, *arrays], schema=schema))
+            known = [ids.source[part], ids.frame[part], ids.name[part]]
+            writer.write_table(pa.Table.from_arrays([*known, times, *arrays], schema=schema))
 
 
 def require(file: Path) -> None:

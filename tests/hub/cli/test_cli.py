@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_embed(run, archive, tmp_path):
     assert told == f"{out}: features [20, 192] of 4 clips by usbackbones/{Published.vit}\n"
     clips = sorted(archive.glob("*.mp4"))
     with np.load(out) as saved:
-        assert set(saved.files) == {"features", "frame", "seconds", "source", "model"}
+        assert set(saved.files) == {"features", "frame", "name", "seconds", "source", "model"}
         assert saved["features"].dtype == np.float32
         assert str(saved["model"]) == f"usbackbones/{Published.vit}"
         assert saved["source"].tolist() == [str(clip) for clip in clips for _ in range(5)]
@@ -119,6 +120,24 @@ def test_embed(run, archive, tmp_path):
         assert expected.std(0).max() > 0.01
         np.testing.assert_allclose(saved["features"], expected, atol=1e-4)
     assert [path.name for path in out.parent.iterdir()] == ["features.npz"]
+
+
+def test_embed_keeps_the_name_of_every_still(run, tmp_path):
+    """Of a folder in natural order, with a stride, again from the cache, and of a zip; a video has none."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    names = ["a1.png", "a2.png", "a10.png", "b.png"]
+    for name in reversed(names):
+        Image.new("L", (64, 64), 40).save(folder / name)
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        for name in names:
+            archive.write(folder / name, f"inner/{name}")
+    for clip, stride in ((folder, 1), (folder, 1), (folder, 3), (tmp_path / "zipped.zip", 1)):
+        options = ("--stride", stride, "--cache", tmp_path / "cache", "--model", Published.vit)
+        assert run("embed", clip, "-o", tmp_path / "a.npz", *options)[0] == 0
+        with np.load(tmp_path / "a.npz") as saved:
+            assert saved["name"].tolist() == names[::stride]
+    assert read_clip(folder).names == tuple(names)
 
 
 def test_embed_in_small_batches_with_a_stride(run, archive, tmp_path):

@@ -141,6 +141,7 @@ def table(tmp_path):
     spool.write(rows.tobytes())
     seconds = [float("nan") if n % 7 == 0 else n / 10 for n in range(2500)]
     ids = Ids([f"clip{n // 100}" for n in range(2500)], [n % 100 for n in range(2500)], seconds)
+    ids.name = [f"{n}.png" if n % 3 else "" for n in range(2500)]
     with spool:
         yield rows, spool, {"a": (3,), "b": (2, 2, 2)}, ids
 
@@ -149,7 +150,8 @@ def test_npz(table, tmp_path):
     rows, spool, shapes, ids = table
     write_features(tmp_path / "t.npz", spool, shapes, ids, {"model": "m"})
     with np.load(tmp_path / "t.npz", allow_pickle=False) as saved:
-        assert set(saved.files) == {"a", "b", "frame", "seconds", "source", "model"}
+        assert set(saved.files) == {"a", "b", "frame", "name", "seconds", "source", "model"}
+        assert saved["name"].tolist() == ids.name
         np.testing.assert_array_equal(saved["a"], rows[:, :3])
         np.testing.assert_array_equal(saved["b"], rows[:, 3:].reshape(-1, 2, 2, 2))
         assert saved["source"].tolist() == ids.source and saved["frame"].tolist() == ids.frame
@@ -165,6 +167,7 @@ def test_parquet(table, tmp_path):
     assert saved.schema.metadata[b"model"] == b"m" and saved.schema.metadata[b"shape of b"] == b"2x2x2"
     np.testing.assert_array_equal(np.array(saved["a"].to_pylist(), np.float32), rows[:, :3])
     np.testing.assert_array_equal(np.array(saved["b"].to_pylist(), np.float32), rows[:, 3:])
+    assert saved["name"].to_pylist() == ids.name
     assert saved["source"].to_pylist() == ids.source and saved["frame"].to_pylist() == ids.frame
     assert saved["seconds"].to_pylist()[:2] == [None, 0.1]
 
@@ -179,10 +182,10 @@ def test_another_suffix_is_refused(tmp_path):
 
 def test_an_entry_is_read_back_and_a_damaged_one_heals(tmp_path):
     """Every byte of an entry matters: flipped, cut or lengthened it is found out, removed, and written again."""
-    rows, seconds = np.arange(12, dtype=np.float32), [0.0, float("nan"), 0.5]
+    rows, seconds, names = np.arange(12, dtype=np.float32), [0.0, float("nan"), 0.5], ["a.png", "b.png", ""]
     cache = FeatureCache(tmp_path, "weight", level="pooled")
     assert cache.read("clip", 4, io.BytesIO()) is None
-    cache.write("clip", seconds, iter([rows.tobytes()[:20], rows.tobytes()[20:]]))
+    cache.write("clip", (seconds, names), iter([rows.tobytes()[:20], rows.tobytes()[20:]]))
     (file,) = tmp_path.rglob("*.features")
     sound = file.read_bytes()
     damaged = [sound[:at] + bytes([sound[at] ^ 4]) + sound[at + 1 :] for at in range(len(sound))]
@@ -192,22 +195,24 @@ def test_an_entry_is_read_back_and_a_damaged_one_heals(tmp_path):
         assert cache.read("clip", 4, io.BytesIO()) is None
         assert not file.exists()
     assert (cache.hits, cache.misses, cache.mended) == (0, len(damaged) + 1, len(damaged))
-    cache.write("clip", seconds, iter([rows.tobytes()]))
+    cache.write("clip", (seconds, names), iter([rows.tobytes()]))
     sink = io.BytesIO()
-    np.testing.assert_array_equal(cache.read("clip", 4, sink), seconds)
+    read = cache.read("clip", 4, sink)
+    np.testing.assert_array_equal(read[0], seconds)
+    assert read[1] == names
     assert sink.getvalue() == rows.tobytes()
     assert cache.hits == 1
 
 
 def test_an_entry_belongs_to_one_weight_one_clip_and_one_way(tmp_path):
-    FeatureCache(tmp_path, "weight", level="pooled").write("clip", [0.0], iter([bytes(4)]))
+    FeatureCache(tmp_path, "weight", level="pooled").write("clip", ([0.0], [""]), iter([bytes(4)]))
     for weight, clip, level in (
         ("other", "clip", "pooled"),
         ("weight", "other", "pooled"),
         ("weight", "clip", "levels"),
     ):
         assert FeatureCache(tmp_path, weight, level=level).read(clip, 1, io.BytesIO()) is None
-    assert FeatureCache(tmp_path, "weight", level="pooled").read("clip", 1, io.BytesIO()) == [0.0]
+    assert FeatureCache(tmp_path, "weight", level="pooled").read("clip", 1, io.BytesIO()) == ([0.0], [""])
 
 
 def test_the_sum_of_a_clip_is_of_its_content(tmp_path):

@@ -63,7 +63,10 @@ class Request:
 class Facts:
     """What a file tells besides its frames; the fields mean what those of `usbackbones.clips.read.Clip` do.
 
-    They are filled in by the time of the first frame; only `colour` may change with each that is taken.
+    They are filled in by the time of the first frame; only `colour` and `name` may change with each that is taken.
+
+    Attributes:
+        name: of the file that the frame taken last was read from, in a folder or zip of stills; else "".
     """
 
     spacing_mm: tuple[float, float] | None = None
@@ -71,6 +74,7 @@ class Facts:
     study: str | None = None
     id_source: str | None = None
     colour: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

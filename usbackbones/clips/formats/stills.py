@@ -109,6 +109,7 @@ def _folder_frames(request: Request, watch: Watch) -> Frames:
     read = 0
     for still, format_name in stills[:: request.stride]:
         try:
+            watch.facts.name = still.name
             for pixels, _ in image_frames(still, str(still), format_name, 1, watch):
                 yield pixels, None
                 read += 1

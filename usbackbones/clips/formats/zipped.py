@@ -53,6 +53,7 @@ def _frames(request: Request, watch: Watch) -> Frames:
                 name = f"{path}/{member.filename}"
                 try:
                     content = io.BytesIO(_content(archive, member))
+                    watch.facts.name = _path(member).name
                     for pixels, _ in image_frames(content, name, format_name, 1, watch):
                         yield pixels, None
                         good += 1
