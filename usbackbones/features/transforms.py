@@ -62,7 +62,7 @@ class Transform:
         return self(_tensor_of(frames)[:, None])
 
     def __repr__(self) -> str:
-        return f"Transform(channels={self.channels}, {self.spatial}, {self.normalise})"
+        return f"Transform(channels={self.channels}, {self.spatial}, {self.normalize})"
 
 
 def transforms(model: nn.Module, train: bool = False) -> Transform:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from tests.conftest import REPOSITORY, Published
 from tests.hub.cli.test_cli import archive, run  # noqa: F401  (fixtures)
-from usbackbones.cli import installation
+from usbackbones.cli import doctor
 from usbackbones.cli import main as cli
 from usbackbones.hub import registry
 from usbackbones.phantom.simulator import phantom_clip
@@ -188,12 +188,12 @@ def test_the_doctor_finds_all_well_without_a_network(run):  # noqa: F811
 
 def test_the_doctor_knows_the_output_of_the_default_weight():
     """Or a new default was released: put the `summary` of its features of `pattern()` into `STORED`."""
-    assert registry.get_weight(registry.default_name()).sha256 in installation.STORED
+    assert registry.get_weight(registry.default_name()).sha256 in doctor.STORED
 
 
 def test_the_doctor_tells_a_wrong_output_and_a_missing_hub_folder(run, monkeypatch):  # noqa: F811
     weight = registry.get_weight(registry.default_name())
-    monkeypatch.setitem(installation.STORED, weight.sha256, (1.0, 1.0, 4.0, 1.0))
+    monkeypatch.setitem(doctor.STORED, weight.sha256, (1.0, 1.0, 4.0, 1.0))
     code, out, _ = run("doctor")
     assert code == 1
     assert re.search(r"^fail  default weight: .* gives .*, stored is 1\.0000", out, re.MULTILINE)
@@ -207,16 +207,16 @@ def test_the_doctor_waits_for_no_network(monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    (finding,) = installation._network()
+    (finding,) = doctor._network()
     assert finding.status == "warn" and "127.0.0.1:1" in finding.told and "HF_ENDPOINT" in finding.remedy
 
 
 def test_the_doctor_knows_the_extras():
     """Each extra that a user may want is in setup.cfg under this name; what is missing is told with the remedy."""
     text = (REPOSITORY / "setup.cfg").read_text()
-    assert all(f"\n{extra} =\n" in text for extra in installation.EXTRAS)
-    findings = list(installation._extras(find=lambda module: None))
-    assert [finding.status for finding in findings] == ["warn"] * len(installation.EXTRAS)
+    assert all(f"\n{extra} =\n" in text for extra in doctor.EXTRAS)
+    findings = list(doctor._extras(find=lambda module: None))
+    assert [finding.status for finding in findings] == ["warn"] * len(doctor.EXTRAS)
     assert "usbackbones[dicom]" in {f.what: f for f in findings}["extra dicom"].remedy
 
 
