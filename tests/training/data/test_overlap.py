@@ -33,7 +33,7 @@ from training.data.overlap.neighbors import find_neighbors, join
 from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare
 from training.data.records import ZOO, read_record
-from training.release.run_checks import ReleaseError, refuse_seen_frames
+from training.release.checks import ReleaseError, refuse_seen
 from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]
@@ -282,7 +282,9 @@ def test_the_ledger_names_the_pictures_of_dl_track_that_stand_in_locked_clips(sh
     locked = {"GM_T_6", "GM_T_8", "GM_T_10", "GM_P_5", "GM_P_6"}
     rows = [row for row in CORPORA["timtrack_muscle"].rows(shared_data / "timtrack_muscle") if row.group in locked]
     found = compare(make_ledger(decoded(back, progress=False), 1), make_ledger(decoded(rows, progress=False), 1))
+    corpus = {"sources": ["dl_track"], "groups": sorted({row.group for row in back})}
+    overlaps = {"locked_test_groups": 0, "benchmarks": {"timtrack_muscle": {"clips": found.clips}}}
     with pytest.raises(ReleaseError) as refusal:
-        refuse_seen_frames({"timtrack_muscle": found})
+        refuse_seen("x", corpus, overlaps)
     assert all(name in str(refusal.value) for name in (*wanted, *locked))
     assert locked_groups("timtrack_muscle", locked) == locked
