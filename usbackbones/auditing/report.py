@@ -15,8 +15,7 @@ MOST_PAIRS = 12
 """Pairs of twins that are shown."""
 ADVICE = (
     "A row that tells the target is a result that a network can reach without the tissue: report it beside yours. "
-    "Cropping removes the cue, not its cause. A row that cannot tell is not clean: 'smallest' is the least score that "
-    "this number of patients could have shown."
+    "Cropping removes the cue, not its cause."
 )
 
 
@@ -74,11 +73,13 @@ def _rows(done: Audited) -> list[Section]:
     body = joined([whiskers(lines, unit)])
     note = f"{unit}, chance {done.target.chance:.2f}; a line is a 95 % interval over patients, twins joined. {ADVICE}"
     groupings = list(done.rows[0].scores)
-    header = ["row", "verdict", *groupings, "inner pixels", "adjusted p", "smallest"]
+    header = ["row", "verdict", *groupings, "inner pixels", "ridge", "adjusted p", "smallest"]
     table = table_section(
         "All rows", header, [_cells(row, done.target.chance, groupings) for row in done.rows],
-        "No-tissue rows have an adjusted p; the others are context, beside as many random inner pixels. If "
-        "every file is taken for a patient of its own, a score counts patients and twins on both sides.",
+        "No-tissue rows have an adjusted p, of a ridge regression; the others are context, beside as many random "
+        "inner pixels. A row that cannot tell is not clean: 'smallest' is the least score of the ridge regression that "
+        "this number of patients could have shown. Where every file counts as a patient of its own, patients and twins "
+        "are on both sides.",
     )  # fmt: skip
     return [Section("What tells the target", body, note), table]
 
@@ -93,7 +94,8 @@ def _cells(row: Row, chance: float, groupings: list[str]) -> list[str]:
     if row.score.error is not None:
         scores[-1] += f", error {row.score.error:.3g} of {row.score.level:.3g}"
     beside = f"{row.beside.value:.3f}" if row.beside else ""
-    test = [f"{row.tested.adjusted:.3f}", f"{row.tested.smallest:.2f}"] if row.tested else ["", ""]
+    numbers = (row.tested.statistic, row.tested.adjusted, row.tested.smallest) if row.tested else ()
+    test = [f"{number:.3f}" for number in numbers] or ["", "", ""]
     return [row.name, verdict, *scores, beside, *test]
 
 
