@@ -60,7 +60,10 @@ def read_inputs(
                 f"{data}: {empty} of {len(sources)} rows have no {source_from}: fill it for all, or for none"
             )
     elif source_from:
-        pattern = name_pattern(source_from)
+        try:
+            pattern = name_pattern(source_from)
+        except DataError as error:
+            raise DataError(f"--source-from is no column of {data}, and as a pattern {error}") from error
         found = [pattern.search(item.path.name) for item in items] if pattern else []
         if not all(found):
             raise DataError(f"--source-from {source_from!r} is no column, and does not match the names of all files")
