@@ -1,4 +1,4 @@
-"""usbackbones finetune: labelled clips -> a classifier, judged on groups that it never saw."""
+"""usbackbones finetune: labelled clips -> a classifier or regressor, evaluated on groups that it never saw."""
 
 import json
 from dataclasses import asdict, replace
@@ -14,6 +14,8 @@ def finetune_command(
     data: Positional[Path],
     out: Out,
     model: Annotated[str | None, arg(metavar="NAME")] = None,
+    target: Literal["auto", "class", "number"] = "auto",
+    size: int | None = None,
     group_from: str = "",
     test: float = 0.2,
     validation: float = 0.2,
@@ -27,20 +29,23 @@ def finetune_command(
 ) -> None:
     """Fine-tune a backbone on a folder of class folders or a CSV with path, label, group and, if you like, split.
 
-    The output is a timm folder with the classifier, beside it the metrics, the predictions and a report. The same
-    command again continues a run that was stopped.
+    The head starts from the linear probe on frozen features, whose metrics are printed beside the fine-tuned ones. The
+    output is a timm folder, with metrics, predictions and a report. The same command again continues a run that was
+    stopped.
 
     Args:
         data: the folder or the table; no patient is divided whom a column, DICOM header or --group-from tells.
         out: the folder to write.
         model: the weight to start from; the default one if none is named. Any timm model works, and random:ARCH.
+        target: labels are classes or numbers; "auto" decides and says so.
+        size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
-        test: share of the groups to judge on.
-        validation: share of the other groups to stop early on.
-        epochs: most passes over the data.
-        lr: peak rate of the classifier.
+        test: share of the groups to evaluate on.
+        validation: share of the other groups for early stopping and all choices.
+        epochs: maximum number of passes over the data.
+        lr: peak learning rate of the classifier; by default the best of three on the validation part.
         batch: items in a batch.
-        rates: "decay" slows lower layers by a fixed factor, "metalr" learns a rate for each.
+        rates: "decay" slows lower layers by a fixed factor, "metalr" learns a learning rate for each.
         seed: of the split, the classifier and the views.
         pictures: show frames, clips and groups in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
@@ -52,6 +57,8 @@ def finetune_command(
 
     name = full_name(model)
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed}
+    if lr is not None:
+        given["search"] = False
     try:
         spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
         done = finetune(
@@ -59,6 +66,8 @@ def finetune_command(
             name,
             out,
             spec,
+            target=target,
+            size=size,
             group_from=group_from,
             test=test,
             validation=validation,
@@ -67,19 +76,26 @@ def finetune_command(
         )
     except DataError as error:
         raise CommandError(str(error)) from error
+    if done.was_finished:
+        tell(f"{out} holds this very run, finished: nothing was done")
     for fault in done.skipped:
         tell(f"skipped: {fault}")
     if done.joined:
         tell(f"note: {done.joined}")
+    if done.below_frozen:
+        tell(f"warning: {done.below_frozen}")
     if as_json:
         say(json.dumps(without_nan(asdict(done) | {"folder": str(out)}), indent=2))
         return
     for part, count in done.counts.items():
         say(f"{part}: {counted(count, done.unit)}")
-    for level, metrics in done.metrics.items():
-        told = (
-            f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for key, m in metrics.items()
-        )
-        say(f"test, by {done.unit if level == 'patient' else level}: {', '.join(told)}")
+    for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
+        for level, metrics in numbers.items():
+            told = (
+                f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+                for key, m in metrics.items()
+            )
+            say(f"test, {title}, by {done.unit if level == 'patient' else level}: {', '.join(told)}")
+    say(f"learning rate {done.lr:.2g}, {done.epochs} epochs")
     say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
     say(f'load it: timm.create_model("local-dir:{out}", pretrained=True)')

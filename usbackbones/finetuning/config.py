@@ -17,10 +17,15 @@ class FineTune:
 
     Attributes:
         epochs: maximum number of passes over the training items.
-        head_epochs: of these, passes in which only the classifier learns.
+        start: what the classifier starts from: "probe" is the linear probe on frozen features (Kumar et al., ICLR
+            2022), "random" is a seeded random one.
+        head_epochs: passes in which only a random classifier learns.
         batch: items in a batch; each gives one frame, drawn again in every epoch.
         lr: peak learning rate of the classifier, annealed to zero by a cosine schedule.
-        layer_decay: each layer below learns at this times the learning rate of the one above.
+        search: choose the learning rate on the validation part, among lr, lr/3 and lr/10: three epochs each, and the
+            best goes on.
+        layer_decay: each layer below learns at this times the learning rate of the one above, in a network of ten
+            layers, as ResNet-18; it is scaled so that the lowest layer of a deeper one learns no more slowly.
         rates: "decay" as above; "metalr" learns the learning rate of each layer during training (see `metalr`).
         weight_decay: of AdamW, on all but norms and biases.
         freeze_norm: batch norms keep the statistics and weights of pretraining; small data sets spoil them.
@@ -34,9 +39,11 @@ class FineTune:
     """
 
     epochs: int = 30
+    start: Literal["probe", "random"] = "probe"
     head_epochs: int = 3
     batch: int = 32
     lr: float = 1e-3
+    search: bool = True
     layer_decay: float = 0.7
     rates: Literal["decay", "metalr"] = "decay"
     weight_decay: float = 0.05
@@ -52,3 +59,5 @@ class FineTune:
                 raise DataError(f"{name} is {getattr(self, name)}: give a number from {low} to {high:g}")
         if self.rates not in ("decay", "metalr"):
             raise DataError(f"rates is {self.rates!r}: give decay or metalr")
+        if self.start not in ("probe", "random"):
+            raise DataError(f"start is {self.start!r}: give probe or random")

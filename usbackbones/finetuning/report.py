@@ -1,14 +1,17 @@
-"""The report of a fine-tuning run: what it learned, where it errs, and what it looked at."""
+"""Report of a fine-tuning run: metrics, errors, learning curves, features and saliency."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from usbackbones.features.extract import embed
 from usbackbones.features.saliency import attention_rollout, gradient_times_input
+from usbackbones.finetuning.target import Numbers
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.report import Features, Heat, Predictions, write_report
+from usbackbones.report.agreement import agreement_sections
 
 MOST_FRAMES = 2000
 """Frames whose features are mapped, spread evenly over the test part."""
@@ -17,43 +20,47 @@ HEAT_CLIPS = 6
 
 
 def write_finetune_report(
+    out: Path,
     tuner: Tuner,
     facts: Mapping[str, str],
-    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    metrics: Numbers,
     rows: np.ndarray,
-    probability: np.ndarray,
+    prediction: np.ndarray,
     pictures: bool,
 ) -> None:
     """Write report.html into the folder of a run that is finished.
 
     Args:
+        out: the folder.
         tuner: after its run; its frames must still be there.
         facts: for the head of the report.
-        metrics: of the test part.
+        metrics: of the test part, by the names to show.
         rows: int [N], frames of the test part, as `Tuner.predict` returns them.
-        probability: float [N, C], of these.
+        prediction: float [N, C], of these.
         pictures: show frames and names, see `usbackbones.report.write_report`.
     """
-    items = [tuner.items[number] for number in tuner.frames.item[rows]]
-    label = tuner.labels[tuner.frames.item[rows]]
-    clip, group = [_name(tuner, number) for number in tuner.frames.item[rows]], [item.group for item in items]
+    owner = tuner.frames.item[rows]
+    items, truth = [tuner.items[number] for number in owner], tuner.target.truth[owner]
+    clip, group = [_name(tuner, number) for number in owner], [item.group for item in items]
     kept = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRAMES)).round().astype(int))
+    classes = tuner.target.classes if tuner.target.task == "classes" else ()
     features = Features(
         embed(tuner.model, (tuner.frames[row] for row in rows[kept])),
-        [tuner.classes[label[place]] for place in kept],
+        [items[place].label if classes else "" for place in kept],
         [clip[place] for place in kept],
         [group[place] for place in kept],
         (lambda place: tuner.frames[rows[kept[place]]]) if pictures else None,
     )
     write_report(
-        tuner.folder / "report.html",
-        f"Fine-tuning on {len(tuner.classes)} classes",
+        out / "report.html",
+        f"Fine-tuning on {len(classes)} classes" if classes else "Fine-tuning for a number",
         facts=facts,
         metrics=metrics,
-        predictions=Predictions(tuner.classes, label, probability, tuner.frames.item[rows], group),
+        predictions=Predictions(classes, truth, prediction, owner, group) if classes else None,
         features=features,
         history=[{name: value for name, value in record.items() if name != "rates"} for record in tuner.history],
-        heat=_heat(tuner, rows, probability, clip) if pictures else (),
+        heat=_heat(tuner, rows, prediction, clip) if pictures else (),
+        sections=[] if classes else agreement_sections(truth, prediction[:, 0], owner),
         pictures=pictures,
     )
 
@@ -62,7 +69,7 @@ def _name(tuner: Tuner, number: int) -> str:
     return tuner.items[number].path.name
 
 
-def _heat(tuner: Tuner, rows: np.ndarray, probability: np.ndarray, clip: list[str]) -> list[Heat]:
+def _heat(tuner: Tuner, rows: np.ndarray, prediction: np.ndarray, clip: list[str]) -> list[Heat]:
     """The middle frame of a few clips, spread over the test part, with every saliency that the network allows."""
     ways: dict[str, Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]] = {
         "gradient x input": gradient_times_input
@@ -79,11 +86,16 @@ def _heat(tuner: Tuner, rows: np.ndarray, probability: np.ndarray, clip: list[st
         place = places[len(places) // 2]
         frame = tuner.frames[rows[place]]
         image = tuner.plain(frame)[None].to(tuner.device)
-        judged, sure = tuner.classes[int(probability[place].argmax())], float(probability[place].max())
-        caption = f"{clip[place]}: {tuner.items[number].label}, taken for {judged} ({sure:.0%})"
+        caption = f"{clip[place]}: {tuner.items[number].label}, {_called(tuner, prediction[place])}"
         seen = np.asarray(_pixels(tuner, frame))
         found += [Heat(caption, seen, _smooth(way(tuner.model, image)), how) for how, way in ways.items()]
     return found
+
+
+def _called(tuner: Tuner, prediction: np.ndarray) -> str:
+    if tuner.target.task == "number":
+        return f"predicted {prediction[0]:.3g}"
+    return f"predicted {tuner.target.classes[int(prediction.argmax())]} ({prediction.max():.0%})"
 
 
 def _pixels(tuner: Tuner, frame: np.ndarray) -> np.ndarray:

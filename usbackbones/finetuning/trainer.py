@@ -38,10 +38,12 @@ class Trainer(ABC):
         epochs: maximum number of passes over the training part.
         patience: epochs without a better validation score before the run stops; None never stops early.
         keep: weights to keep: "best" on the validation part, or "last".
+        keep_start: the weights before the first epoch compete for "best" too.
         ema: decay of averaged weights, which are then the ones that are validated and kept; 0 is off.
         seed: of everything that is drawn.
         folder: of the checkpoint; None writes none.
         progress: show bars.
+        title: before the number of the epoch in a bar.
     """
 
     def __init__(
@@ -53,14 +55,17 @@ class Trainer(ABC):
         epochs: int,
         patience: int | None,
         keep: Literal["best", "last"] = "best",
+        keep_start: bool = False,
         ema: float = 0.0,
         seed: int = 0,
         folder: Path | None = None,
         progress: bool = True,
+        title: str = "",
     ) -> None:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.epochs, self.patience, self.keep, self.seed = epochs, patience, keep, seed
-        self.folder, self.progress = folder, progress
+        self.epochs, self.patience, self.seed = epochs, patience, seed
+        self.keep, self.keep_start = keep, keep_start
+        self.folder, self.progress, self.title = folder, progress, title
         self.average = timm.utils.ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None
         self.epoch, self.best, self.history = 0, float("-inf"), list[dict[str, Any]]()
         self.kept: dict[str, Tensor] = {}
@@ -111,6 +116,8 @@ class Trainer(ABC):
         """
         torch.manual_seed(self.seed)
         self._resume()
+        if self.keep_start and not self.epoch:
+            self._keep(self.validate())
         while self.epoch < min(self.epochs, until or self.epochs) and not self._has_stopped_improving():
             record: dict[str, Any] = {"loss": self._train_epoch()} | self.end_epoch()
             score = self.validate()
@@ -118,13 +125,16 @@ class Trainer(ABC):
                 record["validation"] = score
             self.history.append(record)
             if self.keep == "last" or score is None or score > self.best:
-                self.best = self.best if score is None else score
-                self.kept = {name: value.detach().clone() for name, value in self.evaluated.state_dict().items()}
+                self._keep(score)
             self.epoch += 1
             self._save()
         if self.kept:
             self.model.load_state_dict(self.kept)
         self.average = None  # from here on the weights to keep are evaluated, not the last average
+
+    def _keep(self, score: float | None) -> None:
+        self.best = self.best if score is None else score
+        self.kept = {name: value.detach().clone() for name, value in self.evaluated.state_dict().items()}
 
     def remove_checkpoint(self) -> None:
         """Remove the checkpoint of a run whose outputs are all written."""
@@ -143,7 +153,7 @@ class Trainer(ABC):
 
         self.begin_epoch()
         batches = self.batches()
-        title = f"epoch {self.epoch + 1}/{self.epochs}"
+        title = f"{self.title}epoch {self.epoch + 1}/{self.epochs}"
         losses: list[float] = []
         bar = tqdm(batches, title, unit="batch", disable=not self.progress)
         for number, batch in enumerate(bar):

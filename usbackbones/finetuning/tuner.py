@@ -1,7 +1,7 @@
-"""Fine-tuning of a classifier on frames of labelled clips.
+"""Fine-tuning of a network on frames of labelled clips, for classes or for a number.
 
-Whole groups are set aside for the test, and others to stop early on; the test part is predicted once, at the end, and
-nothing about it reaches a choice. The head learns alone first; then every layer, the lower the slower.
+Whole groups are set aside for the test, and others to stop early on; the test part is predicted at the end, and nothing
+about it reaches a choice. Every layer learns, the lower the slower; a head that starts at random learns alone first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,36 +12,34 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import PARTS, DataError, Item
+from usbackbones.data.patients import levels
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.features.transforms import Transform, transforms
 from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.metalr import MetaLR, backward_and_learn_rates
 from usbackbones.finetuning.optimizer import layerwise_adamw
+from usbackbones.finetuning.target import Numbers, Target
 from usbackbones.finetuning.trainer import Trainer
 from usbackbones.hub.torch_checkpoint import sum_of
-from usbackbones.metrics.classification import scores
 
 
 class Tuner(Trainer):
     """One fine-tuning run.
 
     Args:
-        model: made with as many classes as `classes`; trained in place.
+        model: with as many outputs as the target; trained in place.
         name: of the model that it was made from.
         items: with a part each, see `dataset.split_items`.
-        classes: names; a label is an index into them.
+        target: of the items.
         spec: how.
         frames: of the items, in their order.
-        folder: of the run.
+        folder: of the checkpoint; None writes none.
         progress: show bars.
-
-    Raises:
-        DataError: if no clip of a class could be read in one of the parts.
+        title: see `Trainer`.
     """
 
     def __init__(
@@ -49,28 +47,19 @@ class Tuner(Trainer):
         model: nn.Module,
         name: str,
         items: Sequence[Item],
-        classes: Sequence[str],
+        target: Target,
         spec: FineTune,
         frames: Frames,
-        folder: Path,
+        folder: Path | None,
         progress: bool,
+        title: str = "",
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.items, self.classes, self.spec, self.frames = items, list(classes), spec, frames
+        model = model.to(self.device).to(memory_format=torch.channels_last).requires_grad_(True)
+        self.items, self.target, self.spec, self.frames = items, target, spec, frames
         self.bf16 = computes_in_bf16(self.device)
         self.view, self.plain = transforms(model, train=True), transforms(model)
-        self.labels = np.array([self.classes.index(item.label) for item in items])
-        seen = np.unique(self.frames.item)
-        self.of = {part: np.array([i for i in seen if items[i].part == part]) for part in PARTS}
-        for part, members in self.of.items():
-            if lacking := set(classes) - {items[i].label for i in members}:
-                raise DataError(
-                    f"no clip of {', '.join(sorted(lacking))} could be read in the {part} part, {len(frames.skipped)} "
-                    f"were skipped: mend them or give more groups; the first: {'; '.join(frames.skipped[:1])}"
-                )
-        count = np.bincount(self.labels[self.of["train"]], minlength=len(classes))
-        self.weight = torch.tensor(count.sum() / (len(classes) * np.maximum(count, 1)), dtype=torch.float32)
+        self.of = parts_of(items, frames, by_class=target.task == "classes")
         self.head = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
         state = model.state_dict(keep_vars=True)
         backbone = {key: value for key, value in state.items() if id(value) not in self.head}
@@ -80,20 +69,22 @@ class Tuner(Trainer):
             *layerwise_adamw(model, spec),
             epochs=spec.epochs,
             patience=spec.patience,
+            keep_start=spec.start == "probe",
             ema=spec.ema,
             seed=spec.seed,
             folder=folder,
             progress=progress,
+            title=title,
         )
 
     def settings(self) -> Mapping[str, Any]:
-        """Settings, classes, items, and what the run began from."""
+        """Settings, kind of target, items, and what the run began from."""
         items = [str(item) for item in self.items]
-        return {"spec": asdict(self.spec), "classes": self.classes, "items": items} | self.begun_from
+        return {"spec": asdict(self.spec), "task": self.target.task, "items": items} | self.begun_from
 
     @property
     def _only_head(self) -> bool:
-        return self.epoch < self.spec.head_epochs
+        return self.spec.start == "random" and self.epoch < self.spec.head_epochs
 
     def begin_epoch(self) -> None:
         """Freeze what does not learn in this epoch."""
@@ -116,11 +107,9 @@ class Tuner(Trainer):
         return [order[i : i + self.spec.batch] for i in range(0, len(order), self.spec.batch)]
 
     def loss(self, batch: np.ndarray) -> Tensor:
-        """Cross-entropy of one random frame of each item, weighted so that every class counts the same."""
+        """The target's loss on one random frame of each item."""
         chosen = [self.rng.choice(np.flatnonzero(self.frames.item == item)) for item in batch]
-        logits = self._logits(self.model, chosen, self.view)
-        truth = torch.from_numpy(self.labels[batch]).to(self.device)
-        return F.cross_entropy(logits, truth, self.weight.to(self.device))
+        return self.target.loss(self._outputs(self.model, chosen, self.view), batch)
 
     def backward(self, batch: np.ndarray) -> float:
         """Fill the gradients of a batch and, where learning rates are learned, step these on another; the loss."""
@@ -138,7 +127,7 @@ class Tuner(Trainer):
         backward_and_learn_rates(self.optimizer, partial(recorded, batch), partial(recorded, other), MetaLR())
         return losses[0]
 
-    def _logits(self, network: nn.Module, rows: Sequence[int] | np.ndarray, view: Transform) -> Tensor:
+    def _outputs(self, network: nn.Module, rows: Sequence[int] | np.ndarray, view: Transform) -> Tensor:
         """float32 [N, C] of some frames, each through the transform."""
         images = torch.stack([view(self.frames[row]) for row in rows]).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -146,17 +135,48 @@ class Tuner(Trainer):
 
     @torch.inference_mode()
     def predict(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """(rows of `frames`, class probabilities [N, C]) of a part, by the evaluated network."""
+        """(rows of `frames`, predictions [N, C] of the target) of a part, by the evaluated network."""
         rows = np.flatnonzero(np.isin(self.frames.item, self.of[part]))
         self.evaluated.eval()
         found = []
         for start in range(0, len(rows), self.spec.batch):
-            logits = self._logits(self.evaluated, rows[start : start + self.spec.batch], self.plain)
-            found.append(logits.softmax(1).cpu().numpy())
+            outputs = self._outputs(self.evaluated, rows[start : start + self.spec.batch], self.plain)
+            found.append(self.target.prediction(outputs).cpu().numpy())
         return rows, np.concatenate(found).astype(np.float64)
 
     def validate(self) -> float:
-        """Balanced accuracy of the items of the validation part."""
-        rows, probability = self.predict("validation")
+        """The target's score on the validation part."""
+        rows, prediction = self.predict("validation")
+        return self.target.score(self.frames.item[rows], prediction)
+
+    def metrics(self, part: str) -> Numbers:
+        """All metrics of a part with intervals over groups; none by patient where nobody knows the patients."""
+        rows, prediction = self.predict(part)
         item = self.frames.item[rows]
-        return scores(self.labels[item], probability, item, item)["clip"]["balanced_accuracy"]
+        groups = np.array([self.items[number].group for number in item])
+        known = self.target.metrics(item, groups, prediction, self.spec.seed)
+        return {level: known[level] for level in levels(self.items)}
+
+
+def parts_of(items: Sequence[Item], frames: Frames, by_class: bool) -> dict[str, np.ndarray]:
+    """Indices of the items of each part that could be read.
+
+    Args:
+        items: with a part each.
+        frames: of the items.
+        by_class: every class must be in every part, and not just any item.
+
+    Raises:
+        DataError: if no clip, or none of a class, could be read in one of the parts.
+    """
+    seen = np.unique(frames.item)
+    of = {part: np.array([i for i in seen if items[i].part == part], int) for part in PARTS}
+    for part, members in of.items():
+        classes = {item.label if by_class else "" for item in items}
+        if lacking := classes - {items[i].label if by_class else "" for i in members}:
+            first = "; ".join(frames.skipped[:1])
+            raise DataError(
+                f"no clip{' of ' * by_class}{', '.join(sorted(lacking))} could be read in the {part} part, "
+                f"{len(frames.skipped)} were skipped: mend them or give more groups; the first: {first}"
+            )
+    return of

@@ -97,6 +97,18 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, axes
     return joined([axes.draw(label, *drawn), legend(list(series)) if len(series) > 1 else ""])
 
 
+def points(places: np.ndarray, axes: Axes, label: str, diagonal: bool = False, levels: Sequence[float] = ()) -> Markup:
+    """Points [N, 2] on axes with ticks, with a dashed diagonal or dashed horizontal lines."""
+    (x0, x1), (y0, y1) = axes.x, axes.y
+    ends = [((x0, y0), (x1, y1))] * diagonal + [((x0, level), (x1, level)) for level in levels]
+    drawn = []
+    for first, last in ends:
+        (a, b), (c, d) = axes.at(*first), axes.at(*last)
+        drawn.append(element("path", class_="guide", d=f"M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}"))
+    drawn += [_mark(0, *axes.at(x, y), 2.8, f"{x:.4g}, {y:.4g}") for x, y in places.tolist()]
+    return axes.draw(label, *drawn)
+
+
 def bars(heights: Sequence[float], axes: Axes, label: str, extra: Sequence[str] = ()) -> Markup:
     """A histogram: bars of equal width over the whole of x, from 0; `extra` is drawn over them."""
     edges = np.linspace(*axes.x, len(heights) + 1)

@@ -18,14 +18,16 @@ import torch
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from usbackbones._run_folder import FolderTaken
 from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
-from usbackbones.finetuning import run as finetuning_run
+from usbackbones.finetuning import folder
 from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.run import defaults_for, finetune, without_nan
+from usbackbones.finetuning.target import ClassTarget
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
@@ -33,7 +35,7 @@ from usbackbones.hub.zoo import read_zoo
 from usbackbones.phantom.simulator import phantom_clip
 
 ARCHITECTURES = ("test_resnet", "test_vit")  # timm's own, of a few thousand weights
-QUICK = FineTune(epochs=3, head_epochs=1, batch=8, frames=2, ema=0.5)
+QUICK = FineTune(epochs=3, start="random", search=False, head_epochs=1, batch=8, frames=2, ema=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +172,7 @@ def test_shuffled_labels_fall_to_chance(run, data, tmp_path, rates):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path):
     """SIGKILL after the first epoch; the same call ends with the weights of a run that nobody touched."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -186,28 +189,33 @@ def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path):
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert not (broken / "model.safetensors").exists()
-    for folder in (whole, broken):
-        run(folder, replace(QUICK, epochs=30))
+    for out in (whole, broken):
+        run(out, replace(QUICK, epochs=30))
     assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
     assert (whole / "predictions.csv").read_text() == (broken / "predictions.csv").read_text()
 
 
 def test_a_checkpoint_of_other_settings_is_refused(run, data, tmp_path):
     """Settings, the name of the model or the weights under that name; the weights that are there stay."""
-    model = write_backbone(tmp_path / "model", "test_resnet")
-    run(tmp_path, model=model)
-    before = (tmp_path / "model.safetensors").read_bytes()
+    model, out = write_backbone(tmp_path / "model", "test_resnet"), tmp_path / "out"
+    run(out, model=model)
+    assert not {"checkpoint.pt", "frames.u8"} & {file.name for file in out.iterdir()}
+    before = (out / "model.safetensors").read_bytes()
+    assert run(out, model=model).was_finished
     for spec, other in (
         (replace(QUICK, lr=0.5), model),
         (QUICK, write_backbone(tmp_path / "copy", "test_resnet")),
         (QUICK, write_backbone(tmp_path / "model", "test_resnet", seed=1)),
     ):
-        with pytest.raises(DataError, match="other data or settings"):
-            run(tmp_path, spec, model=other)
-    assert (tmp_path / "model.safetensors").read_bytes() == before
-    (tmp_path / "checkpoint.pt").write_bytes(b"rubbish")
+        with pytest.raises(FolderTaken, match="other data or settings"):
+            run(out, spec, model=other)
+    assert (out / "model.safetensors").read_bytes() == before
+    told = json.loads((out / "run.json").read_text())
+    del told["finished"]
+    (out / "run.json").write_text(json.dumps(told))
+    (out / "checkpoint.pt").write_bytes(b"rubbish")
     with pytest.raises(DataError, match="cannot be read"):
-        run(tmp_path)
+        run(out, model=write_backbone(tmp_path / "model", "test_resnet"))
 
 
 def test_patience(run, data, tmp_path):
@@ -223,7 +231,8 @@ def test_lower_layers_learn_more_slowly(backbones, data, tmp_path):
     items = split_items(read_items(data, "^(p[0-9]+)_"))
     model = timm.create_model(backbones["test_resnet"], pretrained=True, num_classes=2)
     frames = Frames(items, tmp_path / "frames.u8", 1, progress=False)
-    tuner = Tuner(model, "tiny", items, ["abdomen", "heart"], QUICK, frames, tmp_path, progress=False)
+    target = ClassTarget(items, np.arange(len(items)))
+    tuner = Tuner(model, "tiny", items, target, QUICK, frames, tmp_path, progress=False)
     rate = {id(p): group["lr_scale"] for group in tuner.optimizer.param_groups for p in group["params"]}
     named = dict(model.named_parameters())
     layers = ("conv1.0.weight", "layer1.0.conv1.weight", "layer4.0.conv2.weight", "fc.weight")
@@ -237,7 +246,7 @@ def test_the_folder_keeps_what_the_source_was_made_with(run, published, tmp_path
     run(tmp_path / "out", model=model, arch="test_vit")
     told = json.loads((tmp_path / "out" / "config.json").read_text())
     assert told["model_args"]["num_heads"] == 8
-    monkeypatch.setattr(finetuning_run, "rebuild_args", lambda network: {"img_size": 64})
+    monkeypatch.setattr(folder, "rebuild_args", lambda network: {"img_size": 64})
     with pytest.raises(DataError, match="timm makes another network"):
         run(tmp_path / "other", model=model, arch="test_vit")
     assert not {"config.json", "model.safetensors"} & {file.name for file in (tmp_path / "other").iterdir()}

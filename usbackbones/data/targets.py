@@ -1,0 +1,60 @@
+"""Labels as classes or as numbers: what is predicted, decided for the whole data set and reported."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import Literal
+
+from usbackbones.data.item import DataError, Item
+from usbackbones.data.patients import Note
+
+Kind = Literal["class", "number"]
+MOST_CLASSES = 10
+"""Numeric labels of more distinct values than this are numbers."""
+
+
+def decide_target(items: Sequence[Item], asked: Literal["auto", "class", "number"], note: Note) -> Kind:
+    """Whether labels are classes or numbers, by what was asked or by the labels themselves.
+
+    Numeric labels of more than `MOST_CLASSES` distinct values are numbers; consecutive integers, as 0 and 1, are
+    classes; other numeric labels are a question. All labels that are not numeric are classes.
+
+    Args:
+        items: labelled.
+        asked: "auto" decides.
+        note: gets a line that says what was decided where labels are numeric.
+
+    Raises:
+        DataError: if "number" is asked for and a label is none, or if the labels do not decide.
+    """
+    labels = sorted({item.label for item in items})
+    wrong = [label for label in labels if number_of(label) is None]
+    if asked == "number" and wrong:
+        raise DataError(f"--target number: the label {wrong[0]!r} is no number; correct it, or give --target class")
+    if asked != "auto":
+        return asked
+    if wrong:
+        return "class"
+    values = sorted(float(label) for label in labels)
+    if len(values) > MOST_CLASSES:
+        note(f"labels are {len(values)} different numbers, from {values[0]:g} to {values[-1]:g}: predicted as a number")
+        return "number"
+    if values == [values[0] + step for step in range(len(values))] and values[0].is_integer():
+        note(f"labels are the integers {values[0]:g} to {values[-1]:g}: predicted as {len(values)} classes")
+        return "class"
+    shown = ", ".join(labels[:5])
+    raise DataError(f"labels are {len(values)} different numbers ({shown}): give --target class or --target number")
+
+
+def number_of(label: str) -> float | None:
+    """The finite number that a label says, or None."""
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
+
+
+def as_one_class(items: Sequence[Item]) -> list[Item]:
+    """Items of one empty label, for splits of numbers, which have no classes to balance."""
+    return [replace(item, label="") for item in items]

@@ -1,0 +1,74 @@
+"""How fine-tuning begins: the head from the linear probe on frozen features, the learning rate from short trials.
+
+Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution" (ICLR 2022): a random
+head sends large gradients through features that were good, so the head is fitted first and then everything is tuned.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from torch import nn
+
+from usbackbones.data.frames import Frames
+from usbackbones.features.extract import embed
+from usbackbones.finetuning.config import FineTune
+from usbackbones.finetuning.target import Target, predictions_of
+from usbackbones.finetuning.tuner import Tuner
+from usbackbones.probing.linear_head import LinearHead
+
+FRACTIONS = (1.0, 1 / 3, 0.1)
+"""Of the learning rate of the settings, those that are tried."""
+TRIAL_EPOCHS = 3
+
+
+def start_from_probe(
+    network: nn.Module, frames: Frames, target: Target, train: np.ndarray, validation: np.ndarray, progress: bool
+) -> bool:
+    """Give a network's classifier the weights of a linear probe; its penalty is chosen on the validation part.
+
+    Args:
+        network: a timm model with as many outputs as the target.
+        frames: of the items.
+        target: of the items.
+        train: items to fit on.
+        validation: items to choose on.
+        progress: show a bar.
+
+    Returns:
+        False if the classifier is no linear layer on the pooled features, which is then left as it was.
+    """
+    from tqdm import tqdm
+
+    layer = network.get_classifier()  # type: ignore[operator]
+    if not isinstance(layer, nn.Linear) or layer.bias is None:
+        return False
+    rows = np.flatnonzero(np.isin(frames.item, np.concatenate([train, validation])))
+    bar = tqdm(rows, "frozen features", unit="frame", disable=not progress)
+    x, item = embed(network, (frames[row] for row in bar)), frames.item[rows]
+    if x.shape[1] != layer.in_features:
+        return False
+    fit = np.isin(item, train)
+    best: tuple[float, LinearHead] | None = None
+    for head in target.linear_heads(x[fit], item[fit]):
+        score = target.score(item[~fit], predictions_of(target, head(x[~fit])))
+        if best is None or score > best[0]:  # of equally good ones the strongest penalty
+            best = (score, head)
+    assert best
+    best[1].copy_into(layer)
+    return True
+
+
+def choose_learning_rate(make: Callable[[float, str], Tuner], spec: FineTune) -> float:
+    """The learning rate with the best mean validation score over short trials; of equally good ones the highest.
+
+    Args:
+        make: a new run with a learning rate and a title for its bars; trials that were finished before are resumed.
+        spec: how to fine-tune.
+    """
+    scores = {}
+    for fraction in FRACTIONS:
+        lr = spec.lr * fraction
+        trial = make(lr, f"learning rate {lr:.2g}, ")
+        trial.run(until=TRIAL_EPOCHS)
+        scores[lr] = float(np.mean([record["validation"] for record in trial.history[:TRIAL_EPOCHS]]))
+    return max(scores, key=lambda lr: scores[lr])
