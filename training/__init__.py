@@ -1,1 +1,1 @@
-"""How the weights are made and judged; imports usbackbones and is never imported by it."""
+"""Training and evaluation of the weights; imports usbackbones and is never imported by it."""

@@ -1,4 +1,4 @@
-"""How a run ends before its last step."""
+"""Errors that end a run before its last step."""
 
 INTERRUPTED = 75  # exit code of a run that was asked to stop and can be resumed (sysexits' EX_TEMPFAIL)
 

@@ -1,4 +1,4 @@
-"""How a backbone is judged on a task: probes on frozen features, intervals over groups.
+"""Evaluate a backbone on a task: probes on frozen features, intervals over groups.
 
 The guard is `predict`: of the locked part it is handed the frames alone, so no label of that part can reach a fit or a
 choice. `judge` reads the labels afterwards.

@@ -1,4 +1,4 @@
-"""What a backbone is judged on: clips in a part that choices may use and a part that is locked.
+"""Tasks: clips in a part for choices and a part that is locked.
 
 A `Task` decodes each part on its own and only when it is asked for, so a study that never asks for `test` never opens
 a test clip.

@@ -1,4 +1,4 @@
-"""What can be wrong with a corpus: a fault of a manifest, the error that lists them, and how a command ends on one."""
+"""Errors of a corpus: a fault of a manifest, the error that lists them, and how a command ends on one."""
 
 import sys
 from collections.abc import Iterator, Sequence

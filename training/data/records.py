@@ -1,4 +1,4 @@
-"""What is known of a released weight: its entry in zoo.json, and record.json beside its card.
+"""Record of a released weight: its entry in zoo.json, and record.json beside its card.
 
 zoo.json holds what loading needs. model_cards/<name>/record.json holds the rest: corpus, training, overlap with the
 benchmarks and metrics. Nothing in `usbackbones` reads a record.

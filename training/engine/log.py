@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a progress line, metrics.jsonl, and mirrors of it elsewhere if asked for."""
+"""Log of a run: a progress line, metrics.jsonl, and mirrors of it elsewhere if asked for."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What the process of a run asks of its system: to be stopped between two steps, and to keep freed memory."""
+"""Process settings of a run: to be stopped between two steps, and to keep freed memory."""
 
 import ctypes
 import signal

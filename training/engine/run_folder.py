@@ -1,4 +1,4 @@
-"""What stands in a run folder about the run: its recipe, its corpus, and what it was made with."""
+"""Records in a run folder: its recipe, its corpus, and the environment."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""How a clip becomes a positive pair: the draws of SimCLR and AWCL, of USCL and HiCo, and of Meta-USCL.
+"""Draw positive pairs from a clip: as SimCLR and AWCL, as USCL and HiCo, and as Meta-USCL.
 
     FramePair           two augmentations of one random frame
     MixedPair           v1 = lam1 t1 + (1 - lam1) t2,   v2 = lam2 t3 + (1 - lam2) t2,   t1, t2, t3 = augmented frames

@@ -1,4 +1,4 @@
-"""What one process needs to know of the others; with a single process nothing here needs any set-up or costs anything.
+"""Communication between processes; with a single process nothing here needs any set-up or costs anything.
 
 Every process calls the collective functions at the same point, with tensors of the same shape: all have batches of the
 same size, which the sampler sees to.

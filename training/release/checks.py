@@ -1,4 +1,4 @@
-"""What must be true of a weight before it is released, and of its folder before the world may load it.
+"""Checks of a weight before it is released, and of its folder before it may be published.
 
 `training.release add` and `training.release push` make the same checks; `add` compares with the run as well.
 """

@@ -1,4 +1,4 @@
-"""How long near-duplicates among many frames take to find, and whether those that were hidden there are found.
+"""Time the search for near-duplicates among many frames, and count the hidden ones that are found.
 
     OMP_NUM_THREADS=1 python -m training.speed.duplicates
 

@@ -1,4 +1,4 @@
-"""What a step of HiCo costs beside one of USCL.
+"""Time a step of HiCo beside one of USCL.
 
     OMP_NUM_THREADS=1 python -m training.speed.hico
     OMP_NUM_THREADS=1 python -m training.speed.hico --arch vit_small_patch16_224 --bf16

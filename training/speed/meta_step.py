@@ -1,4 +1,4 @@
-"""What a step of Meta-USCL costs, beside a plain contrastive step and beside double backward.
+"""Time a step of Meta-USCL beside a plain contrastive step and beside double backward.
 
     OMP_NUM_THREADS=1 python -m training.speed.meta_step
     OMP_NUM_THREADS=1 python -m training.speed.meta_step --size 112 --bf16 --memory

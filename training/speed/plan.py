@@ -1,4 +1,4 @@
-"""What a large run would take: python -m training.speed.plan --views-per-second NUMBER [...].
+"""Estimate a large run: python -m training.speed.plan --views-per-second NUMBER [...].
 
 The speed of one GPU is measured (`views_per_second` in a run's metrics.jsonl, or the table of training.speed) and given
 as an argument; the rest is arithmetic, and every number that it rests on is printed above the table.

@@ -1,4 +1,4 @@
-"""What exported programs of lower precision cost in agreement, and gain in size and time.
+"""Compare exported programs of lower precision: agreement, size and time.
 
     OMP_NUM_THREADS=1 python -m training.speed.precision --data FOLDER
 

@@ -1,4 +1,4 @@
-"""How long probing takes once features are cached: kNN and the linear probe in grouped cross-validation.
+"""Time probing on cached features: kNN and the linear probe in grouped cross-validation.
 
     python -m training.speed.probe
 

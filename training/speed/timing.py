@@ -1,4 +1,4 @@
-"""How every comparison here is measured: all sides in turn, on the wall clock and in CPU seconds, and their memory."""
+"""Timing of all comparisons: all sides in turn, on the wall clock and in CPU seconds, and their memory."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""What a study compares, the log of its measurements, and the table of them."""
+"""Variants of a study, the log of its measurements, and their table."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""How closely single facts of files go with the classes: Bergsma-corrected Cramér V, counted over patients."""
+"""Association of single facts of files with the classes: Bergsma-corrected Cramér V, counted over patients."""
 
 from collections.abc import Mapping, Sequence
 

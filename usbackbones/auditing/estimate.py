@@ -1,4 +1,4 @@
-"""How much features tell of the target: out-of-fold predictions in repeated grouped folds, with intervals over groups.
+"""Predict the target from features, out of fold in repeated grouped folds, with intervals over groups.
 
 The same folds for every row of features, so that differences between rows are paired.
 """

@@ -1,4 +1,4 @@
-"""What an audit reads before any pixel: items, columns that become rows of their own, and sources."""
+"""Inputs of an audit, read before any pixel: items, columns that become rows of their own, and sources."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What files tell about people besides their pixels: names and dates in headers, tags and file names. Only counted.
+"""Count what files tell about people besides their pixels: names and dates in headers, tags and file names.
 
 No value is kept, shown or written: a file gets the names of what was noticed, a data set their counts.
 """

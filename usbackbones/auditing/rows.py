@@ -1,4 +1,4 @@
-"""What tells the target: no-tissue rows, which may alarm, and cheap rows, which are context; on the same folds."""
+"""Rows that predict the target: no-tissue rows, which may alarm, and cheap rows, for context; on the same folds."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

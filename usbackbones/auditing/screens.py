@@ -1,4 +1,4 @@
-"""What the screen around the tissue tells: the sector's shape, what lies outside of it, text and calipers.
+"""Features of the screen around the tissue: the sector's shape, the surroundings, text and calipers.
 
 Needs OpenCV, which the extra `train` brings; without it the rows that rest on this are not run.
 """

@@ -1,4 +1,4 @@
-"""What lies in folders of data: images, clips, and the rest, which whoever reads the folder has to name."""
+"""Images, clips and other files in folders of data; whoever reads a folder has to name the others."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How the official checkpoints of others are laid out, and which network and input each of them needs.
+"""Layouts of the official checkpoints of others, and the network and input that each of them needs.
 
 The four methods' own releases hold a ResNet whose parts are numbered (`features.0` is the first convolution); masked
 autoencoders hold a ViT and a decoder. A `Layout` says how a key becomes timm's, which keys belong to a head or a

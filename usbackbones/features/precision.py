@@ -1,4 +1,4 @@
-"""Whether bfloat16 is worth it on this machine."""
+"""Decide whether bfloat16 is worth it on this machine."""
 
 from pathlib import Path
 

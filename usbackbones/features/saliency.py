@@ -1,4 +1,4 @@
-"""What a network looked at: gradient times input for any network, attention rollout for a ViT.
+"""Saliency: gradient times input for any network, attention rollout for a ViT.
 
 Both tell where a network looked, not whether it is right, and neither is evidence of how it reasons.
 """

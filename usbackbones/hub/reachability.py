@@ -1,4 +1,4 @@
-"""Whether a host can be reached at all, told in a second and a half."""
+"""Check whether a host can be reached at all, in a second and a half."""
 
 import queue
 import socket

@@ -1,4 +1,4 @@
-"""How well predictions agree with the labels, of frames, clips and patients, and how sure that is.
+"""Classification metrics of frames, clips and patients, with bootstrap intervals over groups.
 
 Frames of one clip are near copies of each other; hence scores are told for frames, for clips and for patients, and
 intervals resample groups (patients), never frames.

@@ -1,4 +1,4 @@
-"""How well masks agree: overlap, distance of the outlines, circumference, COCO precision, and intervals over groups.
+"""Segmentation metrics: overlap, surface distance, circumference, COCO precision, with intervals over groups.
 
 Empty masks are defined, not left to a division: both empty is perfect agreement (Dice 1, IoU 1, distance 0); one of
 the two empty is Dice 0, IoU 0, and the picture's diagonal as distance, the worst that there can be.

@@ -1,4 +1,4 @@
-"""What a report can be given."""
+"""Inputs of a report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a segmenter is trained: its settings, and the network that they make of a backbone."""
+"""Settings of a segmenter, and the network that they build on a backbone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

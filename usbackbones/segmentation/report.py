@@ -1,4 +1,4 @@
-"""What came of training a segmenter: its numbers, a sheet of test pictures to look at, and report.html."""
+"""Report of a segmenter's training: metrics, a sheet of test images, and report.html."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a backbone is judged on below a segmenter: pictures with masks, in a part for choices and a part that is locked.
+"""Segmentation tasks: images with masks, in a part for choices and a part that is locked.
 
 The locked part of a task is that of its dataset, as in `training.benchmark.tasks`. A task lists files and opens none.
 """

@@ -1,4 +1,4 @@
-"""What the seeds' protocol is worth in points: the same trained head, judged their way and the honest way.
+"""Score one trained head under the original papers' protocol and under a patient-grouped one; report the gap.
 
     python -m training.benchmark.legacy usbackbones/resnet18.TAG random:resnet18 --data FOLDER --page docs/legacy.md
 

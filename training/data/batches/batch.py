@@ -1,4 +1,4 @@
-"""What a method and the data agree on: the batch, and the ways from a clip to its views."""
+"""Interface of methods and data: the batch, and the ways from a clip to its views."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

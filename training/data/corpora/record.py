@@ -1,4 +1,4 @@
-"""What is known about a public dataset, and the small tools that its reader needs."""
+"""Record of a public dataset, and the small tools that its reader needs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

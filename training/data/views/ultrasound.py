@@ -1,4 +1,4 @@
-"""What a scanner's knobs and physics do to a B-mode frame, on uint8 gray images; and where the beam is.
+"""Augmentations by a scanner's knobs and physics, on uint8 gray images; and where the beam is.
 
 None of it changes what is seen: another depth setting, another speckle pattern, another smoothing and another local
 contrast show the same organ. All randomness comes from the caller; a constant image and a frame of one pixel pass

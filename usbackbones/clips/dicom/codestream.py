@@ -1,4 +1,4 @@
-"""What a compressed DICOM frame says of itself in its first bytes: the codec, and the size before it is decoded.
+"""Codec and size of a compressed DICOM frame, from its first bytes and before it is decoded.
 
 The header of the file around it is believed less: offset tables, frame counts and transfer syntaxes are wrong more
 often than the markers that a decoder needs.

@@ -1,4 +1,4 @@
-"""How the pixels of a DICOM file are written, by its header: sizes, bits and colours."""
+"""Pixel layout of a DICOM file by its header: sizes, bits and colors."""
 
 from dataclasses import dataclass
 from pathlib import Path

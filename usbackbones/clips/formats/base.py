@@ -1,4 +1,4 @@
-"""What every reader speaks: the request it gets, the reading it gives, and the errors of a clip."""
+"""Interface of all readers: the request, the reading, and the errors of a clip."""
 
 import re
 import struct

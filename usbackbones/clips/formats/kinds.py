@@ -1,4 +1,4 @@
-"""What a file is: its first bytes say it, never its name."""
+"""Recognize a file by its first bytes, never by its name."""
 
 import gzip
 import re

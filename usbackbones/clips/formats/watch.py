@@ -1,4 +1,4 @@
-"""What the gray frames of a clip hide, told once for all of them: colour Doppler, and pixels of too few bits."""
+"""Warnings that the gray frames of a clip would hide: color Doppler, and pixels of too few bits."""
 
 import numpy as np
 
