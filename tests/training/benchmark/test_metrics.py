@@ -5,7 +5,6 @@ import pytest
 
 from training.benchmark.metrics import measured
 from training.benchmark.task import Part
-from training.speed.probe import main as bench
 
 
 @pytest.fixture
@@ -38,10 +37,3 @@ def test_errors_and_their_resamples_are_the_slow_ones(part):
 def test_a_perfect_prediction_has_no_error(part):
     found = measured([part.label], part, "number", 5, 0)
     assert found["frame", "mae"][0] == [0] and found["frame", "r2"][0] == [1]
-
-
-def test_the_speed_bench_tells_both_probes(capsys):
-    bench(rows=240, width=16, groups=24, folds=2, threads=1)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "240 x 16 features, 3 classes, 24 groups, 2 folds"
-    assert [line.split("|")[1].strip() for line in lines[3:]] == ["knn", "linear", "both"]

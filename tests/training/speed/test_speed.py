@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from training.nn.meta_gradient import Lookahead
-from training.speed.__main__ import Line, Suite, main, put_between, render
 from training.speed.meta_step import Bench
+from training.speed.run import Line, Suite, main, put_between, render
 from training.speed.timing import Times, forget_peak, in_fresh_process, memory, take_turns
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ def suite(monkeypatch):
     threads = torch.get_num_threads()
 
     def run(*args):
-        monkeypatch.setattr("training.speed.__main__.keep_pages", bool)  # the other tests' memory stays as it is
+        monkeypatch.setattr("training.speed.run.keep_pages", bool)  # the other tests' memory stays as it is
         monkeypatch.setattr(sys, "argv", ["speed", "--quick", *args])
         main()
 
