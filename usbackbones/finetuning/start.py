@@ -1,4 +1,4 @@
-"""How fine-tuning begins: the head from the linear probe on frozen features, the learning rate from short trials.
+"""Start of fine-tuning: the head from the linear probe on frozen features, the learning rate from short trials.
 
 Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution" (ICLR 2022): a random
 head sends large gradients through features that were good, so the head is fitted first and then everything is tuned.
