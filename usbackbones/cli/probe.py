@@ -3,13 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from usbackbones.cli.terminal import AsJson, CommandError, Out, network, noted, say, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from usbackbones.data.item import Item
     from usbackbones.probing.evaluate import Probed
 
 
@@ -17,6 +20,8 @@ def probe_command(
     data: Positional[Path],
     out: Out = Path("probe"),
     model: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
+    target: Literal["auto", "class", "number"] = "auto",
+    size: int | None = None,
     group_from: str = "",
     folds: int = 5,
     per_clip: int = 8,
@@ -36,6 +41,8 @@ def probe_command(
         data: the folder or the table; no patient is divided whom a column, DICOM header or --group-from tells.
         out: the folder to write.
         model: ARCH.TAG, timm names, local-dir:DIR or random:ARCH; the default weight if none is named.
+        target: labels are classes or numbers (ridge probes: MAE, R2, limits of agreement); "auto" decides and says so.
+        size: side of the input in pixels, if not each model's own; for a ViT a multiple of its patch.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
         folds: of the groups, where the data have no split.
         per_clip: frames of a clip, evenly spread.
@@ -59,21 +66,29 @@ def probe_command(
     from usbackbones.data.dataset import read_items
     from usbackbones.data.item import DataError
     from usbackbones.data.patients import counted
+    from usbackbones.data.targets import decide_target
     from usbackbones.hub.backbone import full_name
 
     try:
         items = read_items(data, group_from, noted)
+        kind = decide_target(items, target, noted)
     except DataError as error:
         raise CommandError(str(error)) from error
+    names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
+    if kind == "number":
+        if shots:
+            raise CommandError(f"--shots {shots[0]}: few labels are for classes, and these labels are numbers")
+        _probe_numbers(items, names, out, folds, per_clip, batch, seed, size, as_json)
+        return
     if find_spec("sklearn") is None:
         raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
-    names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
     from usbackbones.probing.evaluate import ProbeSpec
     from usbackbones.probing.run import probe
 
     spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed)
     try:
-        done = probe(items, {name: network(name) for name in names}, out, spec, pictures=pictures, note=noted)
+        models = {name: network(name, size=size) for name in names}
+        done = probe(items, models, out, spec, pictures=pictures, note=noted)
     except DataError as error:
         raise CommandError(str(error)) from error
     for fault in done.skipped:
@@ -90,6 +105,37 @@ def probe_command(
     say("")
     for row in _table(done):
         say(row)
+    say(f"\nbrackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
+
+
+def _probe_numbers(
+    items: "Sequence[Item]", names: list[str], out: Path, folds: int, per_clip: int, batch: int, seed: int,
+    size: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Ridge probes, where labels are numbers."""
+    from usbackbones.data.item import DataError
+    from usbackbones.probing.evaluate import ProbeSpec
+    from usbackbones.probing.numbers import probe_numbers
+
+    spec = ProbeSpec(folds=folds, per_clip=per_clip, batch=batch, seed=seed)
+    try:
+        done = probe_numbers(items, {name: network(name, size=size) for name in names}, out, spec)
+    except DataError as error:
+        raise CommandError(str(error)) from error
+    for fault in done.skipped:
+        tell(f"skipped: {fault}")
+    if done.was_finished:
+        tell(f"{out} holds this very run, finished: nothing was done")
+    if done.joined:
+        noted(done.joined)
+    if as_json:
+        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        return
+    for name, numbers in {**done.metrics, **done.differences}.items():
+        told = (f"{key.replace('_', ' ')} {m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]"
+                for key, m in numbers["clip"].items())  # fmt: skip
+        say(f"{name}, by clip: {', '.join(told)}")
     say(f"\nbrackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
     say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
 

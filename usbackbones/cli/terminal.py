@@ -36,13 +36,13 @@ def noted(line: str) -> None:
     tell(f"note: {line}")
 
 
-def network(name: str | None, in_chans: int | None = None) -> "nn.Module":
+def network(name: str | None, in_chans: int | None = None, size: int | None = None) -> "nn.Module":
     """The headless model of a name, see `usbackbones.build_backbone`, on the GPU where there is one."""
     import torch
 
     from usbackbones.hub.backbone import build_backbone
 
-    return build_backbone(name, in_chans).to("cuda" if torch.cuda.is_available() else "cpu")
+    return build_backbone(name, in_chans, size=size).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Progress:
