@@ -1,4 +1,4 @@
-"""usbackbones segment: pictures with masks -> a segmenter, judged on groups that it never saw."""
+"""usbackbones segment: images with masks -> a segmenter, evaluated on groups that it never saw."""
 
 import json
 from dataclasses import asdict, replace
@@ -42,21 +42,21 @@ def segment_command(
         data: the folder or the table; near-duplicates are kept together.
         out: the folder to write.
         model: ARCH.TAG, a timm name, local-dir:FOLDER or random:ARCH; by default ours.
-        preset: "udiat" is how USCL and Meta-USCL were judged on UDIAT-B.
+        preset: "udiat" is how USCL and Meta-USCL were evaluated on UDIAT-B.
         head: "unet", or "mask_rcnn".
         size: side of the network's input, pixels, a multiple of 32.
         in_chans: 1 for gray, 3 for gray three times.
-        epochs: most passes over the data.
-        batch: pictures in a batch.
-        lr: peak rate of the head.
-        layer_decay: factor of the rate from a layer to the one below; 1 is off.
+        epochs: maximum number of passes over the data.
+        batch: images in a batch.
+        lr: peak learning rate of the head.
+        layer_decay: factor of the learning rate from a layer to the one below; 1 is off.
         frozen: stages that stay as they are besides the stem; -1 for nothing, or all.
-        regions: a picture that a Mask R-CNN learns from.
-        test: share of the groups to judge on.
-        validation: share of the other groups to stop early on.
-        at_most: use no more pictures than this; 0 is all.
+        regions: of an image that a Mask R-CNN learns from.
+        test: share of the groups to evaluate on.
+        validation: share of the other groups for early stopping.
+        at_most: use no more images than this; 0 is all.
         seed: of the split, the head and the flips.
-        pictures: show test pictures in report.html: patient data.
+        pictures: show test images in report.html: patient data.
         as_json: print the metrics as JSON.
     """
     try:

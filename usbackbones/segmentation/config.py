@@ -23,21 +23,21 @@ class Segment:
     """How to train a segmenter.
 
     Attributes:
-        head: "unet", or "mask_rcnn" that finds things and outlines the surest.
-        size: side of the square that pictures are squashed to, a multiple of 32.
-        in_chans: 1, or 3 for networks that want gray three times.
-        epochs: most passes over the training pictures.
-        batch: pictures in a batch.
-        lr: of the head, at its peak.
-        layer_decay: each layer of the backbone learns at this times the rate of the one above.
+        head: "unet", or "mask_rcnn" that detects things, of which the surest is the mask.
+        size: side of the square that images are squashed to, a multiple of 32.
+        in_chans: 1, or 3 for gray three times.
+        epochs: maximum number of passes over the training images.
+        batch: images in a batch.
+        lr: peak learning rate of the head.
+        layer_decay: each layer of the backbone learns at this times the learning rate of the one above.
         optimizer: a name of timm's.
         weight_decay: on all but norms and biases.
         schedule: "cosine" to zero, or "step", a tenth after every ten epochs with a warm-up over the first.
         frozen: stages above the stem of the backbone that keep their weights, with it; -1 freezes nothing, "all" the
             whole backbone.
         keep: "best" on the validation groups, or "last" after all epochs, as some protocols do.
-        patience: epochs without a better validation Dice before it stops.
-        regions: that a Mask R-CNN learns from in a picture.
+        patience: epochs without a better validation Dice before training stops.
+        regions: that a Mask R-CNN learns from in an image.
         seed: of the head, the order and the flips.
     """
 

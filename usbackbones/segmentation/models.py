@@ -1,4 +1,4 @@
-"""A backbone below a segmenter or a detector, in a line each.
+"""U-Net and Mask R-CNN with any timm backbone as encoder.
 
     usbackbones.segmentation.models.unet("usbackbones/resnet18.uscl_nc2", classes=1, in_chans=1)
     usbackbones.segmentation.models.mask_rcnn("usbackbones/resnet18.uscl_nc2", classes=1, in_chans=1)
@@ -26,17 +26,17 @@ DECODER = (256, 128, 64, 32, 16)
 """Channels of the U-Net's decoder, from the coarsest step; smp's own."""
 FPN_CHANNELS = 256
 LOOKED_AT = 1000
-"""Most regions of a picture that a detector looks at after training; torchvision's own."""
+"""Maximum number of regions that a detector looks at after training; torchvision's own."""
 STAGES = (("layer", 1), ("blocks.", 0))
 """How the stages of a ResNet and the blocks of a ViT are called, and the number of the first."""
 
 
 class Encoder(nn.Module):
-    """A pyramid as an encoder of segmentation_models_pytorch: the picture, then maps of strides 2 to 32.
+    """A pyramid as an encoder of segmentation_models_pytorch: the image, then maps of strides 2 to 32.
 
     Args:
         pyramid: with strides 2 or 4 to 32; where stride 2 is missing, that step has no skip connection.
-        in_chans: channels of the picture.
+        in_chans: channels of the image.
     """
 
     output_stride = 32
@@ -50,14 +50,14 @@ class Encoder(nn.Module):
         self.out_channels = [in_chans, *([0] if self.starts_at_4 else []), *pyramid.channels]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The picture [N, in_chans, H, W] and its five maps."""
+        """The image [N, in_chans, H, W] and its five maps."""
         count, _, height, width = images.shape
         nothing = [images.new_empty(count, 0, height // 2, width // 2)] if self.starts_at_4 else []
         return [images, *nothing, *self.pyramid(images)]
 
 
 class UNet(SegmentationModel):
-    """A U-Net of smp's parts on any backbone; takes normalised pictures and gives logits [N, classes, H, W].
+    """A U-Net of smp's parts on any backbone; takes normalized images and gives logits [N, classes, H, W].
 
     Attributes:
         pretrained_cfg: the backbone's, with mean and std of the channels as built.
@@ -119,14 +119,14 @@ def mask_rcnn(
     seed: int = 0,
     spread: bool = False,
 ) -> MaskRCNN:
-    """A Mask R-CNN with a feature pyramid on a backbone; the pictures it takes are on the 0..1 scale.
+    """A Mask R-CNN with a feature pyramid on a backbone; the images it takes are on the 0..1 scale.
 
     Args:
         name: as for `unet`.
         classes: kinds of things, without the background.
         in_chans: 1 or 3.
-        size: pictures are scaled so that the short side is the first, unless the long one would pass the second.
-        regions: of each picture that the heads learn from in a step, and a quarter of those that they look at
+        size: images are scaled so that the short side is the first, unless the long one would pass the second.
+        regions: of each image that the heads learn from in a step, and a quarter of those that they look at
             afterwards, of which there are 1000 at most; fewer are faster.
         seed: of what is not pretrained.
         spread: see `usbackbones.segmentation.feature_maps.Pyramid`.
