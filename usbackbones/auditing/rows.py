@@ -12,6 +12,7 @@ from usbackbones.auditing.look import Seen
 from usbackbones.auditing.privacy import CODED
 from usbackbones.auditing.statistics import Tested, permutation_test
 from usbackbones.data.item import DataError, Item
+from usbackbones.data.targets import Kind
 from usbackbones.features.shortcuts import LEVELS, SIDE, Facts, border, encoded, inner
 
 MARGIN, ALPHA = 0.10, 0.05
@@ -58,30 +59,14 @@ class Row:
         return self.tested.adjusted <= ALPHA and self.score.value >= chance + MARGIN
 
 
-def target_of(items: Sequence[Item], numbers: bool | None = None) -> Target:
-    """The labels as classes or as numbers.
-
-    Args:
-        items: with labels.
-        numbers: which of the two; None takes labels that are all numbers, of more than 10 values, for numbers.
-
-    Raises:
-        DataError: if numbers are asked for and a label is none, or there are not two classes.
-    """
+def target_of(items: Sequence[Item], kind: Kind) -> Target:
+    """The labels as classes or as numbers, as `usbackbones.data.targets.decide_target` decided."""
     labels = [item.label for item in items]
-    try:
-        values = np.array([float(label) for label in labels])
-    except ValueError as error:
-        if numbers:
-            raise DataError(f"the labels are no numbers ({error}): leave --target out") from error
-        numbers = False
-    if numbers is None:
-        numbers = len(set(labels)) > 10
-    if numbers:
-        return Target(values)
+    if kind == "number":
+        return Target(np.array([float(label) for label in labels]))
     classes = sorted(set(labels))
     if len(classes) < 2:
-        raise DataError(f"one class only ({classes[0]}): give two, or --unlabelled")
+        raise DataError(f"only {classes[0]} could be read: an audit of labels needs two classes")
     return Target(np.array([classes.index(label) for label in labels]), tuple(classes))
 
 

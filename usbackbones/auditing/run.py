@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -24,6 +24,7 @@ from usbackbones.auditing.result import Audited, as_json
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import told_patients
 from usbackbones.data.splits import SplitError
+from usbackbones.data.targets import decide_target
 from usbackbones.features.extract import embed
 
 DRAWS = 999
@@ -37,7 +38,7 @@ def audit(
     columns: Sequence[str] = (),
     source_from: str = "",
     expected: Sequence[str] = (),
-    numbers: bool | None = None,
+    target: Literal["auto", "class", "number"] = "auto",
     unlabelled: bool = False,
     backbone: tuple[str, nn.Module] | None = None,
     baseline: Path | None = None,
@@ -61,7 +62,7 @@ def audit(
         columns: of the CSV, each of which becomes a no-tissue row of its own.
         source_from: a column of the CSV, or a regular expression, that tells the source.
         expected: no-tissue rows that deployment will have too, so that they do not alarm.
-        numbers: whether labels are numbers; None finds out.
+        target: labels are classes or numbers; "auto" decides, see `usbackbones.data.targets`.
         unlabelled: audit files, twins and privacy only; DATA may then be any folder of clips.
         backbone: name and headless timm model, for the rows of frozen features; None leaves them out.
         baseline: an audit.json with accepted findings.
@@ -85,18 +86,18 @@ def audit(
         note(line)
 
     inputs = read_inputs(data, group_from, columns, source_from, unlabelled, heard)
-    target = None if unlabelled else rows.target_of(inputs.items, numbers)
+    kind = None if unlabelled else decide_target(inputs.items, target, heard)
     with tempfile.TemporaryDirectory(prefix="usbackbones-audit") as scratch:
         looked = look(inputs.items, Path(scratch) / "frames.u8", progress)
         inputs = inputs.only(looked.items)
         twins = files.find_twins(looked, progress)
         done = Audited(out, _counts(looked), notes=notes)
-        done.findings = files.file_findings(looked, twins, bool(target and target.classes))
+        done.findings = files.file_findings(looked, twins, kind == "class")
         _private(done, looked)
-        if target:
-            done.target = target = rows.target_of(looked.items, bool(not target.classes))
+        if kind:
+            done.target = rows.target_of(looked.items, kind)
             try:
-                _tell(done, looked, twins, inputs, target, expected, backbone, draws, seed)
+                _tell(done, looked, twins, inputs, done.target, expected, backbone, draws, seed)
             except SplitError as error:
                 raise DataError(f"{error}; or give --unlabelled, which needs no folds") from error
             except ValueError as error:
@@ -104,7 +105,7 @@ def audit(
         done.findings = sorted(accepted(done.findings, reasons), key=lambda one: not one.serious)
         out.mkdir(parents=True, exist_ok=True)
         done.written = ["audit.json", "files.csv", "report.html"]
-        if target:
+        if kind:
             done.written += files.write_repairs(out, looked, twins, seed)
         _write_files(out / "files.csv", looked, files.remarks(looked, twins))
         write_audit_report(out / "report.html", done, looked, twins, pictures)

@@ -21,7 +21,7 @@ def audit_command(
     columns: Names = "",
     source_from: str = "",
     expected: Names = "",
-    target: Literal["auto", "classes", "numbers"] = "auto",
+    target: Literal["auto", "class", "number"] = "auto",
     unlabelled: bool = False,
     model: str = "",
     baseline: Path | None = None,
@@ -44,7 +44,7 @@ def audit_command(
         columns: of the CSV; each becomes a no-tissue row, as scanner or pixel_mm.
         source_from: a column of the CSV, or a regular expression for names, that tells the clinic or scanner.
         expected: rows that deployment will have too; they are shown and do not alarm.
-        target: auto takes labels that are all numbers, of more than 10 values, for numbers.
+        target: labels are classes or a number; auto decides by the labels.
         unlabelled: only what needs no label; DATA may be any folder of clips.
         model: of the frozen backbone, as for probe; the default weight if empty, none to leave it out.
         baseline: an audit.json whose findings have a reason under "accepted".
@@ -78,7 +78,7 @@ def audit_command(
             columns=_split(columns),
             source_from=source_from,
             expected=_split(expected),
-            numbers=None if target == "auto" else target == "numbers",
+            target=target,
             unlabelled=unlabelled,
             backbone=backbone,
             baseline=baseline,

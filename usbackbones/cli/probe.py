@@ -95,8 +95,9 @@ def probe_command(
         tell(f"skipped: {fault}")
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
-    if done.joined:
-        noted(done.joined)
+    for line in (done.joined, done.beside):
+        if line:
+            noted(line)
     if as_json:
         say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
         return

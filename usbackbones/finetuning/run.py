@@ -31,6 +31,7 @@ from usbackbones.finetuning.tuner import Tuner, parts_of
 from usbackbones.hub import registry
 from usbackbones.hub.backbone import RANDOM, build_backbone
 from usbackbones.hub.torch_checkpoint import sum_of
+from usbackbones.probing.null_rows import NullRows, division_of
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def finetune(
     }
     if claim(out, "finetune", settings):
         return _read(out)
-    frames = Frames(given, out / "frames.u8", spec.frames, progress=progress)
+    nulls = NullRows(given)
+    frames = Frames(given, out / "frames.u8", spec.frames, progress=progress, seen=nulls.seen)
     notes(frames.told_warnings())
     pairs = copies_among(given, frames, progress)
     divided = split_items(together(strata, pairs), test, validation, spec.seed)
@@ -178,6 +180,8 @@ def finetune(
     config = folder_config(tuner, model, data.name)
     write_predictions(out / "predictions.csv", tuner)
     rows, prediction = tuner.predict("test")
+    if kind == "class":
+        notes(nulls.line(model, items, frames.item[rows], prediction, [division_of(items)], spec.seed))
     goal.write_units_into(network.get_classifier())
     write_folder(out, network, config, torch.stack([tuner.plain(frames[row]) for row in rows[:4]]))
     trained = [row for row, owner in enumerate(frames.item) if items[owner].part != "test"]

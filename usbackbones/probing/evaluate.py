@@ -60,6 +60,7 @@ class Probed:
         differences: {"first - second": {probe: Numbers}}, paired: both models meet the same resampled groups.
         skipped: clips that could not be read.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
+        beside: a line where container or geometry do as well as the first model, see `usbackbones.probing.null_rows`.
         was_finished: the folder held this very run, finished, and nothing was done.
         patients: how many there are and who tells them apart.
         unit: what a group is, "patient" or "group"; "" where nobody tells patients apart, and no metric is by patient.
@@ -73,6 +74,7 @@ class Probed:
     joined: str = ""
     patients: str = ""
     unit: str = ""
+    beside: str = ""
     was_finished: bool = False
 
     @property

@@ -18,6 +18,7 @@ from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.data.patients import Note, silent
 from usbackbones.hub.torch_checkpoint import sum_of
 from usbackbones.probing.evaluate import Judged, Probed, ProbeSpec, divisions, judge
+from usbackbones.probing.null_rows import NullRows
 from usbackbones.probing.report import write_probe_report
 
 
@@ -57,16 +58,20 @@ def probe(
     }
     if claim(out, "probe", settings):
         told_before = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-        kept = {field.name: told_before[field.name] for field in fields(Probed)}
+        kept = {field.name: told_before[field.name] for field in fields(Probed) if field.name in told_before}
         return Probed(**kept | {"was_finished": True})
     with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
-        frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress)
+        nulls = NullRows(items)
+        frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress, seen=nulls.seen)
         if warned := frames.told_warnings():
             note(warned)
         pairs = copies_among(items, frames, progress)
         whole = together(items, pairs)
         judged = judge(whole, frames, models, spec)
         judged.done.joined = told(items, pairs)
+        name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
+        order, probability = judged.predicted[name]["linear"][0]
+        judged.done.beside = nulls.line(name, whole, judged.rows.item[order], probability, parts, spec.seed)
         with atomic_write(out / "metrics.json", "w") as stream:
             json.dump(asdict(judged.done) | {"spec": asdict(spec)}, stream, indent=1)
         _write_predictions(out / "predictions.csv", whole, judged)

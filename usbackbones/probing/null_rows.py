@@ -1,0 +1,94 @@
+"""Null rows beside a result: what container and geometry of the files tell of the classes, without a single pixel.
+
+Where the paired difference of a result to such a row has an interval that includes 0, the result is told so in a line.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from usbackbones.clips.read import Clip
+from usbackbones.data.item import Item
+from usbackbones.features.shortcuts import Facts, container, encoded, geometry
+from usbackbones.metrics.classification import bootstrap, by_clip, interval, scores
+from usbackbones.probing.probes import linear_predict
+
+Division = tuple[np.ndarray, np.ndarray]
+"""Items to fit on and items to evaluate on, int."""
+
+
+class NullRows:
+    """Facts of the clips that pass by while their frames are read; give `seen` to `usbackbones.data.frames.Frames`.
+
+    Attributes:
+        facts: of each item that could be read, by the name of the row.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._paths: list[Path] = [item.path for item in items]
+        self.facts: dict[str, dict[int, Facts]] = {"container": {}, "geometry": {}}
+
+    def seen(self, number: int, clip: Clip) -> None:
+        """Note the facts of an item."""
+        self.facts["container"][number] = container(self._paths[number], clip)
+        self.facts["geometry"][number] = geometry(clip)
+
+    def line(
+        self,
+        name: str,
+        items: Sequence[Item],
+        clip: np.ndarray,
+        probability: np.ndarray,
+        parts: Sequence[Division],
+        seed: int = 0,
+    ) -> str:
+        """A line about the best null row that a result is not beyond; "" where it is beyond each of them.
+
+        Without scikit-learn, which the extra `bench` brings, there is nothing to compare with and no line.
+
+        Args:
+            name: of the result.
+            items: in the order that was read, groups as they were evaluated.
+            clip: int [M], the item of each evaluated frame.
+            probability: float [M, C] of the result, classes in alphabetical order.
+            parts: that the result was evaluated on; every evaluated item in one.
+            seed: of the resamples.
+        """
+        if find_spec("sklearn") is None:
+            return ""
+        classes = sorted({item.label for item in items})
+        label = np.array([classes.index(item.label) for item in items])
+        group = np.array([item.group for item in items])
+        y, own, groups = by_clip(label[clip], probability, clip, group[clip])
+        held = np.unique(clip)
+        found = []
+        for row, facts in self.facts.items():
+            known = np.array(sorted(facts))
+            told = encoded([facts[number] for number in known])
+            x = np.zeros((len(items), told.shape[1]))
+            x[known] = told
+            null = np.zeros((len(items), len(classes)))
+            for fit, test in parts:
+                fit, test = np.intersect1d(fit, known), np.intersect1d(test, held)
+                if len(test):
+                    null[test] = linear_predict(x[fit], label[fit], group[fit], x[test], classes=len(classes))[0]
+            drawn = [bootstrap(y, [p], groups, seed=seed)["balanced_accuracy"] for p in (own, null[held])]
+            value, of_null = (scores(y, p, held, groups)["clip"]["balanced_accuracy"] for p in (own, null[held]))
+            low, high = interval(drawn[0] - drawn[1])
+            if low <= 0:
+                found.append((of_null, row, value - of_null, low, high))
+        if not found:
+            return ""
+        of_null, row, difference, low, high = max(found)
+        return (
+            f"{row} alone, without a pixel, has a balanced accuracy by clip of {of_null:.3f}; {name} is "
+            f"{difference:+.3f} [{low:+.3f}, {high:+.3f}] beside it, no proven gain: see usbackbones audit"
+        )
+
+
+def division_of(items: Sequence[Item]) -> Division:
+    """The items of all other parts, to fit on, and those of the test part."""
+    test = np.array([item.part == "test" for item in items])
+    return np.flatnonzero(~test), np.flatnonzero(test)
