@@ -1,7 +1,6 @@
 """Frozen backbones judged on labelled clips: probes on groups that they never saw, and backbones compared in pairs.
 
-Every item is predicted by probes that were fitted without its group. Labels of the judged items are read where the
-metrics are made and nowhere else.
+Every item is predicted by probes fitted without its group. Its label is read where the metrics are made, nowhere else.
 """
 
 from collections import Counter
