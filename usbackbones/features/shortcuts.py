@@ -5,7 +5,7 @@ What they tell of the labels, a network can learn without looking at the tissue.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -82,6 +82,23 @@ def geometry(clip: Clip) -> Facts:
     if clip.spacing_mm:
         facts["row mm"], facts["column mm"] = clip.spacing_mm
     return facts
+
+
+class Noticed:
+    """Facts of clips that pass by while their frames are read for something else.
+
+    Attributes:
+        facts: of each item that was read, by its number, for "container" and "geometry".
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = list(paths)
+        self.facts: dict[str, dict[int, Facts]] = {"container": {}, "geometry": {}}
+
+    def seen(self, number: int, clip: Clip) -> None:
+        """Note the facts of the clip of an item."""
+        self.facts["container"][number] = container(self._paths[number], clip)
+        self.facts["geometry"][number] = geometry(clip)
 
 
 def encoded(facts: Sequence[Mapping[str, float | str]]) -> np.ndarray:

@@ -155,7 +155,7 @@ def finetune(
     }
     if claim(out, "finetune", settings):
         return _read(out)
-    nulls = NullRows(given)
+    nulls = NullRows(item.path for item in given)
     frames = Frames(given, out / "frames.u8", spec.frames, progress=progress, seen=nulls.seen)
     notes(frames.told_warnings())
     pairs = copies_among(given, frames, progress)

@@ -5,13 +5,11 @@ Where the paired difference of a result to such a row has an interval that inclu
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
-from usbackbones.clips.read import Clip
 from usbackbones.data.item import Item
-from usbackbones.features.shortcuts import Facts, container, encoded, geometry
+from usbackbones.features.shortcuts import Noticed, encoded
 from usbackbones.metrics.classification import bootstrap, by_clip, interval, scores
 from usbackbones.probing.probes import linear_predict
 
@@ -19,21 +17,8 @@ Division = tuple[np.ndarray, np.ndarray]
 """Items to fit on and items to evaluate on, int."""
 
 
-class NullRows:
-    """Facts of the clips that pass by while their frames are read; give `seen` to `usbackbones.data.frames.Frames`.
-
-    Attributes:
-        facts: of each item that could be read, by the name of the row.
-    """
-
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._paths: list[Path] = [item.path for item in items]
-        self.facts: dict[str, dict[int, Facts]] = {"container": {}, "geometry": {}}
-
-    def seen(self, number: int, clip: Clip) -> None:
-        """Note the facts of an item."""
-        self.facts["container"][number] = container(self._paths[number], clip)
-        self.facts["geometry"][number] = geometry(clip)
+class NullRows(Noticed):
+    """What is noticed of the clips of items; give `seen` to `usbackbones.data.frames.Frames`."""
 
     def line(
         self,

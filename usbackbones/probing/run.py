@@ -61,7 +61,7 @@ def probe(
         kept = {field.name: told_before[field.name] for field in fields(Probed) if field.name in told_before}
         return Probed(**kept | {"was_finished": True})
     with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
-        nulls = NullRows(items)
+        nulls = NullRows(item.path for item in items)
         frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress, seen=nulls.seen)
         if warned := frames.told_warnings():
             note(warned)

@@ -22,7 +22,7 @@ def clips(tmp_path_factory):
         label, file = "ab"[number // 2 % 2], folder / f"{number}.png"
         Image.fromarray(still(number)[: 96 if label == "a" else 80]).save(file)
         items.append(Item(file, label, f"p{number // 2:02}", "test" if number < 16 else "train"))
-    nulls = NullRows(items)
+    nulls = NullRows(item.path for item in items)
     for number, item in enumerate(items):
         nulls.seen(number, read_clip(item.path))
     return items, nulls
@@ -44,7 +44,7 @@ def test_a_result_that_is_not_beyond_the_geometry_is_told_so(clips):
 
 def test_a_result_beyond_both_rows_is_not_told(clips):
     items, nulls = clips
-    only = NullRows(items)
+    only = NullRows(item.path for item in items)
     only.facts = {"container": nulls.facts["container"]}  # all are PNG: chance
     y = np.array(["ab".index(item.label) for item in items])
     division = division_of(items)
