@@ -115,8 +115,8 @@ class NumberTarget:
     def write_units_into(self, layer: nn.Module) -> None:
         """Make the network's last layer, a linear one, give the unit of the labels; training is over then."""
         with torch.no_grad():
-            layer.weight.mul_(self.deviation)  # type: ignore[operator, union-attr]
-            layer.bias.mul_(self.deviation).add_(self.mean)  # type: ignore[operator, union-attr]
+            layer.weight.mul_(self.deviation)  # type: ignore[operator]
+            layer.bias.mul_(self.deviation).add_(self.mean)  # type: ignore[operator]
         self.mean, self.deviation = 0.0, 1.0
 
     def describe(self, item: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
