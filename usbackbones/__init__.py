@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from usbackbones.hub.zoo import Weight as Weight
     from usbackbones.hub.zoo import ZooError as ZooError
     from usbackbones.phantom.simulator import phantom_clip as phantom_clip
+    from usbackbones.predicting.evaluate import evaluate as evaluate
+    from usbackbones.predicting.run import predict as predict
+    from usbackbones.predicting.trained import PredictError as PredictError
     from usbackbones.probing.evaluate import ProbeSpec as ProbeSpec
     from usbackbones.probing.few_shot import few_shot_predict as few_shot_predict
     from usbackbones.probing.run import probe as probe
@@ -85,6 +88,9 @@ _HOME = {
     "hub.torch_checkpoint": ("CheckpointError",),
     "hub.zoo": ("Weight", "ZooError"),
     "phantom.simulator": ("phantom_clip",),
+    "predicting.evaluate": ("evaluate",),
+    "predicting.run": ("predict",),
+    "predicting.trained": ("PredictError",),
     "probing.evaluate": ("ProbeSpec",),
     "probing.few_shot": ("few_shot_predict",),
     "probing.run": ("probe",),
