@@ -13,8 +13,8 @@ from training.data.errors import CorpusError
 from training.data.records import CARDS, RECORD, ZOO, read_json, read_record, write_json
 
 CONTROLS = "controls.json"
-LOADING = ("arch", "tag", "method", "tier", "hub_id", "revision", "sha256", "bytes", "num_features", "model_args")
-LOADING += ("input", "licences")
+_IDENTITY = ("arch", "tag", "method", "tier", "hub_id", "revision")
+LOADING = (*_IDENTITY, "sha256", "bytes", "num_features", "model_args", "input", "licences")
 """The fields of an entry of zoo.json; what else is known of a weight is in its record."""
 OWNER = "usbackbones/"
 _COMMON = ("task", "kind", "classes", "about", "protocol", "counts")
@@ -68,7 +68,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
         digits = 1 if metric == "mae" else 3
         numbers: dict[str, Any] = {"metric": metric}
         for row in report["rows"]:
-            told = row["results"][probe][level][metric] if "results" in row else None
+            told: Any = row["results"][probe][level][metric] if "results" in row else None
             if row["model"].startswith(OWNER):
                 numbers |= {key: round(told[key], digits) for key in ("value", "low", "high")}
             else:

@@ -22,7 +22,7 @@ def _changed(name: str, method: dict[str, Any] | None = None, **augment: Any) ->
 
 
 _METHODS = ("simclr", "clip_pair", "uscl", "meta_uscl", "hico", "awcl")
-_GENTLE = {"area": (0.8, 1.0), "brightness": 0.8, "contrast": 0.8}
+_GENTLE: dict[str, Any] = {"area": (0.8, 1.0), "brightness": 0.8, "contrast": 0.8}
 VARIANTS: dict[str, Recipe] = {
     "random": RECIPES["simclr"][1],
     **{name: RECIPES[name][1] for name in _METHODS},

@@ -75,7 +75,7 @@ def _numbers(headline: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield "not evaluated yet"
         return
     yield "frozen features on locked test groups (95 % interval): balanced accuracy of clips, or error in mm"
-    rows = [("", "this weight", "ImageNet", "SimCLR", "random weights")]
+    rows: list[tuple[str, ...]] = [("", "this weight", "ImageNet", "SimCLR", "random weights")]
     for task, told in headline.items():
         digits, unit = (1, ", mm") if told["metric"] == "mae" else (3, "")
         value, low, high = (f"{told[key]:.{digits}f}" for key in ("value", "low", "high"))

@@ -7,8 +7,7 @@ from pathlib import Path
 from usbackbones.clips.find import SUFFIXES
 from usbackbones.clips.formats.base import natural, shortened
 from usbackbones.clips.formats.kinds import file_kind
-from usbackbones.clips.formats.label_maps import image_named, label_maps, stem_of
-from usbackbones.clips.formats.litter import is_litter
+from usbackbones.clips.formats.names import image_named, is_litter, label_maps, stem_of
 from usbackbones.clips.formats.stills import entries, is_still
 
 __all__ = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from usbackbones.clips.formats.base import GIVE, ClipError, natural
 from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unreadable
-from usbackbones.clips.formats.label_maps import label_maps
+from usbackbones.clips.formats.names import label_maps
 from usbackbones.clips.formats.stills import entries, is_still
 from usbackbones.clips.formats.zipped import zip_holds
 

@@ -209,7 +209,9 @@ def _pretrained(
     args = kept | _any_size(arch, given)
     classes = stored if num_classes is None else num_classes
     made: dict[str, Any] = args | ({"pretrained_cfg_overlay": overlay} if overlay else {})
-    network = timm.create_model(source, pretrained=True, num_classes=classes, in_chans=in_chans or channels, **made)
+    network: Any = timm.create_model(
+        source, pretrained=True, num_classes=classes, in_chans=in_chans or channels, **made
+    )
     if folder:
         account_for(folder, network)
     if num_classes and num_classes == stored:

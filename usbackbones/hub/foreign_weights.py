@@ -78,8 +78,8 @@ def overlay_for(name: str) -> dict[str, Any]:
             return {"file": cached, "custom_load": False}
         if not isinstance(try_to_load_from_cache(repository, cfg.hf_hub_filename or FILE), str):
             refuse_unreachable(name, constants.ENDPOINT)
-    elif cfg.url and not (Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(cfg.url).path).name).is_file():
-        refuse_unreachable(name, cfg.url)
+    elif cfg.url and not (Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(str(cfg.url)).path).name).is_file():
+        refuse_unreachable(name, str(cfg.url))
     return {}
 
 

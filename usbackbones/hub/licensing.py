@@ -46,7 +46,7 @@ class License:
     noncommercial: bool = False
 
     def block(self) -> dict[str, Any]:
-        """For config.json, under `usbackbones.license`, where `license_of` finds it again."""
+        """For config.json, under "usbackbones", "license", where `license_of` finds it again."""
         return {
             "weights": self.weights,
             "inherited_from": self.source,

@@ -67,7 +67,7 @@ def backbone_of_run(run: Path, in_chans: int = 1, **model_args: Any) -> tuple[nn
     args = recipe["model_args"] | model_args
     backbone = timm.create_model(recipe["arch"], num_classes=0, in_chans=in_chans, **args)
     if in_chans != 1:
-        config: dict[str, Any] = backbone.pretrained_cfg
+        config: Any = backbone.pretrained_cfg
         first = f"{config['first_conv']}.weight"
         tensors = {**tensors, first: tensors[first].repeat(1, in_chans, 1, 1) / in_chans}
     backbone.load_state_dict(tensors)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from usbackbones.clips import find_clips, read_clip
-from usbackbones.clips.formats.litter import is_litter
+from usbackbones.clips.formats.names import is_litter
 
 LITTER = (".DS_Store", "._a.png", "__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", ".hidden.png", "@eaDir")
 

@@ -22,8 +22,7 @@ from usbackbones.clips.formats.base import (
     shortened,
 )
 from usbackbones.clips.formats.kinds import Kind, file_kind
-from usbackbones.clips.formats.label_maps import label_maps
-from usbackbones.clips.formats.litter import is_litter
+from usbackbones.clips.formats.names import is_litter, label_maps
 from usbackbones.clips.formats.upright import exif_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 

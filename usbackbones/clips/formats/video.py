@@ -80,7 +80,8 @@ def _orientation(request: Request, frame: av.VideoFrame) -> int:
     Raises:
         ClipError: where it is turned by less than a right angle.
     """
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    side_data: Any = frame.side_data  # typed by name, looked up by kind
+    matrix = side_data.get(SideData.DISPLAYMATRIX)
     orientation = 1 if matrix is None else matrix_orientation(bytes(matrix))
     if orientation is None:
         raise ClipError(

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request, natural, shortened
 from usbackbones.clips.formats.kinds import HEAD, Kind, kind_of
-from usbackbones.clips.formats.litter import is_litter
+from usbackbones.clips.formats.names import is_litter
 from usbackbones.clips.formats.stills import image_frames, is_still
 from usbackbones.clips.formats.watch import Watch
 

@@ -1,10 +1,28 @@
-"""Label maps: files that outline what their neighbor shows, as `a_mask.png` beside `a.png`; none is a clip."""
+"""Files that are no clips by their names: what operating systems leave behind, and label maps beside their images."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 _NAMED = re.compile(r"(.+?)[ _-](?:mask|seg|segmentation|gt|labels?)(?:[ _-]?\d+)?$", re.IGNORECASE)
+_LEFT_BEHIND = {
+    "__macosx",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "system volume information",
+    "@eadir",
+}
+
+
+def is_litter(name: str) -> bool:
+    """True for the name of a hidden file or folder (`.DS_Store`, `._a.png`), and for those that systems leave behind.
+
+    Args:
+        name: of the entry itself, without the folders that it is in.
+    """
+    return name.startswith(".") or name.casefold() in _LEFT_BEHIND
 
 
 def stem_of(path: Path) -> str:
