@@ -1,6 +1,7 @@
 """Videos: mp4, mov, avi, mpeg, webm, mkv, wmv, through FFmpeg."""
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
