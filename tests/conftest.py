@@ -153,6 +153,11 @@ def run_module(module: str, *arguments: Any, folder: Path = REPOSITORY) -> Ended
 
     The exit code of an exception that `python` would show as a traceback is not made up: the exception is raised here.
     """
+    if module == "training.data.prepare":  # it forks, which a process that has decoded videos does not survive
+        own = [sys.executable, "-m", module, *map(str, arguments)]
+        found = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        ended = subprocess.run(own, cwd=folder, capture_output=True, text=True, env=found)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
     out, err, argv, threads, code = io.StringIO(), io.StringIO(), sys.argv, torch.get_num_threads(), 0
     sys.argv = [module, *map(str, arguments)]
     try:
