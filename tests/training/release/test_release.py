@@ -25,7 +25,7 @@ from training.release.checks import ReleaseError, refuse_start
 from training.release.commands import add, embed, labels_told, metrics, overlap
 from training.release.records import read_weights
 from training.release.weights_file import PYRAMID
-from usbackbones.hub.pretraining_run import backbone_of_run, input_side
+from usbackbones.hub.pretraining_run import RunError, backbone_of_run, input_side
 from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]
@@ -277,7 +277,7 @@ def test_numbers_that_cannot_be_published_are_refused(run, places, tmp_path, val
 
 
 def test_an_unfinished_run_is_named(places, tmp_path):
-    with pytest.raises(CorpusError, match=r"recipe\.json is missing"):
+    with pytest.raises(RunError, match=r"recipe\.json is missing"):
         add(tmp_path, "uscl_open1", **places)
 
 
