@@ -36,7 +36,7 @@ from training.release.render import page, render
 from training.release.weights_file import PYRAMID, published_config, pyramid_of_run
 from usbackbones._files import atomic_write
 from usbackbones.exporting.pack import published_tensors
-from usbackbones.hub.pretraining_run import RunError, backbone_of_run, input_side
+from usbackbones.hub.pretraining_run import backbone_of_run, input_side
 from usbackbones.hub.pretraining_run import read_json as read_run
 from usbackbones.hub.registry import architectures
 
@@ -253,6 +253,6 @@ def main() -> None:
                 "push": push,
             }
         )
-    except (RunError, ReleaseError, CorpusError, ValueError) as error:
+    except (ReleaseError, CorpusError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
