@@ -36,6 +36,7 @@ def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """
     heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
     models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
+    models.sort(key=lambda model: not model.startswith("usbackbones/"))
     gains = {model: few_shot_gain(model, reports.values()) for model in models}
     if any(gains.values()):
         heads.append(f"{FEW} groups a class, less random")

@@ -103,7 +103,9 @@ def _results(name: str, metrics: Mapping[str, Any] | None) -> list[str]:
             kind = "this weight" if own else CONTROLS[kind_of(row["model"])]
             cells[kind] = _cell(row, report)
             if "not_run" in row:
-                not_run.setdefault(f"{kind} (`{row['model']}`)", row["command"])
+                # Others' weights are run by the weight's own command, where they can be fetched.
+                command = report["command"] if kind_of(row["model"]) == "imagenet" else row["command"]
+                not_run.setdefault(f"{kind} (`{row['model']}`)", command)
         for kind, shown in rows.items():
             shown.append(cells.get(kind, "not run"))
     heads = [f"{task}, mm" if headline_metric(report)[2] == "mae" else task for task, report in metrics.items()]

@@ -4,7 +4,7 @@ A control (random weights, SimCLR, ImageNet) stands once, in model_cards/control
 beside it. What a task is (classes, protocol, counts) stands there too, since every row of a table has it in common.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def put_report(content: Mapping[str, Any], name: str, report: Mapping[str, Any])
     rows = [row for row in report["rows"] if row["model"] == f"{OWNER}{name}" or not row["model"].startswith(OWNER)]
     entry, task, changed = content["weights"][name], report["task"], set()
     entry["metrics"] = (entry["metrics"] or {}) | {task: {**report, "rows": rows}}
-    controls = {row_key(row): row for row in rows if not row["model"].startswith(OWNER)}
+    controls = {row_key(row): row for row in rows if "results" in row and not row["model"].startswith(OWNER)}
     for other in content["weights"].values():
         beside = (other["metrics"] or {}).get(task, {"rows": []})["rows"]
         for place, row in enumerate(beside):
@@ -127,7 +127,11 @@ def put_report(content: Mapping[str, Any], name: str, report: Mapping[str, Any])
 
 
 def all_reports(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The reports of all weights, {task: report}, with every row once: ours first, then those that they share."""
+    """The reports of all weights, {task: report}, with every row once: ours first, then those that they share.
+
+    Controls that stand there at several input sizes get the size into their name, on every task; a row that was not
+    run gives way to one that was.
+    """
     merged: dict[str, dict[str, Any]] = {}
     for entry in content["weights"].values():
         for task, report in (entry["metrics"] or {}).items():
@@ -135,21 +139,18 @@ def all_reports(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             whole["commands"] += [] if report["command"] in whole["commands"] else [report["command"]]
             known = {row_key(row) for row in whole["rows"]}
             whole["rows"] += [row for row in report["rows"] if row_key(row) not in known]
+    sides: dict[str, set[int]] = {}
+    for row in (row for report in merged.values() for row in report["rows"] if "results" in row):
+        sides.setdefault(row["model"], set()).add(side_of(row))
     for report in merged.values():
-        report["rows"] = list(_told_apart(report["rows"]))
+        rows = sorted(report["rows"], key=lambda row: not row["model"].startswith(OWNER))
+        run = {row["model"] for row in rows if "results" in row}
+        report["rows"] = [
+            {**row, "model": f"{row['model']} at {side_of(row)} px"} if len(sides.get(row["model"], ())) > 1 else row
+            for row in rows
+            if "results" in row or row["model"] not in run
+        ]
     return merged
-
-
-def _told_apart(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The rows, ours first; those of one name get their size, and one that was not run gives way to one that was."""
-    rows = sorted(rows, key=lambda row: not row["model"].startswith(OWNER))
-    for row in rows:
-        others = [other for other in rows if other["model"] == row["model"] and other is not row]
-        if any("results" in other for other in others):
-            if "results" in row:
-                yield {**row, "model": f"{row['model']} at {side_of(row)} px"}
-        else:
-            yield row
 
 
 def _joined(name: str, entry: Mapping[str, Any], record: dict[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:

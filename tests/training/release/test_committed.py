@@ -6,9 +6,12 @@ import re
 import pytest
 
 from training.benchmark.markdown import between
-from training.data.locked_splits import locked_split
+from training.data.fingerprints import FILE as LEDGER
+from training.data.fingerprints import read_ledger
+from training.data.locked_splits import has_locked_part, locked_groups
 from training.data.records import CARDS, RECORD, ZOO, read_json, readable
 from training.release.card import render_card
+from training.release.checks import refuse_seen
 from training.release.commands import EMBEDDED
 from training.release.records import LOADING, all_reports, headline, put_report, read_weights, row_key, write_weights
 from training.release.render import FIGURE, README, RESULTS, render_figure, render_readme, render_results
@@ -79,8 +82,17 @@ def test_the_embedded_weight_is_the_default_and_the_same_bytes():
 
 def test_committed_weights_saw_no_locked_group():
     for name, entry in read_weights()["weights"].items():
-        for source in entry["corpus"]["sources"]:
-            assert not set(entry["corpus"]["groups"]) & set(locked_split(source)["test"]), name
+        refuse_seen(name, entry["corpus"], entry["overlap"])
+        patients = set(zip(*_groups_of(name), strict=True))
+        for source in {source for source, _ in patients if has_locked_part(source)}:
+            groups = {group for one, group in patients if one == source}
+            assert not locked_groups(source, groups), name
+
+
+def _groups_of(name):
+    """Sources and groups of the clips in a weight's ledger."""
+    ledger = read_ledger(CARDS / name / LEDGER)
+    return ledger.sources, ledger.groups
 
 
 def test_the_readme_is_rendered_from_the_zoo_and_names_only_what_exists():
