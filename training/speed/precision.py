@@ -45,7 +45,7 @@ def opened(done: Exported) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(done.file, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"frames": images})[0]
+    return lambda images: session.run(None, {"images": images})[0]
 
 
 def milliseconds(run: Run, images: np.ndarray, repeats: int = 20) -> float:

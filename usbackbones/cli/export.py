@@ -21,45 +21,55 @@ def export_command(
     out: Out,
     model: Annotated[Positional[str | None], arg(metavar="NAME")] = None,
     preprocess: bool = False,
-    channels: int = 1,
+    channels: int | None = None,
+    backbone: bool = False,
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
     frames: tuple[Path, ...] = (),
+    license_name: Annotated[str, arg(name="license")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a weight as a program that runs without timm, and compare its features with the model's.
+    """Write a model as a program that runs without timm, and compare its output with the model's.
+
+    A folder of finetune gives logits, one of segment masks, all else features. The file's metadata has the names of the
+    classes, size, mean, std and license.
 
     Args:
         out: the file: .onnx for ONNX Runtime, .pt2 for torch.export.load.
-        model: the weight, or local-dir: and a timm folder; the default weight if none is named.
-        preprocess: put resizing and normalisation inside; the program then takes gray frames uint8 [N, H, W].
-        channels: of the input, 1 or 3.
+        model: ARCH.TAG, a timm name, local-dir:FOLDER, run:FOLDER; the default weight if none is named.
+        preprocess: put resizing and normalization inside; the program then takes gray images uint8 [N, H, W].
+        channels: of the input, 1 or 3; by default 1, or as a segmenter was trained.
+        backbone: leave the head of a fine-tuned folder out.
         precision: bf16 for .pt2 and int8 for .onnx are smaller and faster; refused where features do not hold.
         frames: clips and folders of them, of several patients: int8 is calibrated on the first half of their frames,
-            and bf16 and int8 are judged on the second; simulated ones if none are given.
+            and bf16 and int8 are evaluated on the second; simulated ones if none are given.
+        license_name: license of the weights, where their source states none.
         as_json: print the outcome as JSON.
     """
     form = _FORMS.get(out.suffix)
     if form is None or out.is_dir():
         raise CommandError(f"{out}: the name decides the form; end it in {' or '.join(_FORMS)}")
-    if channels not in (1, 3):
+    if channels not in (None, 1, 3):
         raise CommandError(f"--channels {channels}: 1 or 3")
     from usbackbones.clips.read import ClipError
+    from usbackbones.data.item import DataError
     from usbackbones.exporting.export import ExportError, export
-    from usbackbones.hub.backbone import build_backbone, full_name
+    from usbackbones.exporting.subject import subject_of
+    from usbackbones.hub.licensing import LicenseError
 
-    name = full_name(model)
-    network = build_backbone(name, channels)
-    cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     try:
+        subject = subject_of(model, channels, backbone, license_name)
+        cfg: dict[str, Any] = subject.network.pretrained_cfg  # type: ignore[assignment]
         own = _frames(frames, cfg["input_size"][1:]) if frames else None
-        done = export(network, out, form, preprocess, precision, own)  # type: ignore[arg-type]
-    except (ExportError, ClipError) as error:
+        told = {"output": subject.output, "facts": subject.facts}
+        done = export(subject.network, out, form, preprocess, precision, own, **told)  # type: ignore[arg-type]
+    except (ExportError, ClipError, DataError, LicenseError) as error:
         raise CommandError(str(error)) from error
     if as_json:
-        say(json.dumps(asdict(done) | {"file": str(out), "model": name}, indent=2))
+        say(json.dumps(asdict(done) | {"file": str(out), "model": subject.name} | told, indent=2))
         return
-    say(f"{out}: {name}, {done.inputs} -> features float32 [N, {done.features}]")
-    say(f"largest difference to the model's features: {done.difference:.1e} of the largest one")
+    say(f"{out}: {subject.name}, {done.inputs} -> {done.outputs}")
+    say(f"largest difference to the model's {subject.output}: {done.difference:.1e} of the largest one")
+    say(f"license of the weights: {subject.facts['license']}")
 
 
 def _frames(paths: tuple[Path, ...], size: tuple[int, int]) -> "np.ndarray":

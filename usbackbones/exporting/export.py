@@ -11,6 +11,8 @@ features agree with the model's; docs/export.md has what that costs and gains.
 """
 
 import copy
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +35,9 @@ TOLERANCE = 1e-4
 AGREEMENT = 0.97
 """Smallest cosine of a bf16 or int8 program's features with the model's, as `quantize.cosines` has it."""
 _FORM_OF: dict[Precision, Form] = {"bf16": "torch", "int8": "onnx"}
-_FEWEST = 16  # frames that a smaller program is calibrated and judged on
+_FEWEST = 16  # frames that a smaller program is calibrated and evaluated on
+FACTS = "usbackbones.json"
+"""The extra file of a .pt2 that holds its facts: `torch.export.load(file, extra_files={FACTS: ""})` fills it in."""
 
 
 class ExportError(ValueError):
@@ -52,6 +56,7 @@ class Exported:
             and for bf16 and int8 on the second half of the frames.
         precision: of the weights: "fp32", "bf16" or "int8".
         agreement: smallest cosine with the model's features on the second half of the frames; None for fp32.
+        outputs: name and shape of the output, for a person.
     """
 
     file: Path
@@ -60,6 +65,7 @@ class Exported:
     difference: float
     precision: Precision = "fp32"
     agreement: float | None = None
+    outputs: str = ""
 
 
 class InBf16(nn.Module):
@@ -107,8 +113,13 @@ def export(
     preprocess: bool = False,
     precision: Precision = "fp32",
     frames: np.ndarray | None = None,
+    *,
+    output: str = "features",
+    facts: Mapping[str, str] | None = None,
 ) -> Exported:
-    """Write a model as a program, open it again and compare the features.
+    """Write a model as a program, open it again and compare its output with the model's.
+
+    The input is called `images`, its first axis, of any length, `batch`.
 
     Args:
         model: a timm model, as a rule made with num_classes=0; put in eval mode.
@@ -117,7 +128,9 @@ def export(
         preprocess: put the eval transform inside.
         precision: of the weights: "fp32"; "bf16" with "torch"; "int8" with "onnx".
         frames: uint8 [N, H, W], N >= 16, clip after clip: int8 learns its ranges from the first half, and bf16 and int8
-            are judged on the second. None takes simulated ones; your own are better. Not used for fp32.
+            are evaluated on the second. None takes simulated ones; your own are better. Not used for fp32.
+        output: how the output is called: "features", or "logits" or "masks" of a model with a head.
+        facts: for the file's metadata (of .pt2 in `usbackbones.json`), as `subject.subject_of` collects them.
 
     Raises:
         ExportError: if a package is missing, the preprocessing has no place inside, the form has not that precision,
@@ -139,20 +152,23 @@ def export(
         file = Path(place) / f"program{out.suffix}"
         program = torch.export.export(written, (example,), dynamic_shapes=(shapes,))
         if form == "torch":
-            torch.export.save(program, file)
+            torch.export.save(program, file, extra_files={FACTS: json.dumps(dict(facts or {}))})
         else:
-            _write_onnx(program, file)
-        if precision == "int8":
-            quantize(file, file, known.numpy())
+            _write_onnx(program, file, output)
+            if precision == "int8":
+                quantize(file, file, known.numpy())
+            _name_and_tell(file, facts or {})
         ours, theirs = network(judged).numpy(), _run(file, form, judged)
         difference = float(np.abs(theirs - ours).max() / np.abs(ours).max())
-        agreed = None if precision == "fp32" else float(cosines(theirs, ours).min())
+        flat = (theirs.reshape(len(theirs), -1), ours.reshape(len(ours), -1))
+        agreed = None if precision == "fp32" else float(cosines(*flat).min())
         _refuse_another_function(out, precision, difference, agreed)
         with atomic_write(out) as stream:
             stream.write(file.read_bytes())
     channels, height, width = _input_size(model)
-    inputs = "frames uint8 [N, H, W]" if preprocess else f"images float32 [N, {channels}, {height}, {width}]"
-    return Exported(out, inputs, ours.shape[1], difference, precision, agreed)
+    inputs = "images uint8 [N, H, W]" if preprocess else f"images float32 [N, {channels}, {height}, {width}]"
+    outputs = f"{output} float32 {['N', *ours.shape[1:]]}".replace("'", "")
+    return Exported(out, inputs, ours.shape[1], difference, precision, agreed, outputs)
 
 
 def _input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -193,16 +209,29 @@ def _refuse_another_function(out: Path, precision: Precision, difference: float,
         )
 
 
-def _write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
+def _write_onnx(program: torch.export.ExportedProgram, file: Path, output: str) -> None:
     try:
         import onnxscript  # noqa: F401 - what torch.onnx needs, and says so only in a traceback
     except ImportError as error:
         raise ExportError("ONNX needs packages that are not here: pip install 'usbackbones[export]'") from error
-    onnx_program = torch.onnx.export(
-        program, dynamo=True, verbose=False, input_names=["frames"], output_names=["features"]
-    )
+    onnx_program = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["images"], output_names=[output])
     assert onnx_program is not None
     onnx_program.save(file, external_data=False)
+
+
+def _name_and_tell(file: Path, facts: Mapping[str, str]) -> None:
+    """Call the first axis `batch` wherever the exporter gave it a symbol of its own, and put the facts in."""
+    import onnx
+
+    model = onnx.load(file)
+    graph = model.graph
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param == symbol:
+                axis.dim_param = "batch"
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.save(model, file)
 
 
 def _run(file: Path, form: Form, pictures: Tensor) -> np.ndarray:

@@ -43,7 +43,7 @@ def test_frames_of_any_size(arch: str, channels: int, form: str, tmp_path: Path)
     frames = phantom_clip(0, frames=5, size=150)[:, :130]
     if form == "onnx":
         session = onnxruntime.InferenceSession(done.file)
-        features = session.run(None, {"frames": frames})[0]
+        features = session.run(None, {"images": frames})[0]
     else:
         features = torch.export.load(done.file).module()(torch.from_numpy(frames.copy())).detach().numpy()
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_tensors(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(done.file)
     with torch.no_grad():
         np.testing.assert_allclose(
-            session.run(None, {"frames": images.numpy()})[0], model(images), rtol=1e-3, atol=1e-4
+            session.run(None, {"images": images.numpy()})[0], model(images), rtol=1e-3, atol=1e-4
         )
     assert done.inputs == "images float32 [N, 1, 64, 64]"
 
@@ -161,7 +161,7 @@ def test_command_with_a_timm_folder(
     channels = 3 if "3" in options else 1
     told = json.loads(capsys.readouterr().out)["inputs"]
     assert told == (
-        "frames uint8 [N, H, W]" if options[:1] == ("--preprocess",) else f"images float32 [N, {channels}, 64, 64]"
+        "images uint8 [N, H, W]" if options[:1] == ("--preprocess",) else f"images float32 [N, {channels}, 64, 64]"
     )
     frames = phantom_clip(0, frames=3, size=64)
     gray = torch.from_numpy(frames)[:, None].float() / 255
@@ -169,7 +169,7 @@ def test_command_with_a_timm_folder(
     images = (gray - mean) / std
     network = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, num_classes=0, in_chans=channels)
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
-    features = session.run(None, {"frames": frames if "--preprocess" in options else images.numpy()})[0]
+    features = session.run(None, {"images": frames if "--preprocess" in options else images.numpy()})[0]
     with torch.no_grad():
         np.testing.assert_allclose(features, network.eval()(images), rtol=1e-3, atol=1e-4)
 
@@ -182,7 +182,7 @@ def test_command_with_frames_of_ones_own(
         np.save(tmp_path / f"{patient}.npy", phantom_clip(patient, frames=20 + 200 * patient, size=side))
     seen = []
     monkeypatch.setattr(
-        "usbackbones.exporting.export.export", lambda *args: seen.append(args) or export(args[0], args[1])
+        "usbackbones.exporting.export.export", lambda *args, **told: seen.append(args) or export(args[0], args[1])
     )
     command = ["export", "-o", str(tmp_path / "a.onnx"), "--precision", "int8", "--frames"]
     cli.main([*command, str(tmp_path / "0.npy"), str(tmp_path / "1.npy")])
@@ -200,7 +200,7 @@ def test_command(tmp_path: Path, published: object, capsys: pytest.CaptureFixtur
     """The default weight becomes a program; a name that decides no form is refused in a line."""
     cli.main(["export", "-o", str(tmp_path / "backbone.onnx"), "--preprocess", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert told["inputs"] == "frames uint8 [N, H, W]"
+    assert told["inputs"] == "images uint8 [N, H, W]"
     assert Path(told["file"]).stat().st_size > 1000
     with pytest.raises(SystemExit) as stop:
         cli.main(["export", "-o", str(tmp_path / "backbone.pth")])
