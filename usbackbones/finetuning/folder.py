@@ -15,6 +15,7 @@ from usbackbones._files import atomic_write
 from usbackbones.data.item import DataError
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub.backbone import rebuild_args
+from usbackbones.hub.licensing import license_of
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 
 TOLERANCE = 1e-4
@@ -31,6 +32,7 @@ def folder_config(tuner: Tuner, model: str, data: str) -> dict[str, Any]:
     """
     network: Any = tuner.model
     cfg: dict[str, Any] = network.pretrained_cfg
+    inherited = license_of(model)
     config = timm_config(
         network,
         arch=str(cfg["architecture"]),
@@ -42,7 +44,7 @@ def folder_config(tuner: Tuner, model: str, data: str) -> dict[str, Any]:
         interpolation=cfg["interpolation"],
         crop_pct=cfg["crop_pct"],
         crop_mode=cfg["crop_mode"],
-        licence=str(cfg.get("license") or "unknown"),
+        licence=inherited.weights if inherited else "",
         origin_url=str(cfg.get("origin_url") or ""),
         description=f"{model}, fine-tuned on {data}",
         num_classes=tuner.target.outputs,
@@ -50,6 +52,8 @@ def folder_config(tuner: Tuner, model: str, data: str) -> dict[str, Any]:
     rows, prediction = tuner.predict("validation")
     config["label_names"] = list(tuner.target.classes)
     config["usbackbones"] = tuner.target.describe(tuner.frames.item[rows], prediction)
+    if inherited:
+        config["usbackbones"]["license"] = inherited.block()
     return config
 
 

@@ -35,7 +35,7 @@ class License:
 
     Attributes:
         weights: name of the license.
-        source: full name of the weights that it comes from.
+        source: full name of the weights that it comes from; of a folder its last part, since it goes into files.
         data: licenses of the data that they were trained on, as recorded; empty where that is not recorded.
         noncommercial: whether the weights, what they began at, or their data exclude commercial use.
     """
@@ -78,10 +78,11 @@ def license_of(name: str | None) -> License | None:
     if full.startswith(RANDOM):
         return License(NONE, full)
     if full.startswith(RUN):
-        return _of_run(Path(full.removeprefix(RUN)), full)
+        run = Path(full.removeprefix(RUN))
+        return _of_run(run, f"{RUN}{run.resolve().name}")
     if full.startswith((LOCAL, HUB)):
         folder = folder_of(full) if full.startswith(LOCAL) else folder_of_hub(full)
-        return _of_folder(folder, full)
+        return _of_folder(folder, f"{LOCAL}{folder.resolve().name}" if full.startswith(LOCAL) else full)
     if full.startswith(registry.OWNER):
         weight = registry.get_weight(full)
         return _license(weight.licence, full, weight.entry["licences"].get("data") or ())
@@ -106,7 +107,8 @@ def license_for(name: str | None, given: str = "") -> License:
             "weights come from has it"
         )
     if found is None:
-        return _license(given, full_name(name))
+        full = full_name(name)
+        return _license(given, f"{LOCAL}{Path(full).name}" if full.startswith(LOCAL) else full)
     if given and found.noncommercial and not is_noncommercial([given]):
         raise LicenseError(
             f"--license {given}: {found.source} is {found.weights}, and what is made of it stays non-commercial; "

@@ -24,6 +24,7 @@ from usbackbones.data.dataset import split_items
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
 from usbackbones.data.seen import write_seen
+from usbackbones.hub.licensing import license_of
 from usbackbones.metrics.segmentation import coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
@@ -179,7 +180,8 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
     with atomic_write(out / "model.safetensors") as stream:
         stream.write(save(tensors))
-    settings = {"model": run.name, "spec": asdict(run.spec)}
+    inherited = license_of(run.name)
+    settings = {"model": run.name, "spec": asdict(run.spec), "license": str(inherited or "")}
     contents = (
         ("model.json", settings | {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}),
         ("metrics.json", asdict(done) | {"folder": str(out)} | settings),

@@ -1,21 +1,24 @@
 """Exports are opened by their own runtimes and compared with the model."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from usbackbones.cli import main as cli
-from usbackbones.exporting.export import _FORM_OF, AGREEMENT, ExportError, _run, export
+from usbackbones.exporting.export import _FORM_OF, AGREEMENT, FACTS, ExportError, _run, export
 from usbackbones.exporting.quantize import cosines
 from usbackbones.features.extract import embed
 from usbackbones.features.transforms import transforms
+from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.phantom.simulator import phantom_clip
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the export extra is not installed")
@@ -206,3 +209,64 @@ def test_command(tmp_path: Path, published: object, capsys: pytest.CaptureFixtur
         cli.main(["export", "-o", str(tmp_path / "backbone.pth")])
     assert stop.value.code == 2
     assert ".onnx or .pt2" in capsys.readouterr().err
+
+
+def props(file: Path) -> dict[str, str]:
+    return onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
+
+
+def test_a_tuned_folder_gives_logits_with_its_classes_and_license(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(2)
+    network = timm.create_model("test_resnet", num_classes=2).eval()
+    given: dict[str, Any] = {"arch": "test_resnet", "model_args": {}, "tag": "tuned", "size": 64, "num_classes": 2}
+    given |= {"mean": (0.2,) * 3, "std": (0.3,) * 3, "interpolation": "bilinear", "origin_url": "", "description": ""}
+    config = timm_config(network, licence="CC-BY-NC-4.0", **given) | {"label_names": ["benign", "malignant"]}
+    write_timm_folder(tmp_path / "tuned", network.state_dict(), config)
+    name, out = f"local-dir:{tmp_path / 'tuned'}", tmp_path / "tuned.onnx"
+    cli.main(["export", name, "-o", str(out)])
+    assert "logits float32 [N, 2]" in capsys.readouterr().out
+    told = props(out)
+    assert json.loads(told["classes"]) == ["benign", "malignant"] and json.loads(told["size"]) == [64, 64]
+    assert json.loads(told["mean"]) == pytest.approx([0.2]) and json.loads(told["std"]) == pytest.approx([0.3])
+    assert told["license"].startswith("CC-BY-NC-4.0") and "non-commercial" in told["license"]
+    assert str(tmp_path) not in json.dumps(told)
+    (taken,), (gives,) = (getattr(onnxruntime.InferenceSession(out), f"get_{end}")() for end in ("inputs", "outputs"))
+    assert (taken.name, taken.shape[0], gives.name, gives.shape) == ("images", "batch", "logits", ["batch", 2])
+    images = torch.rand(3, 1, 64, 64)
+    with torch.no_grad():
+        wanted = network(images.expand(-1, 3, -1, -1)).numpy()
+    found = onnxruntime.InferenceSession(out).run(None, {"images": images.numpy()})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    cli.main(["export", name, "-o", str(tmp_path / "tuned.pt2"), "--backbone", "--json"])
+    assert json.loads(capsys.readouterr().out)["output"] == "features"
+    held = {FACTS: ""}
+    torch.export.load(tmp_path / "tuned.pt2", extra_files=held)
+    assert json.loads(held[FACTS])["classes"] == "[]"
+
+
+def test_a_segmenter_gives_masks_and_a_silent_license_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = pytest.importorskip("usbackbones.segmentation.config", reason="the dense extra is not installed")
+    models = pytest.importorskip("usbackbones.segmentation.models")
+    spec = config.Segment(size=32)
+    model = config.build("random:test_resnet", spec).eval()
+    settings = {"model": "random:test_resnet", "spec": asdict(spec)}
+    settings["blueprint"] = config.blueprint(models.pyramid_of(model).network)
+    (tmp_path / "model.json").write_text(json.dumps(settings))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    out = tmp_path / "unet.onnx"
+    cli.main(["export", f"local-dir:{tmp_path}", "-o", str(out)])
+    assert "masks float32 [N, 1, 32, 32]" in capsys.readouterr().out
+    images = torch.rand(3, 1, 32, 32)
+    with torch.no_grad():
+        wanted = model(images).numpy()
+    found = onnxruntime.InferenceSession(out).run(None, {"images": images.numpy()})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    assert json.loads(props(out)["classes"]) == ["foreground"]
+    for options, told in ((["--channels", "3"], "takes 1 channel(s), not 3"), (["--backbone"], "is a segmenter")):
+        with pytest.raises(SystemExit):
+            cli.main(["export", f"local-dir:{tmp_path}", "-o", str(out), *options])
+        assert told in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_a_license_is_inherited_through_folders_or_asked_for(published, tmp_path
         license_for(silent)
     assert license_for(silent, "MIT").weights == "MIT"
     inherited = license_for(stated)
-    assert inherited.noncommercial and inherited.source == stated
+    assert inherited.noncommercial and inherited.source == "local-dir:stated"
     config = timm_config(network, licence=inherited.weights, **given) | {"usbackbones": {"license": inherited.block()}}
     write_timm_folder(tmp_path / "tuned", network.state_dict(), config)
     assert license_of(f"local-dir:{tmp_path / 'tuned'}") == inherited  # a second tuning still tells the first source
