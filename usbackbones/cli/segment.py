@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, noted, say, tell
 
 _N = arg(metavar="N")
 
@@ -26,6 +26,10 @@ def segment_command(
     layer_decay: Annotated[float | None, _N] = None,
     frozen: Annotated[int | Literal["all"] | None, _N] = None,
     regions: Annotated[int | None, _N] = None,
+    group_from: str = "",
+    foreground: Annotated[str, arg(metavar="V,V")] = "",
+    classes: Annotated[str, arg(metavar="NAME=V,NAME=V")] = "",
+    resize_masks: Annotated[Literal["", "nearest"], arg(metavar="nearest")] = "",
     test: float = 0.2,
     validation: float = 0.2,
     at_most: int = 0,
@@ -52,6 +56,10 @@ def segment_command(
         layer_decay: factor of the learning rate from a layer to the one below; 1 is off.
         frozen: stages that stay as they are besides the stem; -1 for nothing, or all.
         regions: of an image that a Mask R-CNN learns from.
+        group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
+        foreground: values of the masks that are one foreground, as 1,2, where they have more than two.
+        classes: values that are told apart, as nerve=1,artery=2; the U-Net predicts each, with a Dice of its own.
+        resize_masks: nearest brings masks of another size to the size of their image.
         test: share of the groups to evaluate on.
         validation: share of the other groups for early stopping.
         at_most: use no more images than this; 0 is all.
@@ -62,9 +70,11 @@ def segment_command(
     try:
         from usbackbones.clips.read import ClipError
         from usbackbones.data.item import DataError
+        from usbackbones.data.patients import counted
         from usbackbones.hub.backbone import full_name
         from usbackbones.hub.errors import BackboneError
         from usbackbones.segmentation.config import UDIAT, Segment
+        from usbackbones.segmentation.look import Answers
         from usbackbones.segmentation.run import segment
     except ModuleNotFoundError as error:
         raise CommandError(f"segment needs {error.name}: pip install 'usbackbones[dense]'") from error
@@ -76,18 +86,30 @@ def segment_command(
     base = UDIAT if preset == "udiat" else Segment()
     try:
         spec = replace(base, **{key: value for key, value in given.items() if value is not None})
-        done = segment(data, name, out, spec, test=test, validation=validation, at_most=at_most, pictures=pictures)
+        done = segment(
+            data,
+            name,
+            out,
+            spec,
+            test=test,
+            validation=validation,
+            at_most=at_most,
+            pictures=pictures,
+            group_from=group_from,
+            answers=Answers(foreground, classes, resize_masks),
+            note=noted,
+        )
     except (DataError, BackboneError, ClipError) as error:
         raise CommandError(str(error)) from error
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
     if done.joined:
-        tell(f"note: {done.joined}")
+        noted(done.joined)
     if as_json:
         say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
         return
     for part, count in done.counts.items():
-        say(f"{part}: {count['pictures']} pictures of {count['groups']} groups")
+        say(f"{part}: {counted(count, done.unit)}")
     say(f"validation Dice: {done.untrained:.3f} before training, {done.validation:.3f} after {done.epochs} epochs")
     told = (
         f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for key, m in done.metrics.items()
@@ -96,5 +118,5 @@ def segment_command(
     if done.coco:
         told = (f"{key.replace('_', ' ')} {value:.3f}" for key, value in done.coco.items())
         say(f"test, COCO: {', '.join(told)}")
-    say("brackets: 95 % intervals over groups. Not a medical device.")
+    say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
     say(f"look at it: {out / 'overlay.png'}")

@@ -11,7 +11,7 @@ from PIL import Image
 from usbackbones._files import atomic_write
 from usbackbones.predicting.trained import Trained
 from usbackbones.segmentation.losses import foreground, network_input
-from usbackbones.segmentation.run import at_size
+from usbackbones.segmentation.trainer import at_size
 
 _EDGE = (255, 196, 0)
 

@@ -39,6 +39,7 @@ class Segment:
         patience: epochs without a better validation Dice before training stops.
         regions: that a Mask R-CNN learns from in an image.
         seed: of the head, the order and the flips.
+        classes: names of what the masks tell apart; a U-Net of several has a channel each, and one for background.
     """
 
     head: Literal["unet", "mask_rcnn"] = "unet"
@@ -56,6 +57,7 @@ class Segment:
     patience: int = 8
     regions: int = 512
     seed: int = 0
+    classes: tuple[str, ...] = ("foreground",)
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32:
@@ -63,6 +65,8 @@ class Segment:
         for name, least in (("epochs", 1), ("batch", 1), ("regions", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise DataError(f"{name} is {getattr(self, name)}: give {least} or more")
+        if self.head == "mask_rcnn" and len(self.classes) > 1:
+            raise DataError("--classes needs --head unet: a Mask R-CNN is trained on one foreground")
         if not 0 < self.lr < inf:
             raise DataError(f"lr is {self.lr}: give a number above 0")
 
@@ -84,7 +88,8 @@ def build(name: str | nn.Module, spec: Segment) -> nn.Module:
     """
     model: nn.Module
     if spec.head == "unet":
-        model = unet(name, 1, spec.in_chans, seed=spec.seed)
+        channels = 1 if len(spec.classes) == 1 else 1 + len(spec.classes)
+        model = unet(name, channels, spec.in_chans, seed=spec.seed)
     else:
         side = (spec.size, spec.size)
         model = mask_rcnn(name, 1, spec.in_chans, size=side, regions=spec.regions, seed=spec.seed)

@@ -16,13 +16,16 @@ def loss_of(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
     """The loss of a batch, in train mode.
 
     Args:
-        model: of `usbackbones.segmentation.models.unet` with one class, or of `mask_rcnn`.
+        model: of `usbackbones.segmentation.config.build`.
         images: float [N, C, H, W], as `usbackbones.transforms(model)` makes them.
-        masks: bool [N, H, W].
+        masks: bool [N, H, W], or of several classes uint8 [N, H, W], 0 for background.
     """
     if isinstance(model, MaskRCNN):
         return sum(model(list(images), [targets_of(mask) for mask in masks]).values(), images.new_zeros(()))
-    return dice_and_cross_entropy(model(images).float()[:, 0], masks.float())
+    logits = model(images).float()
+    if logits.shape[1] > 1:
+        return dice_and_cross_entropy_of_classes(logits, masks.long())
+    return dice_and_cross_entropy(logits[:, 0], masks.float())
 
 
 def dice_and_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
@@ -35,6 +38,21 @@ def dice_and_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     total = probability.sum((1, 2)) + truth.sum((1, 2))
     soft_dice = (2 * shared + 1) / (total + 1)
     return F.binary_cross_entropy_with_logits(logits, truth) + (1 - soft_dice).mean()
+
+
+def dice_and_cross_entropy_of_classes(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy plus one minus the soft Dice of each image and class, the background left out of the Dice.
+
+    One pixel is added above and below each fraction, as in `dice_and_cross_entropy`.
+
+    Args:
+        logits: float [N, 1 + C, H, W], background first.
+        truth: int [N, H, W], 0 for background.
+    """
+    probability = logits.softmax(1)[:, 1:]
+    wanted = F.one_hot(truth, logits.shape[1]).movedim(3, 1)[:, 1:].to(probability.dtype)
+    shared, total = (probability * wanted).sum((2, 3)), probability.sum((2, 3)) + wanted.sum((2, 3))
+    return F.cross_entropy(logits, truth) + (1 - (2 * shared + 1) / (total + 1)).mean()
 
 
 def targets_of(mask: Tensor) -> dict[str, Tensor]:
@@ -68,15 +86,21 @@ def network_input(model: Any, gray: Tensor) -> Tensor:
     return (images.expand(-1, cfg["input_size"][0], -1, -1).contiguous() - mean) / std
 
 
+def classes_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Probability of background and each class, float [N, 1 + C, H, W], in eval mode, of a U-Net of several classes."""
+    return model(images).float().softmax(1)
+
+
 def foreground(model: nn.Module, images: Tensor) -> Tensor:
-    """Probability of foreground of each pixel, float [N, H, W], in eval mode; of a detector its surest detection.
+    """Probability of foreground of each pixel, float [N, H, W], in eval mode: any class, or the surest detection.
 
     Args:
         model: as for `loss_of`.
         images: float [N, C, H, W], as `usbackbones.transforms(model)` makes them.
     """
     if not isinstance(model, MaskRCNN):
-        return model(images).float()[:, 0].sigmoid()
+        logits = model(images).float()
+        return logits[:, 0].sigmoid() if logits.shape[1] == 1 else 1 - logits.softmax(1)[:, 0]
     heads: Any = model.roi_heads
     most, heads.detections_per_img = heads.detections_per_img, 1  # the masks of all others would be drawn for nothing
     try:

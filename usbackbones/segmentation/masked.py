@@ -67,6 +67,11 @@ def mask_of(item: Masked, shape: tuple[int, int]) -> np.ndarray:
     return labels_of(item, shape) > 0
 
 
+def truth_of(item: Masked, shape: tuple[int, int]) -> np.ndarray:
+    """The truth of an image: bool [H, W] of one class, uint8 [H, W] of several; raises as `labels_of` does."""
+    return labels_of(item, shape) if len(item.meaning.names) > 1 else mask_of(item, shape)
+
+
 def labels_of(item: Masked, shape: tuple[int, int]) -> np.ndarray:
     """The class of each pixel, uint8 [H, W] of the image's shape, 0 for background.
 

@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from usbackbones.data.patients import counted
 from usbackbones.report import picture_section, table_section, write_report
-from usbackbones.segmentation.masked import Masked, frame_of, mask_of
+from usbackbones.segmentation.masked import Masked, frame_of, truth_of
 from usbackbones.segmentation.trainer import Segmenter
 
-METRICS = ("dice", "iou", "hd95_pixels", "hd95_mm")
+ABOUT = ("path", "frame", "group", "mask")
 Row = dict[str, str | float]
-"""What is told of a test picture: path, group, the metrics, and the file of its mask."""
+"""Of a test image its path, frame, group, the metrics, and the file of its mask."""
+PALETTE = [0, 0, 0, 255, 196, 0, 0, 158, 255, 213, 94, 0, 0, 190, 120, 204, 121, 167, 240, 228, 66, 120, 94, 240]
+"""RGB of the classes in a written mask, background first."""
 SHOWN = 12
 """Pictures of the overlay, evenly spread from the worst Dice to the best."""
 CELL = 192
@@ -32,6 +35,9 @@ class Segmented:
         untrained: mean Dice of the validation part before the first step.
         validation: mean Dice of the validation part by the weights that were kept.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
+        patients: how many there are and who tells them apart.
+        unit: what a group is, "patient" or "group"; "" where nobody tells patients apart.
+        notes: what was noted about the data: patients, frames, the meaning of the masks, files that were passed over.
         was_finished: the folder held this very run, finished, and nothing was done.
     """
 
@@ -43,6 +49,9 @@ class Segmented:
     untrained: float
     validation: float
     joined: str = ""
+    patients: str = ""
+    unit: str = ""
+    notes: tuple[str, ...] = ()
     was_finished: bool = False
 
 
@@ -58,7 +67,9 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
     facts = {
         "backbone": run.name,
         "head": f"{run.spec.head}, {run.spec.in_chans} channel(s), {run.spec.size} x {run.spec.size} pixels",
-        **{part: f"{n['pictures']} pictures of {n['groups']} groups" for part, n in done.counts.items()},
+        "patients": done.patients,
+        "masks": "; ".join(line for line in done.notes if line.startswith("masks: ")),
+        **{part: counted(n, done.unit) for part, n in done.counts.items()},
         "validation Dice": f"{done.untrained:.3f} before training, {done.validation:.3f} after {done.epochs} epochs",
     }
     coco = [[name.replace("_", " "), f"{value:.3f}"] for name, value in done.coco.items()]
@@ -70,7 +81,7 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
         done.folder / "report.html",
         "Segmentation",
         facts=facts,
-        metrics={"picture": done.metrics},
+        metrics={"image": done.metrics},
         history=[{"epoch": number, **record} for number, record in enumerate(run.history, start=1)],
         sections=sections,
         pictures=pictures,
@@ -94,13 +105,14 @@ def overlay(items: list[Masked], rows: list[Row], out: Path) -> Image.Image:
     sheet = Image.new("RGB", (columns * CELL, -(-len(chosen) // columns) * CELL))
     for place, number in enumerate(chosen):
         frame = frame_of(items[number])
-        truth = mask_of(items[number], (frame.shape[0], frame.shape[1]))
+        truth = truth_of(items[number], (frame.shape[0], frame.shape[1]))
         found = np.asarray(Image.open(out / str(rows[number]["mask"])))
         side = (CELL, CELL)
         pixels = np.array(Image.fromarray(frame).convert("RGB").resize(side, Image.Resampling.BILINEAR))
         for mask, color in ((truth, (0, 220, 0)), (found, (255, 60, 60))):
-            large = np.asarray(Image.fromarray(mask).resize(side, Image.Resampling.NEAREST))
-            pixels[large & ~binary_erosion(large, iterations=2)] = color
+            labels = np.asarray(Image.fromarray(mask).resize(side, Image.Resampling.NEAREST))
+            for large in (labels == number for number in range(1, int(labels.max()) + 1)):
+                pixels[large & ~binary_erosion(large, iterations=2)] = color
         cell = Image.fromarray(pixels)
         ImageDraw.Draw(cell).text((4, 4), f"{scores[number]:.2f}", fill=(255, 255, 0))
         sheet.paste(cell, (place % columns * CELL, place // columns * CELL))

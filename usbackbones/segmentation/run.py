@@ -23,15 +23,17 @@ from usbackbones._run_folder import claim, digest, finish
 from usbackbones.data.dataset import split_items
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
+from usbackbones.data.patients import Note, Notes, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
 from usbackbones.hub.licensing import license_of
-from usbackbones.metrics.segmentation import coco_ap, dice, hd95, iou, mean_interval
+from usbackbones.metrics.segmentation import Spacing, coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
+from usbackbones.segmentation.look import Answers
 from usbackbones.segmentation.losses import targets_of
-from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of, spacing_of
-from usbackbones.segmentation.report import METRICS, Row, Segmented, overlay, write_segment_report
-from usbackbones.segmentation.trainer import Segmenter, resized
+from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of, spacing_of, truth_of
+from usbackbones.segmentation.report import ABOUT, PALETTE, Row, Segmented, overlay, write_segment_report
+from usbackbones.segmentation.trainer import Segmenter, at_size, resized
 
 
 def segment(
@@ -45,8 +47,11 @@ def segment(
     at_most: int = 0,
     pictures: bool = False,
     progress: bool = True,
+    group_from: str = "",
+    answers: Answers | None = None,
+    note: Note = silent,
 ) -> Segmented:
-    """Train a segmenter on pictures with masks and judge it on groups that it never saw.
+    """Train a segmenter on images with masks and evaluate it on patients that it never saw.
 
     Args:
         data: see `usbackbones.segmentation.dataset`.
@@ -58,6 +63,9 @@ def segment(
         at_most: use no more pictures than this, drawn by the seed; 0 is all.
         pictures: show test pictures and their names in report.html, which is then not to be passed on.
         progress: show bars.
+        group_from: a regular expression that finds the group in a file's name, see `read_masked`.
+        answers: to what the masks leave open; classes that are told apart make a U-Net of several classes.
+        note: gets each line about the data at once, besides `Segmented.notes`.
 
     Raises:
         DataError: if the data cannot be read, or split without a leak (of a group, or through near-duplicates).
@@ -65,7 +73,9 @@ def segment(
         UnknownModel, WeightsError, RuntimeError: if the model cannot be had.
     """
     spec = spec or Segment()
-    given = read_masked(data)
+    notes = Notes(note)
+    given = read_masked(data, answers, group_from=group_from, note=notes, progress=progress)
+    spec = replace(spec, classes=given[0].meaning.names)
     copies = copies_of(given)
     joined = together(given, copies)
     chosen = np.arange(len(given))
@@ -76,7 +86,7 @@ def segment(
     counts = {}
     for part in PARTS:
         members = [item for item in parts if item.part == part]
-        counts[part] = {"pictures": len(members), "groups": len({item.group for item in members})}
+        counts[part] = {"images": len(members), "groups": len({item.group for item in members})}
         if not members:
             raise DataError(f"the {part} part of {data} is empty: give more groups, or a larger share")
     settings = {"model": model, "spec": asdict(spec), "items": digest([asdict(item) for item in parts])}
@@ -87,11 +97,14 @@ def segment(
     run.run()
     tested = [parts[i] for i in run.of["test"]]
     rows = judge(tested, run.predict("test"), out)
-    measured = [metric for metric in METRICS if all(metric in row for row in rows)]
+    measured = [metric for metric in rows[0] if metric not in ABOUT and all(metric in row for row in rows)]
     metrics = {metric: mean_of(rows, metric, spec.seed) for metric in measured}
     coco = _coco(run, tested) if spec.head == "mask_rcnn" else {}
     kept = max(record["validation"] for record in run.history) if spec.keep == "best" else run.history[-1]["validation"]
-    done = Segmented(out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies))
+    done = Segmented(
+        out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies), told_patients(given), unit(given),
+        tuple(notes.lines),
+    )  # fmt: skip
     _write(run, done, rows)
     trained = [item for item in parts if item.part != "test"]
     write_seen(out, (item.path for item in trained), map(frame_of, trained))
@@ -112,40 +125,61 @@ def _read(out: Path) -> Segmented:
 
 
 def judge(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
-    """Scores of each picture at its own size; the only place where masks of the test part are judged.
+    """Metrics of each image at its own size; the only place where masks of the test part are evaluated.
 
     Args:
-        items: the pictures.
-        probabilities: float [S, S] of each.
+        items: the images.
+        probabilities: of each, as `Segmenter.predict` yields them.
         out: the masks are written to `out / "masks"` as PNG.
 
     Returns:
-        Of each picture "path", "group", the metrics, and "mask", its file in `out`.
+        Of each image what `ABOUT` names, its mask's file in `out` last, and the metrics.
     """
     rows = []
     for number, (item, p) in enumerate(zip(items, probabilities, strict=True)):
         height, width = frame_of(item).shape
-        found, truth = at_size(p, (height, width)), mask_of(item, (height, width))
-        row: Row = {"path": str(item.path), "group": item.group, "dice": dice(found, truth), "iou": iou(found, truth)}
-        row["hd95_pixels"] = hd95(found, truth)
-        spacing = spacing_of(item)
-        if spacing:
-            row["hd95_mm"] = hd95(found, truth, spacing)
-        row["mask"] = f"masks/{number:04d}_{item.path.stem}.png"
-        with atomic_write(out / str(row["mask"])) as picture:
-            Image.fromarray(found).save(picture, format="PNG")
-        rows.append(row)
+        found, truth = at_size(p, (height, width)), truth_of(item, (height, width))
+        row: Row = {"path": str(item.path), "frame": item.frame, "group": item.group}
+        rows.append(row | compared(found, truth, item.meaning.names, spacing_of(item)))
+        rows[-1]["mask"] = f"masks/{number:04d}_{item.path.stem}.png"
+        with atomic_write(out / str(rows[-1]["mask"])) as stream:
+            mask_image(found).save(stream, format="PNG")
     return rows
 
 
-def at_size(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The foreground, bool [H, W], of a prediction float [S, S]: PIL's bilinear, as the way down was."""
-    size = (shape[1], shape[0])
-    return np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR)) > 0.5
+def compared(found: np.ndarray, truth: np.ndarray, classes: Sequence[str], spacing: Spacing | None) -> Row:
+    """The metrics of an image: means over its classes, and where there are several the Dice of each.
+
+    Args:
+        found: bool or labels [H, W].
+        truth: likewise.
+        classes: names.
+        spacing: height and width of a pixel in mm; None where it is not known.
+    """
+    pairs = [(found == number, truth == number) for number in range(1, len(classes) + 1)]
+    row: Row = {"dice": _mean(dice(*pair) for pair in pairs), "iou": _mean(iou(*pair) for pair in pairs)}
+    row["hd95_pixels"] = _mean(hd95(*pair) for pair in pairs)
+    if spacing:
+        row["hd95_mm"] = _mean(hd95(*pair, spacing) for pair in pairs)
+    if len(classes) > 1:
+        row |= {f"dice_{name}": dice(*pair) for name, pair in zip(classes, pairs, strict=True)}
+    return row
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def mask_image(labels: np.ndarray) -> Image.Image:
+    """A mask for a PNG: black and white of bool [H, W], a palette of the numbers of labels uint8 [H, W]."""
+    image = Image.fromarray(labels)
+    if labels.dtype != bool:
+        image.putpalette(PALETTE)
+    return image
 
 
 def mean_of(rows: Sequence[Row], metric: str, seed: int) -> dict[str, float]:
-    """The mean of a metric over pictures, with its interval over groups."""
+    """The mean of a metric over images, with its interval over groups."""
     return mean_interval(np.array([float(row[metric]) for row in rows]), [str(row["group"]) for row in rows], seed=seed)
 
 
@@ -182,6 +216,7 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
         stream.write(save(tensors))
     inherited = license_of(run.name)
     settings = {"model": run.name, "spec": asdict(run.spec), "license": str(inherited or "")}
+    settings["masks"] = asdict(run.items[0].meaning)
     contents = (
         ("model.json", settings | {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}),
         ("metrics.json", asdict(done) | {"folder": str(out)} | settings),
@@ -191,6 +226,8 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
         with atomic_write(out / name, "w") as stream:
             json.dump(content, stream, indent=1)
     with atomic_write(out / "predictions.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["path", "group", *done.metrics, "mask"], "", "ignore", lineterminator="\n")
+        writer = csv.DictWriter(
+            stream, ["path", "frame", "group", *done.metrics, "mask"], "", "ignore", lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(rows)

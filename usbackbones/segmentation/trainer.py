@@ -4,6 +4,8 @@ Whole groups are set aside for the test, and others to stop early on; the test p
 `usbackbones.segmentation.run`, and nothing about it reaches a choice.
 """
 
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +22,8 @@ from usbackbones.features.precision import computes_in_bf16
 from usbackbones.finetuning.trainer import Trainer
 from usbackbones.metrics.segmentation import dice
 from usbackbones.segmentation.config import Segment, blueprint, build, optimizer_of
-from usbackbones.segmentation.losses import detections, foreground, loss_of, network_input
-from usbackbones.segmentation.masked import Masked, frame_of, mask_of
+from usbackbones.segmentation.losses import classes_of, detections, foreground, loss_of, network_input
+from usbackbones.segmentation.masked import Masked, frame_of, truth_of
 from usbackbones.segmentation.models import pyramid_of, train_mode
 
 
@@ -47,13 +49,14 @@ class Segmenter(Trainer):
         model = build(name, spec).to(self.device)
         self.blueprint = blueprint(pyramid_of(model).network)
         self.of = {part: np.array([i for i, item in enumerate(items) if item.part == part]) for part in PARTS}
-        self.images, self.masks = (_on_disk((len(items), spec.size, spec.size), kind) for kind in (np.uint8, np.bool_))
+        kinds = (np.uint8, np.uint8 if len(spec.classes) > 1 else np.bool_)
+        self.images, self.masks = (_on_disk((len(items), spec.size, spec.size), kind) for kind in kinds)
         side = (spec.size, spec.size)
         for number, item in enumerate(tqdm(self.items, "reading", unit="image", disable=not progress)):
             frame = frame_of(item)
             self.images[number] = np.asarray(Image.fromarray(frame).resize(side, Image.Resampling.BILINEAR))
             if item.part != "test":
-                self.masks[number] = resized(mask_of(item, (frame.shape[0], frame.shape[1])), spec.size)
+                self.masks[number] = resized(truth_of(item, (frame.shape[0], frame.shape[1])), spec.size)
         # Detection heads compute coordinates, for which bf16 is too coarse.
         self.bf16 = spec.head == "unet" and computes_in_bf16(self.device)
         super().__init__(
@@ -94,18 +97,19 @@ class Segmenter(Trainer):
         return self.score("validation") if len(self.of["validation"]) else None
 
     def score(self, part: str) -> float:
-        """Mean Dice at the training size of a part that is not the test part."""
-        found = self.predict(part)
-        return float(np.mean([dice(p > 0.5, self.masks[i]) for p, i in zip(found, self.of[part], strict=True)]))
+        """Mean Dice at the training size of a part that is not the test part, over images and classes."""
+        pairs = zip(self.predict(part), self.of[part], strict=True)
+        return float(np.mean([dice_by_class(at_size(p), self.masks[i], len(self.spec.classes)) for p, i in pairs]))
 
     @torch.inference_mode()
     def predict(self, part: str) -> Iterator[np.ndarray]:
-        """How probable each pixel is foreground, float32 [size, size], of the images of a part, one by one."""
+        """Probabilities of the images of a part, one by one, as `at_size` takes them."""
+        probabilities = classes_of if len(self.spec.classes) > 1 else foreground
         self.model.eval()
         for start in range(0, len(self.of[part]), self.spec.batch):
             images = self._batch(self.of[part][start : start + self.spec.batch])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                yield from foreground(self.model, images).cpu().numpy()
+                yield from probabilities(self.model, images).cpu().numpy()
 
     @torch.inference_mode()
     def detect(self, part: str) -> Iterator[dict[str, Tensor]]:
@@ -119,12 +123,36 @@ class Segmenter(Trainer):
         return network_input(self.model, torch.from_numpy(self.images[rows]).to(self.device))
 
 
+def at_size(probability: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """The class of each pixel, at the size of an image by PIL's bilinear, as the way down was.
+
+    Args:
+        probability: float [S, S] of the foreground, or [1 + C, S, S] with the background first.
+        shape: (rows, columns) of the image; None leaves the size.
+
+    Returns:
+        bool [H, W] of one class, uint8 [H, W] of several.
+    """
+    channels = probability[None] if probability.ndim == 2 else probability
+    if shape:
+        size = (shape[1], shape[0])
+        channels = np.stack([Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in channels])
+    return channels[0] > 0.5 if probability.ndim == 2 else channels.argmax(0).astype(np.uint8)
+
+
+def dice_by_class(found: np.ndarray, truth: np.ndarray, classes: int) -> list[float]:
+    """The Dice of each class of labels [H, W]."""
+    return [dice(found == number, truth == number) for number in range(1, classes + 1)]
+
+
 def resized(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask, bool [H, W], at the training size: bool [size, size]."""
+    """A mask, [H, W], at the training size: [size, size]."""
     return np.array(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
 
 
 def _on_disk(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
     """Zeros in a temporary file, which is gone when the array is."""
     with TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that is full says so here, and not by killing the process later
+            os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape)))
         return np.memmap(file, dtype, "w+", shape=shape)

@@ -1,19 +1,29 @@
 """What the values of masks mean: two are a mask, more are a question, and the whole set decides."""
 
 import io
+import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from usbackbones.cli import main as cli
 from usbackbones.clips.stored import stored_frames
 from usbackbones.data.item import DataError
+from usbackbones.segmentation.config import Segment
 from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.look import Answers
+from usbackbones.segmentation.losses import (
+    dice_and_cross_entropy,
+    dice_and_cross_entropy_of_classes,
+    foreground,
+)
 from usbackbones.segmentation.mask_values import Meaning, Seen, only_alpha, values_of
 from usbackbones.segmentation.masked import labels_of, mask_of
+from usbackbones.segmentation.run import load_segmenter
 
 SHAPE = (60, 80)
 LABELS = np.zeros(SHAPE, np.uint8)
@@ -215,3 +225,48 @@ def test_stored_frames_keep_what_is_stored(tmp_path):
     Image.fromarray(rgba((9, 9, 9), LABELS)).save(tmp_path / "b.png")
     (clear,) = stored_frames(tmp_path / "b.png")
     assert only_alpha(clear) and (values_of(clear) == LABELS).all()
+
+
+def test_the_loss_of_classes_is_its_slow_form():
+    """Cross-entropy and soft Dice pixel by pixel, in float64; of one class against background as with a sigmoid."""
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    truth = torch.randint(0, 3, (2, 4, 5), generator=rng)
+    p = logits.exp() / logits.exp().sum(1, keepdim=True)
+    entropy = [-float(p[n, truth[n, y, x], y, x].log()) for n in range(2) for y in range(4) for x in range(5)]
+    apart = []
+    for n in range(2):
+        for c in (1, 2):
+            hit = truth[n] == c
+            apart.append(1 - float((2 * p[n, c][hit].sum() + 1) / (p[n, c].sum() + hit.sum() + 1)))
+    slow = np.mean(entropy) + np.mean(apart)
+    assert float(dice_and_cross_entropy_of_classes(logits, truth)) == pytest.approx(slow, rel=1e-12)
+    both = torch.stack([torch.zeros_like(logits[:, 0]), logits[:, 1]], 1)
+    one = dice_and_cross_entropy(logits[:, 1], (truth == 1).double())
+    assert float(dice_and_cross_entropy_of_classes(both, (truth == 1).long())) == pytest.approx(float(one), rel=1e-12)
+
+
+def test_a_unet_of_classes_from_the_command_line(tmp_path, capsys):
+    """The Dice of each class in the metrics, class names in the saved folder, masks as a palette of the numbers."""
+    folder = save(tmp_path, [np.roll(LABELS, 3 * shift, 1) for shift in range(10)])
+    command = ["segment", str(folder), "--model", "random:test_resnet", "--size", "32", "--epochs", "1", "-o"]
+    with pytest.raises(SystemExit):
+        cli.main([*command, str(tmp_path / "no")])
+    assert "the masks hold 3 values" in capsys.readouterr().err.splitlines()[-1]
+    cli.main([*command, str(tmp_path / "out"), "--classes", "nerve=1,artery=2"])
+    out, err = capsys.readouterr()
+    assert "dice nerve" in out and "dice artery" in out and "by patient" not in out
+    assert "note: masks: 1 is nerve" in err and "every file counts as a patient of its own (10 files)" in err
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    both = np.mean([told["metrics"][f"dice_{name}"]["value"] for name in ("nerve", "artery")])
+    assert told["metrics"]["dice"]["value"] == pytest.approx(both)
+    assert told["masks"]["names"] == told["spec"]["classes"] == ["nerve", "artery"]
+    model = load_segmenter(tmp_path / "out")
+    logits = model(torch.rand(1, 1, 32, 32))
+    assert logits.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(foreground(model, torch.ones(1, 1, 32, 32)) <= 1, torch.ones(1, 32, 32) > 0)
+    written = Image.open(next((tmp_path / "out" / "masks").iterdir()))
+    assert written.mode == "P" and written.size == SHAPE[::-1] and np.asarray(written).max() <= 2
+    assert "dice nerve" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(DataError, match="--classes needs --head unet"):
+        Segment(head="mask_rcnn", classes=("a", "b"))

@@ -209,7 +209,7 @@ def test_only_our_own_errors_are_refusals(data, tmp_path, monkeypatch):
     for options, told in (({"size": 100}, "size is 100"), ({"model": "random:nothing"}, "no architecture 'nothing'")):
         with pytest.raises((CommandError, BackboneError), match=told):
             segment_command(data, tmp_path, **({"model": MODEL} | options))
-    monkeypatch.setattr("usbackbones.segmentation.run.read_masked", lambda data: int("a bug"))
+    monkeypatch.setattr("usbackbones.segmentation.run.read_masked", lambda data, *_, **__: int("a bug"))
     with pytest.raises(ValueError, match="invalid literal"):
         segment_command(data, tmp_path, MODEL, size=32)
 

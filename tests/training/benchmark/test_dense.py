@@ -21,7 +21,7 @@ from training.data.locked_splits import locked_groups, locked_split
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.masked import frame_of, mask_of
-from usbackbones.segmentation.run import at_size
+from usbackbones.segmentation.trainer import at_size
 
 MODEL = "random:resnet10t"
 QUICK = DenseProtocol(size=32, epochs=1, batch=4, seeds=2, resamples=50)

@@ -15,8 +15,7 @@ from training.benchmark.imagenet import shown_name
 from training.benchmark.models import RANDOM, Entry
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95, mean_interval
 from usbackbones.segmentation.masked import frame_of, mask_of
-from usbackbones.segmentation.run import at_size
-from usbackbones.segmentation.trainer import Segmenter
+from usbackbones.segmentation.trainer import Segmenter, at_size
 
 
 def predictions(
