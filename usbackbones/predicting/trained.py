@@ -129,6 +129,11 @@ def _segmenter(folder: Path, size: int | None) -> Trained:
     if size is not None and size % 32:
         raise PredictError(f"--size {size}: a segmenter takes multiples of 32 pixels; it was trained at {trained_size}")
     names = tuple(settings.get("classes") or ("foreground",))
+    if len(names) > 1:
+        raise PredictError(
+            f"{folder} tells {', '.join(names[1:])} apart and predict writes one mask a frame: use load_segmenter, or "
+            "train again with --foreground"
+        )
     return Trained(
         folder, "masks", _ready(load_segmenter(folder)), None, names, size or trained_size,
         sha256_of(folder / WEIGHTS), str(settings.get("license") or ""),

@@ -217,8 +217,10 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
     inherited = license_of(run.name)
     settings = {"model": run.name, "spec": asdict(run.spec), "license": str(inherited or "")}
     settings["masks"] = asdict(run.items[0].meaning)
+    names = list(run.spec.classes)
+    channels = {"classes": names if len(names) == 1 else ["background", *names]}
     contents = (
-        ("model.json", settings | {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}),
+        ("model.json", settings | channels | {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}),
         ("metrics.json", asdict(done) | {"folder": str(out)} | settings),
         ("history.json", run.history),
     )
