@@ -48,23 +48,23 @@ def segment_command(
         model: ARCH.TAG, a timm name, local-dir:FOLDER or random:ARCH; by default ours.
         preset: "udiat" is how USCL and Meta-USCL were evaluated on UDIAT-B.
         head: "unet", or "mask_rcnn".
-        size: side of the network's input, pixels, a multiple of 32.
+        size: side of the input, pixels, a multiple of 32.
         in_chans: 1 for gray, 3 for gray three times.
-        epochs: maximum number of passes over the data.
+        epochs: maximum passes over the data.
         batch: images in a batch.
         lr: peak learning rate of the head.
         layer_decay: factor of the learning rate from a layer to the one below; 1 is off.
-        frozen: stages that stay as they are besides the stem; -1 for nothing, or all.
+        frozen: stages besides the stem; -1 for none, or all.
         regions: of an image that a Mask R-CNN learns from.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
-        foreground: values of the masks that are one foreground, as 1,2, where they have more than two.
-        classes: values that are told apart, as nerve=1,artery=2; the U-Net predicts each, with a Dice of its own.
-        resize_masks: nearest brings masks of another size to the size of their image.
+        foreground: values of the masks that are foreground, as 1,2.
+        classes: values told apart, as nerve=1,artery=2, a Dice each.
+        resize_masks: bring masks to the size of their image.
         test: share of the groups to evaluate on.
-        validation: share of the other groups for early stopping.
+        validation: share of the rest, to stop early.
         at_most: use no more images than this; 0 is all.
         seed: of the split, the head and the flips.
-        pictures: show test images in report.html: patient data.
+        pictures: show patient images in report.html.
         as_json: print the metrics as JSON.
     """
     try:

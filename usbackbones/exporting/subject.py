@@ -52,7 +52,12 @@ def subject_of(
         return _segmenter(full, folder, channels, backbone, license_name)
     config: dict[str, Any] = {}
     if folder and (folder / "config.json").is_file():
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        try:
+            config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ExportError(
+                f"{folder / 'config.json'} is no JSON object ({error}): write the folder again"
+            ) from error
     headed = bool(config.get("num_classes")) and not backbone
     network = build_backbone(full, channels or 1, None if headed else 0)
     classes = (config.get("label_names") or []) if headed else []

@@ -136,7 +136,8 @@ def at_size(probability: np.ndarray, shape: tuple[int, int] | None = None) -> np
     channels = probability[None] if probability.ndim == 2 else probability
     if shape:
         size = (shape[1], shape[0])
-        channels = np.stack([Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in channels])
+        resized_channels = (Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in channels)
+        channels = np.stack([np.asarray(one) for one in resized_channels])
     return channels[0] > 0.5 if probability.ndim == 2 else channels.argmax(0).astype(np.uint8)
 
 

@@ -84,7 +84,7 @@ def test_a_number_is_learned_and_the_folder_gives_its_unit(data, backbones, tmp_
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["task"] == "number" and metrics["metrics"]["clip"]["mae"]["value"] < 30
     config = json.loads((out / "config.json").read_text())
-    assert config["usbackbones"] == {"task": "number"} and config["num_classes"] == 1
+    assert config["usbackbones"]["task"] == "number" and config["num_classes"] == 1
     network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     size = network.pretrained_cfg["input_size"]
     with torch.no_grad():
