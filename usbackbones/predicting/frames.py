@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,8 +10,10 @@ import torch
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.metrics.calibration import scaled
 from usbackbones.predicting.inputs import Input
-from usbackbones.predicting.masks import MaskWriter
 from usbackbones.predicting.trained import Trained
+
+if TYPE_CHECKING:
+    from usbackbones.predicting.masks import MaskWriter
 
 Row = dict[str, object]
 
@@ -53,7 +56,7 @@ class Frame:
 class Predictor:
     """A trained model that fills rows."""
 
-    def __init__(self, trained: Trained, temperature: float = 1.0, masks: MaskWriter | None = None) -> None:
+    def __init__(self, trained: Trained, temperature: float = 1.0, masks: "MaskWriter | None" = None) -> None:
         """Prepare the model.
 
         Args:

@@ -12,7 +12,6 @@ from usbackbones.clips.read import ClipError, read_clip, timed_frames
 from usbackbones.data.seen import Seen, read_seen
 from usbackbones.predicting.frames import Clip, Frame, Predictor
 from usbackbones.predicting.inputs import Input, read_inputs
-from usbackbones.predicting.masks import MaskWriter
 from usbackbones.predicting.places import Places
 from usbackbones.predicting.tables import Tables
 from usbackbones.predicting.trained import PredictError, load_trained
@@ -86,7 +85,11 @@ def predict(
     inputs = read_inputs([Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)], group_from)
     places = Places.of(Path(out), trained.task == "masks", overwrite)
     calibration = trained.calibration() if trained.task == "classes" else None
-    masks = MaskWriter(Path(out), trained) if trained.task == "masks" else None
+    masks = None
+    if trained.task == "masks":
+        from usbackbones.predicting.masks import MaskWriter  # smp and scipy, which a classifier does without
+
+        masks = MaskWriter(Path(out), trained)
     predictor = Predictor(trained, calibration.temperature if calibration else 1.0, masks)
     names = "\n".join(f"{source.path}\t{source.group}" for source in inputs)
     settings = {

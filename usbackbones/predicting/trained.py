@@ -122,8 +122,12 @@ def _classifier(folder: Path, size: int | None) -> Trained:
 
 
 def _segmenter(folder: Path, size: int | None) -> Trained:
-    from usbackbones.segmentation.run import load_segmenter
-
+    try:
+        from usbackbones.segmentation.run import load_segmenter
+    except ModuleNotFoundError as error:
+        raise PredictError(
+            f"{folder} is a segmenter, which needs {error.name}: pip install 'usbackbones[dense]'"
+        ) from error
     settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     trained_size = int(settings["spec"]["size"])
     if size is not None and size % 32:

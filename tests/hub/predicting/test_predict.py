@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from tests.conftest import python
 from usbackbones.cli import main as cli
 from usbackbones.clips import read_clip
 from usbackbones.features.transforms import transforms
@@ -130,3 +131,21 @@ def test_the_command(classifier, clips, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["predict", str(tmp_path / "absent"), str(clips), "-o", str(tmp_path / "z.csv")])
     assert "no trained model there" in capsys.readouterr().err
+
+
+def test_a_classifier_needs_no_extra(classifier, clips, tmp_path):
+    """As after `pip install usbackbones`: what only extras bring is not there."""
+    code = f"""
+import sys
+for name in ("segmentation_models_pytorch", "scipy", "sklearn", "torchmetrics", "cv2", "pyarrow", "matplotlib"):
+    sys.modules[name] = None
+from usbackbones.cli.main import main
+main(["predict", {str(classifier)!r}, {str(clips)!r}, "-o", {str(tmp_path / "x.csv")!r}])
+(folder := __import__("pathlib").Path({str(tmp_path / "data")!r})).mkdir()
+for number, label in enumerate(("abdomen", "heart")):
+    (folder / label).mkdir()
+    (folder / label / "a.png").write_bytes(__import__("pathlib").Path({str(clips)!r}, f"p{{number}}_a.png").read_bytes())
+main(["evaluate", {str(classifier)!r}, str(folder), "-o", {str(tmp_path / "out")!r}])
+"""
+    assert "4 clips predicted" in python(code)
+    assert (tmp_path / "out" / "report.html").is_file()
