@@ -62,13 +62,13 @@ def evaluate_command(
         return
     for level, metrics in done.metrics.items():
         shown = (f"{name.replace('_', ' ')} {_told(of)}" for name, of in metrics.items())
-        say(f"by {level}: {', '.join(shown)}")
+        say(f"by {done.unit if level == 'patient' else level}: {', '.join(shown)}")
     for name, by_rate in done.rates.items():
         say(f"{name}: {', '.join(f'{rate} {_told(value)}' for rate, value in by_rate.items())}")
     for column, values in done.subgroups.items():
         for value, of in values.items():
             say(f"{column} {value}: balanced accuracy {_told(of)}, {of['clips']} clips of {of['groups']} groups")
-    say("brackets: 95 % intervals over groups. Not a medical device.")
+    say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
     say(f"look at it: {out / 'report.html'}")
 
 

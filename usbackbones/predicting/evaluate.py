@@ -38,6 +38,7 @@ class Evaluated:
         subgroups: {column: {value: {"clips", "groups", "value", "low", "high"}}} of balanced accuracy.
         counts: {"clips", "groups", "seen"}: evaluated, and how many of these the model was trained on.
         notes: what a reader must know, a line each.
+        unit: what a group is, "patient" or "group"; "" where nobody tells, and no metric is by patient.
         skipped: clips that could not be read, a line each.
     """
 
@@ -48,6 +49,7 @@ class Evaluated:
     subgroups: Mapping[str, Mapping[str, Mapping[str, float]]]
     counts: Mapping[str, int]
     notes: tuple[str, ...]
+    unit: str
     skipped: tuple[str, ...] = ()
 
 
@@ -122,8 +124,9 @@ def evaluate(
     if seen:
         notes.append(f"{seen} of {len(numbers)} clips were in the model's training: these numbers are too good")
     counts = {"clips": len(numbers), "groups": len(set(clip_groups)), "seen": seen}
-    done = Evaluated(out, metrics, by_class, threshold, subgroups, counts, tuple(notes), tuple(frames.skipped))
-    write_results(done, trained, items, numbers, clip_y, clip_p, clip_groups, unit(items), command)
+    told, skipped = tuple(notes), tuple(frames.skipped)
+    done = Evaluated(out, metrics, by_class, threshold, subgroups, counts, told, unit(items), skipped)
+    write_results(done, trained, items, numbers, clip_y, clip_p, clip_groups, command)
     facts = {
         "model": trained.folder.name,
         "data": data.name,

@@ -25,7 +25,6 @@ def write_results(
     y: np.ndarray,
     probability: np.ndarray,
     groups: np.ndarray,
-    what: str,
     command: str,
 ) -> None:
     """Write metrics.json and predictions.csv, a row a clip."""
@@ -35,7 +34,7 @@ def write_results(
         "weights_sha256": trained.sha256,
         "weights_license": trained.license,
         "classes": list(trained.classes),
-        "a group is": what or "a file, since nothing tells patients apart",
+        "a group is": done.unit or "a file, since nothing tells patients apart",
         "metrics": done.metrics,
         "rates": done.rates,
         "threshold": done.threshold,

@@ -21,9 +21,10 @@ def external(tmp_path):
     for number in range(16):
         label = ("abdomen", "heart")[number // 2 % 2]
         name = f"e{number}.png"
-        Image.fromarray(phantom_clip(100 + number // 2, frames=number % 2 + 1, size=64, kind=label)[-1]).save(
-            tmp_path / name
-        )
+        frame = phantom_clip(100 + number // 2, frames=number % 2 + 1, size=64, kind=label)[-1]
+        (tmp_path / "named" / label).mkdir(parents=True, exist_ok=True)
+        for file in (tmp_path / name, tmp_path / "named" / label / name):
+            Image.fromarray(frame).save(file)
         lines.append(f"{name},{label},P{number // 2},{'AB'[number // 4 % 2]}")
     (tmp_path / "external.csv").write_text("\n".join(lines))
     return tmp_path / "external.csv"
@@ -75,4 +76,16 @@ def test_the_command(classifier, external, tmp_path, capsys):
     cli.main(["evaluate", str(classifier), str(external), "-o", str(tmp_path / "out"), "--by", "scanner"])
     told = capsys.readouterr()
     assert "heart: sensitivity" in told.out and "scanner A: balanced accuracy" in told.out
-    assert "calibrated by temperature" in told.err
+    assert "calibrated by temperature" in told.err and "by patient: " in told.out
+    cli.main(
+        [
+            "evaluate",
+            str(classifier),
+            str(external.parent / "named"),
+            "-o",
+            str(tmp_path / "two"),
+            "--group-from",
+            "^(e1?)",
+        ]
+    )
+    assert "by group: " in capsys.readouterr().out  # names are no proof of a patient

@@ -137,14 +137,15 @@ def test_a_classifier_needs_no_extra(classifier, clips, tmp_path):
     """As after `pip install usbackbones`: what only extras bring is not there."""
     code = f"""
 import sys
+from pathlib import Path
 for name in ("segmentation_models_pytorch", "scipy", "sklearn", "torchmetrics", "cv2", "pyarrow", "matplotlib"):
     sys.modules[name] = None
 from usbackbones.cli.main import main
 main(["predict", {str(classifier)!r}, {str(clips)!r}, "-o", {str(tmp_path / "x.csv")!r}])
-(folder := __import__("pathlib").Path({str(tmp_path / "data")!r})).mkdir()
+(folder := Path({str(tmp_path / "data")!r})).mkdir()
 for number, label in enumerate(("abdomen", "heart")):
     (folder / label).mkdir()
-    (folder / label / "a.png").write_bytes(__import__("pathlib").Path({str(clips)!r}, f"p{{number}}_a.png").read_bytes())
+    (folder / label / "a.png").write_bytes(Path({str(clips)!r}, f"p{{number}}_a.png").read_bytes())
 main(["evaluate", {str(classifier)!r}, str(folder), "-o", {str(tmp_path / "out")!r}])
 """
     assert "4 clips predicted" in python(code)
