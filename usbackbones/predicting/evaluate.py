@@ -131,7 +131,7 @@ def evaluate(
         "model": trained.folder.name,
         "data": data.name,
         "clips": str(len(numbers)),
-        "patients": told_patients(items),
+        "groups": told_patients(items),
     }
     write_evaluation_report(done, facts, trained.classes, y, probability, frames.item, groups, pictures)
     return done

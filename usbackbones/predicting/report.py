@@ -43,15 +43,19 @@ def write_evaluation_report(
     axes = Axes((0, 1), (0, 1), "1 - specificity", "sensitivity")
     sections = [
         table_section(
-            "Sensitivity and the like",
+            "Sensitivity, specificity, PPV, NPV",
             ["class", *RATES],
             [[name, *(_told(of[rate]) for rate in RATES)] for name, of in done.rates.items()],
-            "By clip, with 95 % intervals from resampling whole groups. " + " ".join(done.notes),
+            "By clip, with 95 % intervals from resampling whole groups. " + "".join(f"{note}. " for note in done.notes),
         )
     ]
     if lines:
         sections.append(
-            Section("ROC", element("figure", curves(lines, "ROC curves by clip", axes, guide=True)), "By clip.")
+            Section(
+                "ROC",
+                element("figure", curves(lines, "ROC curves by clip", axes, guide=True)),
+                "By clip. On the dashed line a model knows nothing.",
+            )
         )
     for column, values in done.subgroups.items():
         rows = [[value, str(of["clips"]), str(of["groups"]), _told(of)] for value, of in values.items()]
@@ -60,7 +64,7 @@ def write_evaluation_report(
         done.folder / "report.html",
         f"Evaluation on {facts['data']}",
         facts=facts,
-        metrics=done.metrics,
+        metrics={done.unit if level == "patient" else level: of for level, of in done.metrics.items()},
         predictions=Predictions(classes, y, probability, clips, groups),
         sections=sections,
         pictures=pictures,
