@@ -1,6 +1,6 @@
 """One table of all that takes time, ours beside what others install or write: python -m training.speed [--quick].
 
-    python -m training.speed --markdown README.md
+    python -m training.speed --markdown docs/speed.md
 
 The sides of a comparison take turns. The loader, the meta step and the loss use one thread, the rest `--threads`. Each
 line is a median with the least in brackets; CPU seconds are the least of all rounds, which a busy machine disturbs

@@ -32,7 +32,7 @@ def layerwise_adamw(model: nn.Module, spec: FineTune) -> tuple[torch.optim.Optim
     optimizer = timm.optim.create_optimizer_v2(
         model, opt="adamw", lr=spec.lr, weight_decay=spec.weight_decay, layer_decay=decay
     )
-    cosine = timm.scheduler.CosineLRScheduler(optimizer, t_initial=spec.epochs)
+    cosine = timm.scheduler.CosineLRScheduler(optimizer, t_initial=max(spec.epochs, 2))  # of one epoch timm warns
     return optimizer, lambda epochs: cosine.step(int(epochs))
 
 

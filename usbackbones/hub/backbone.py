@@ -98,6 +98,8 @@ def build_backbone(
 def full_name(name: str | None = None) -> str:
     """The name that records and messages show: our weights in full, others as they were given.
 
+    A folder of a model, as `finetune` and `segment` write it, is `local-dir:` of it.
+
     Raises:
         UnknownModel: a name of ours that does not exist, with the closest one.
         BackboneError: a name that nobody knows, or None where no weight is published.
@@ -120,6 +122,8 @@ def full_name(name: str | None = None) -> str:
         return f"{registry.OWNER}{registry.get_weight(short).name}"
     if timm.is_model(arch) and (not tag or timm.models.is_model_pretrained(name)):
         return name
+    if any((Path(name) / file).is_file() for file in ("config.json", "model.json")):  # of ours, or timm's
+        return f"{LOCAL}{name}"
     if arch in registry.architectures():
         registry.check(name)  # refuses it with the closest of ours
     raise BackboneError(f"{name} could not be loaded: no model of timm or of ours has this name; {_WAYS}")

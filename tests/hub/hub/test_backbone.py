@@ -167,3 +167,13 @@ def test_what_the_cache_holds_needs_no_network(tmp_path, monkeypatch):
     for name in ("test_resnet", f"hf-hub:{cfg.hf_hub_id}"):
         found = build_backbone(name, 3, None)
         assert all(torch.equal(a, b) for a, b in zip(network.parameters(), found.parameters(), strict=True))
+
+
+def test_a_folder_is_named_by_its_path_alone(folder, monkeypatch):
+    """`export tuned` means the folder; a known name wins over a folder that is called like it."""
+    monkeypatch.chdir(folder.parent)
+    assert full_name(folder.name) == f"local-dir:{folder.name}"
+    (folder.parent / "resnet18").symlink_to(folder)
+    assert full_name("resnet18") != "local-dir:resnet18"
+    with pytest.raises(BackboneError):
+        full_name("empty")
