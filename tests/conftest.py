@@ -31,6 +31,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """The GPU of this machine; tests that need one carry the marker `gpu` and skip without."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, and torch finds none")
+    return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the real data sets: $USBACKBONES_DATA, or shared/data beside the checkout."""
     folder = Path(os.environ.get("USBACKBONES_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -47,7 +47,8 @@ class Run:
         recipe: what to do.
         data: a folder made by training.data.prepare.run, or a manifest CSV, which is then prepared beside itself.
         out: the run folder; by default runs/<recipe>-<arch>-seed<seed>.
-        workers: loader processes; 0 is fastest on a CPU.
+        workers: loader processes; by default none on a CPU or where the frames are on the GPU, else one a core but
+            for one, at most 8.
         checkpoint_every: steps between checkpoints, each with a look at the representation.
         resume: "auto" continues from the run folder's newest checkpoint that can be read, and begins where there is
             none; "never" begins anew and removes those that are there; or the checkpoint to continue from.
@@ -60,7 +61,7 @@ class Run:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     data: Path
     out: Path | None = None
-    workers: int = 0
+    workers: int | None = None
     checkpoint_every: int = 100
     resume: Literal["auto", "never"] | Path = "auto"
     views_on: ViewsOn = "auto"
@@ -81,7 +82,7 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
         The run folder.
     """
     recipe = run.recipe
-    refuse_impossible(recipe, workers=run.workers, checkpoint_every=run.checkpoint_every)
+    refuse_impossible(recipe, workers=run.workers or 0, checkpoint_every=run.checkpoint_every)
     folder = run.out or Path("runs") / f"{name}-{recipe.arch}-seed{recipe.seed}"
     cache = open_data(run.data)
     data, validation = step_batches(recipe, cache)
@@ -178,7 +179,7 @@ def main() -> None:
 
 def _carry_out(run: Run, name: str) -> None:
     if run.dry_run:
-        refuse_impossible(run.recipe, workers=run.workers, checkpoint_every=run.checkpoint_every)
+        refuse_impossible(run.recipe, workers=run.workers or 0, checkpoint_every=run.checkpoint_every)
         cache = open_data(run.data)
         train, held, meta = divide(run.recipe, cache)
         print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201

@@ -73,6 +73,20 @@ class Frames:
     def view(self, start: int, count: int) -> np.ndarray:
         """Frames [start, start + count), uint8 [count, S, S], not copied; they must lie in one shard."""
         number = bisect_right(self._ends, start) - 1
+        first = start - self._ends[number]
+        return self._mapped(number)[first : first + count]
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """These frames, uint8 [F, S, S], copied."""
+        found = np.empty((len(numbers), self.size, self.size), np.uint8)
+        shards = np.searchsorted(self._ends, numbers, side="right") - 1
+        for number in np.unique(shards).tolist():
+            here = shards == number
+            found[here] = self._mapped(number)[numbers[here] - self._ends[number]]
+        return found
+
+    def _mapped(self, number: int) -> np.ndarray:
+        """All frames of a shard, uint8 [N, S, S], not copied."""
         if number not in self._maps:
             if len(self._maps) >= _OPEN:
                 self._maps.pop(next(iter(self._maps)))  # the longest open; views of it keep it alive
@@ -84,8 +98,7 @@ class Frames:
                 raise CorpusError(
                     f"{shard.file} cannot be read ({error}): bring it back, or prepare the corpus again"
                 ) from error
-        first = start - self._ends[number]
-        return self._maps[number][first : first + count]
+        return self._maps[number]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import torch
 
 from training.data.batches.batch import Batch
-from training.data.batches.prefetch import developed
-from training.data.batches.sampling import StepBatches, batches
+from training.data.batches.sampling import StepBatches
+from training.data.batches.supply import batch_on, supply_of
 from training.data.errors import CorpusError
 from training.engine.checkpoint import Checkpoints, load, refuse_another
 from training.engine.collapse import Representations, collapsed, fixed_views, named_clips, without_labels
@@ -83,7 +83,11 @@ class Engine:
         return self.checkpoints.files[0]
 
     def run(
-        self, workers: int = 0, checkpoint_every: int = 100, progress: bool = True, mirrors: Sequence[Mirror] = ()
+        self,
+        workers: int | None = None,
+        checkpoint_every: int = 100,
+        progress: bool = True,
+        mirrors: Sequence[Mirror] = (),
     ) -> None:
         """Train from the current step to the last; SIGTERM and SIGINT save the state and exit with code 75."""
         self.method.train()
@@ -92,7 +96,7 @@ class Engine:
             Journal(self.folder, self.recipe.steps, self.step, progress, mirrors, silent=rank() > 0) as journal,
         ):
             waited = time.perf_counter()
-            for batch in self._read(workers):
+            for batch in self.batches(workers, progress and not rank()):
                 begun = time.perf_counter()
                 losses = self.train_step(batch)
                 done = time.perf_counter()
@@ -161,7 +165,7 @@ class Engine:
         mine = range(rank(), len(fixed), world_size())
         self.method.eval()
         with alone(), self.autocast(), self._reading():
-            for batch in (without_labels(fixed[number].to(self.device)) for number in mine):
+            for batch in (without_labels(batch_on(fixed, number, self.device, self.views_on)) for number in mine):
                 seen.add(self.method.encode(batch.views).flatten(0, 1))
                 if self.validation:
                     value, count = self.method.losses(batch)["loss"].double(), len(batch.labels)
@@ -217,13 +221,11 @@ class Engine:
             "batch": self.data.whole(self.data.members),
         }
 
-    def _read(self, workers: int) -> Iterator[Batch]:
-        """The batches from the current step on."""
+    def batches(self, workers: int | None = None, progress: bool = False) -> Iterator[Batch]:
+        """The batches from the current step on, see `supply_of`."""
         with self._reading():
-            if self.views_on == "device":
-                yield from developed(self.data, self.step, workers, self.device)
-            else:
-                yield from batches(self.data, self.step, workers)
+            supply = supply_of(self.data, self.step, self.device, self.views_on, workers, progress)
+            yield from supply.batches(self.step)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 from tqdm import tqdm
 
-from training.data.batches.sampling import batches
 from training.data.cache import Cache
-from training.engine.dataloaders import step_batches
+from training.engine.dataloaders import step_batches, views_on
 from training.engine.loop import Engine
 from training.engine.prepare_model import build
 from training.recipes import Recipe
@@ -25,12 +25,14 @@ def losses_while(
     """The backbone of a recipe, and its losses: each that is asked for is one step of the training."""
     data, _ = step_batches(recipe, cache, members)
     method = build(recipe, len(cache.classes))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = views_on("auto", recipe.augment, device)
     with tempfile.TemporaryDirectory() as scratch:
-        engine = Engine(method, recipe, data, Path(scratch))
+        engine = Engine(method, recipe, data, Path(scratch), device=device, views_on=place)
         method.train()
 
         def losses() -> Iterator[float]:
-            for batch in batches(data, 0, 0):
+            for batch in engine.batches():
                 yield engine.train_step(batch)["loss"]
                 engine.step += 1
                 engine.schedule.step_update(engine.step)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.data.batches.at_once import Draws
 from training.data.batches.batch import Batch, Known
 from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
@@ -64,6 +65,10 @@ class AWCL(FramePair, Options):
         if self.tone_known and known.anatomy[self._column] >= 0 and self.may_use(known.clip):
             clip = tone_curve(*rng.uniform(0.75, 1.25, 2))[clip]
         return self.views(clip, augment, rng), 1.0
+
+    def draw_at_once(self, draws: Draws) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `PairsAtOnce`; frames whose tone is changed are none of the cache's."""
+        return None if self.tone_known else super().draw_at_once(draws)
 
     def build(self, backbone: nn.Module, classes: int) -> Method:
         """The network; the anatomy comes with the batch, so the corpus' classes are of no use."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from training.data.batches.at_once import Draws, seen_at_once
 from training.data.batches.batch import Batch, Known
 from training.data.views.augment import Augment
 from training.methods.base import Method, Paper
@@ -48,6 +49,18 @@ class IVPP(SimCLR):
         second = int(rng.integers(max(0, first - reach), min(len(clip) - 1, first + reach) + 1))
         views = np.stack([augment(clip[first], rng), augment(clip[second], rng)]).astype(np.float32)
         return views, (reach - abs(first - second) + 1) / (reach + 1) if self.weighted else 1.0
+
+    def draw_at_once(self, draws: Draws) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `PairsAtOnce`."""
+        reach = np.nan_to_num(self.max_seconds / draws.seconds_per_frame + 1e-6).astype(np.int64)
+        first = draws.streams.integers(draws.lanes, draws.counts)
+        start = np.maximum(0, first - reach)
+        end = np.minimum(draws.counts - 1, first + reach)
+        second = start + draws.streams.integers(draws.lanes, end - start + 1)
+        for slot, frames in enumerate((first, second)):
+            draws.view(slot, draws.lanes, frames)
+        mixture, ones = seen_at_once(draws, 2)
+        return mixture, (reach - abs(first - second) + 1) / (reach + 1) if self.weighted else ones
 
     def build(self, backbone: nn.Module, classes: int) -> Method:
         """The network; IVPP has no use for classes."""

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from training.data.batches.at_once import Draws, seen_at_once
 from training.data.views.augment import Augment
 
 
@@ -28,6 +29,13 @@ class FramePair:
     def views(self, clip: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
         """float32 [2, S, S] from a clip uint8 [T, H, W]."""
         return two_views(clip[rng.integers(len(clip))], augment, rng)
+
+    def draw_at_once(self, draws: Draws) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `PairsAtOnce`."""
+        frames = draws.streams.integers(draws.lanes, draws.counts)
+        for slot in range(2):
+            draws.view(slot, draws.lanes, frames)
+        return seen_at_once(draws, 2)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,25 @@ class MixedPair:
         if self.lam == "shared":
             lam2 = lam1
         return np.stack([lam1 * start + (1 - lam1) * anchor, lam2 * end + (1 - lam2) * anchor])
+
+    def draw_at_once(self, draws: Draws) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `PairsAtOnce`."""
+        if self.beta > 1:
+            return None
+        mixture = np.zeros((2, len(draws.lanes), 3), np.float32)
+        few, many = (np.flatnonzero(chosen) for chosen in (draws.counts < 3, draws.counts >= 3))
+        frames = np.zeros((len(draws.lanes), 3), np.int64)
+        two = few[draws.counts[few] == 2]
+        frames[two, :2] = draws.streams.permutation(two, 2)
+        frames[many] = draws.streams.choice(many, draws.counts[many], 3)
+        for slot, lanes in enumerate((draws.lanes, draws.lanes, many)):
+            draws.view(slot, lanes, frames[lanes, slot])
+        mixture[0, few, 0] = mixture[1, few, 1] = 1
+        lam1, lam2 = (draws.streams.beta(many, self.beta).astype(np.float32) for _ in range(2))
+        if self.lam == "shared":
+            lam2 = lam1
+        mixture[:, many] = np.stack([np.stack([lam1, 1 - lam1, 0 * lam1], 1), np.stack([0 * lam2, 1 - lam2, lam2], 1)])
+        return mixture, np.ones(len(draws.lanes))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.data.batches.prefetch import developed
 from training.data.cache import open_cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
@@ -34,9 +33,9 @@ def _backbone(arch: str, size: int, batch: int, steps: int, cache: Path) -> Iter
     recipe = recipe_of(arch, size, batch, "bf16", 3 * steps)
     opened, device = open_cache(cache), torch.device("cuda")
     data, _ = step_batches(recipe, opened)
-    engine = Engine(build(recipe, len(opened.classes)), recipe, data, cache, device=device)
+    engine = Engine(build(recipe, len(opened.classes)), recipe, data, cache, device=device, views_on="device")
     engine.method.train()
-    source = developed(data, 0, 0, device)
+    source = engine.batches()
     resident = next(source)
     with FlopCounterMode(display=False) as counter:
         engine.train_step(resident)

@@ -169,6 +169,10 @@ class StepBatches(Dataset[Batch]):
     def _rng(self, step: int, clip: int, stream: int = 1) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, 0 if self.frozen else step, clip])
 
+    def keys_of(self, step: int, clips: np.ndarray) -> np.ndarray:
+        """Int64 [N, 4], from which the generators of these clips' pairs are seeded."""
+        return np.array([[self.seed, 1, 0 if self.frozen else step, clip] for clip in clips])
+
 
 def batches(dataset: Dataset[Drawable], first: int, workers: int) -> Iterator[Drawable]:
     """The batches of steps first, first + 1, ... in order. With a warm memmap 0 workers is the fastest on a CPU."""

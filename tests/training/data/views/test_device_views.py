@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.batches.device_views import MOST, Recorder, kernels, only_on_cpu, sketch, strokes
+from training.data.batches.device_views import kernels, only_on_cpu
 from training.data.batches.prefetch import developed
+from training.data.batches.resident import resident_frames
+from training.data.batches.sketches import MOST, Recorder, Sketches, strokes
 from training.data.cache import open_cache
 from training.data.views.augment import AWCL, IVPP, META_USCL, ULTRASOUND, USCL, Augment
 from training.data.views.gray import blurred, resampled
@@ -22,12 +24,6 @@ from training.recipes import RECIPES
 CPU = torch.device("cpu")
 AUGMENTS = {"uscl": USCL, "meta_uscl": META_USCL, "awcl": AWCL, "ivpp": IVPP}
 ON_DEVICE = [name for name, (_, recipe) in RECIPES.items() if not only_on_cpu(recipe.augment)]
-
-
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    return torch.device("cuda")
 
 
 def batches_of(cache, recipe):
@@ -45,8 +41,11 @@ def noise_pair(method, frames, seed, augment):
     return method.views(frames, augment, np.random.default_rng(seed)), 1.0
 
 
-def same(data, step, device):
-    cpu, made = data[step], sketch(data, step).develop(device).to(CPU)
+def same(data, step, device, at_once=True):
+    """Drawn at once where the method can, with frames that lie on the device; or clip by clip."""
+    sketches = Sketches(data, at_once, resident=at_once)
+    resident = resident_frames(data.cache.frames, device, share=1.0).frames
+    cpu, made = data[step], sketches[step].develop(device, resident).to(CPU)
     for name, value in vars(cpu).items():
         other = getattr(made, name)
         assert value.shape == other.shape and value.dtype == other.dtype, name
@@ -64,12 +63,14 @@ def test_every_recipe_gives_the_same_batches(cache, name):
         data = batches_of(cache, replace(recipe, augment=replace(recipe.augment, size=size)))
         for step in range(3):
             same(data, step, CPU)
+            same(data, step, CPU, at_once=False)
 
 
-def test_on_a_gpu_too(cache):
-    device = cuda()
+@pytest.mark.gpu
+def test_on_a_gpu_too(cache, gpu):
     for name in ON_DEVICE:
-        same(batches_of(cache, RECIPES[name][1]), 0, device)
+        for at_once in (True, False):
+            same(batches_of(cache, RECIPES[name][1]), 0, gpu, at_once)
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
@@ -103,7 +104,7 @@ def test_resampling_is_that_of_opencv(crop, size):
 def test_blur_is_that_of_opencv():
     views = np.random.default_rng(3).integers(0, 256, (12, 40, 40), dtype=np.uint8)
     for side in (0, 5, 11):
-        sigmas = np.linspace(0.1, 2.5, 12).tolist()
+        sigmas = np.linspace(0.1, 2.5, 12)
         made = blurred(torch.from_numpy(views).int(), kernels(sigmas, side)).numpy()
         for view, sigma, one in zip(views, sigmas, made, strict=True):
             assert np.array_equal(one, cv2.GaussianBlur(view, (side, side), sigma))
@@ -124,7 +125,7 @@ def test_a_method_that_asks_for_too_many_frames_is_told():
 
 def test_the_batches_come_in_order_and_in_time_for_their_step(cache):
     data = batches_of(cache, RECIPES["meta_uscl"][1])
-    made = list(developed(data, 2, 0, CPU))
+    made = list(developed(Sketches(data), 2, 0, CPU))
     assert len(made) == 4
     for step, batch in enumerate(made, 2):
         assert batch.clips.equal(data[step].clips) and torch.allclose(batch.views, data[step].views, atol=1e-4)
