@@ -11,11 +11,12 @@ import timm
 import torch
 from tqdm import tqdm
 
+from training.benchmark.cues import cue_features, is_cue
 from training.benchmark.dense.task import DenseProtocol, DenseTask
 from training.benchmark.imagenet import shown_name
 from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, judge_linear_head
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
-from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict
+from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict, predict_features
 from training.benchmark.task import Task
 from training.data.records import CARDS, RECORD, read_record
 from usbackbones.features.extract import embed
@@ -50,6 +51,12 @@ def task_report(
         for entry in rows
         if entry.members
     }
+    locked = protocol.part == "test"
+    found |= {
+        entry.name: predict_features([cue_features(entry.name, task, locked, cache)], task, protocol)
+        for entry in rows
+        if is_cue(entry.name)
+    }
     nulls = {entry.arch: found[entry.name] for entry in rows if entry.name.startswith(RANDOM)}
     controls = {entry.arch: found[entry.name] for entry in rows if is_simclr(entry.name)}
     first = next((entry.name for entry in rows if entry.name.startswith(RANDOM)), None)
@@ -68,10 +75,13 @@ def task_report(
     }
     for entry in rows:
         shown = {"overlap": overlaps[entry.name]} if columns.overlap else {}
-        if not entry.members:
+        if entry.name not in found:
             report["rows"].append(
                 {"model": shown_name(entry.name), **shown, "not_run": entry.why_not, "command": entry.remedy or command}
             )
+            continue
+        if is_cue(entry.name):
+            report["rows"].append(_results(entry, task, protocol, found[entry.name]) | shown)
             continue
         reference = nulls.get(entry.arch) or (found[first] if first else None)
         row = _row(entry, task, protocol, found[entry.name], reference, controls.get(entry.arch))
@@ -92,18 +102,26 @@ def _row(
     network: Any = entry.members[0]
     against = None if reference is mine else reference
     beside = None if mine is reference or mine is control else control
+    row = _results(entry, task, protocol, mine, difference=against, to_simclr=beside)
+    row["input"] = {key: network.pretrained_cfg[key] for key in PLAIN_INPUT}
+    if against:
+        row["noise"] = noise_floor(judge(against, task, protocol), _networks(against, protocol))
+    return row
+
+
+def _results(
+    entry: Entry, task: Task, protocol: Protocol, mine: Predictions, **references: Predictions | None
+) -> dict[str, Any]:
+    """A row's numbers, which those of a cue share with those of networks."""
     row: dict[str, Any] = {
         "model": shown_name(entry.name),
         "arch": entry.arch,
         "networks": len(entry.members),
-        "input": {key: network.pretrained_cfg[key] for key in PLAIN_INPUT},
         "penalties": mine.penalties,
-        "results": judge(mine, task, protocol, difference=against, to_simclr=beside),
+        "results": judge(mine, task, protocol, **references),
     }
     if protocol.shots and task.kind == "classes":
         row["few_shot"] = judge_few(mine, task, protocol)
-    if against:
-        row["noise"] = noise_floor(judge(against, task, protocol), _networks(against, protocol))
     return row
 
 
@@ -154,7 +172,7 @@ def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProt
     Raises:
         ValueError: if it was pretrained on groups of the locked part that it is to be judged on.
     """
-    if entry.name.startswith(RANDOM):
+    if entry.name.startswith(RANDOM) or is_cue(entry.name):
         return "none"
     corpora, benchmarks = _corpora(entry)
     if not corpora:

@@ -4,11 +4,12 @@
 
 A MODEL is `usbackbones/ARCH.TAG`, `run:FOLDER` of training.pretrain (`run:FOLDERS*` for several seeds as one row),
 `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`. For every architecture the rows SimCLR, ImageNet and
-random are always there, run or not. The default judges on the locked test parts: probes are fitted on the pretraining
-part, their penalty is chosen inside it, and test labels are read once, by the scores. Every other choice is made with
-`--part inner`, which cross-validates inside the pretraining part and never opens a test clip. A backbone that was
-pretrained on those very clips looks too good there; to choose a recipe, pretrain without some groups and judge on them,
-as `training.study.run` does.
+random are always there, run or not, and for every task the cues that are no medicine: `cue:container`, `cue:geometry`
+and `cue:border`, features without a network under the same probes. The default judges on the locked test parts: probes
+are fitted on the pretraining part, their penalty is chosen inside it, and test labels are read once, by the scores.
+Every other choice is made with `--part inner`, which cross-validates inside the pretraining part and never opens a test
+clip. A backbone that was pretrained on those very clips looks too good there; to choose a recipe, pretrain without some
+groups and judge on them, as `training.study.run` does.
 """
 
 import json

@@ -1,7 +1,7 @@
 """From the names of a table's rows to networks, or to what has to be done to get them.
 
 A name is `usbackbones/ARCH.TAG`, `run:FOLDER` of training.pretrain (with * for several runs that count as one row, as
-seeds do), `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`.
+seeds do), `local-dir:FOLDER`, any name that timm knows, `random:ARCH`, or `cue:NAME` of `training.benchmark.cues`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from training.benchmark.cues import CUE, CUES, is_cue
 from usbackbones.hub.backbone import PLAIN_MEAN, PLAIN_STD, RANDOM, RUN, build_backbone, untrained
 from usbackbones.hub.errors import BackboneError
 from usbackbones.hub.pretraining_run import GRAY_INPUT, backbone_of_run, input_of_run, read_json
@@ -32,7 +33,7 @@ class Entry:
     Attributes:
         name: as the row is called.
         arch: timm's name of the architecture; empty where it is not known.
-        members: its networks, whose results are averaged; none where they cannot be had here.
+        members: its networks, whose results are averaged; none where they could not be loaded, and for a cue.
         why_not: why they cannot be had.
         remedy: the command that gets them; empty if it is the same command again, elsewhere.
     """
@@ -56,14 +57,18 @@ def entries(
         names: of the rows.
         size: side of every network's input, pixels; None for each pretrained network's own.
         seeds: networks of a random row.
-        always: add, for every architecture, the rows SimCLR, ImageNet and random where they are missing.
+        always: add, for every architecture, the rows SimCLR, ImageNet and random where they are missing, and the cues.
         controls: names of SimCLR runs for those rows.
 
     Raises:
         OSError, BackboneError: if weights that should lie here do not.
+        ValueError: if a cue is not one of `CUES`.
     """
+    cues = [*(name for name in names if is_cue(name)), *([f"{CUE}{cue}" for cue in CUES] if always else [])]
     found = {
-        name: _pretrained(name, size) for name in dict.fromkeys((*names, *controls)) if not name.startswith(RANDOM)
+        name: _pretrained(name, size)
+        for name in dict.fromkeys((*names, *controls))
+        if not name.startswith(RANDOM) and name not in cues
     }
     wanted = {name: name.removeprefix(RANDOM) for name in names if name.startswith(RANDOM)}
     archs = list(dict.fromkeys([entry.arch for entry in found.values() if entry.members] + list(wanted.values())))
@@ -82,6 +87,7 @@ def entries(
         likes = [entry.members[0] for entry in found.values() if entry.members]
         same = [entry.members[0] for entry in found.values() if entry.members and entry.arch == arch]
         rows[name] = Entry(name, arch, random_networks(arch, seeds, **_input_of([*same, *likes]) | _resized(size)))
+    rows |= {name: Entry(name, why_not="a cue has no network") for name in cues}
     # Controls after what they are controls of: the names as given, then the rows that are always there.
     return [rows[name] for name in dict.fromkeys((*names, *controls, *rows))]
 

@@ -4,7 +4,7 @@ The guard is `predict`: of the locked part it is handed the frames alone, so no 
 choice. `judge` reads the labels afterwards.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -77,13 +77,27 @@ def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: 
         protocol: how.
         cache: folder that keeps features.
     """
+    known, locked = task.pretrain, task.test.frames if protocol.part == "test" else None
+
+    def features() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for model in models:
+            x = embed(model, known.frames, bf16=protocol.bf16, cache=cache)
+            yield x, x if locked is None else embed(model, locked, bf16=protocol.bf16, cache=cache)
+
+    return predict_features(features(), task, protocol)
+
+
+def predict_features(features: Iterable[tuple[np.ndarray, np.ndarray]], task: Task, protocol: Protocol) -> Predictions:
+    """Fit the probes on features and predict the judged part; `predict` for features that are of no network.
+
+    Args:
+        features: for each member of the row (of the frames of the pretraining part float [N, D], of the judged ones).
+        task: what to judge on.
+        protocol: how.
+    """
     probes = PROBES[task.kind]
     out = Predictions({probe: [] for probe in probes}, [], {shot: {p: [] for p in probes} for shot in protocol.shots})
-    known = task.pretrain
-    locked = task.test.frames if protocol.part == "test" else None
-    for model in models:
-        x = embed(model, known.frames, bf16=protocol.bf16, cache=cache)
-        judged = x if locked is None else embed(model, locked, bf16=protocol.bf16, cache=cache)
+    for x, judged in features:
         divisions = _divisions(task, protocol, len(judged))
         for folds in divisions:
             _fit(task, x, judged, folds, out)

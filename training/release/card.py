@@ -10,7 +10,8 @@ from training.release.records import OWNER, kind_of
 
 CONTROLS = {"imagenet": "ImageNet", "simclr": "SimCLR, equal budget", "random": "random weights"}
 """The rows below a weight's own, and how a reader knows them."""
-BORDER = "border of the frame"
+NULLS = {"container": "container of the file", "geometry": "size of the frame", "border": "border of the frame"}
+"""The rows of cues that are no medicine, which every table has."""
 _LIMITS = (
     "Trained on small public collections. Where class and clinic are confounded, as in the lung videos, what it "
     "separates may partly be scanners. Intervals are wide because there are few groups. Not tested beyond these tasks."
@@ -90,22 +91,26 @@ def _body(name: str, entry: dict[str, Any]) -> str:
 
 
 def _results(name: str, metrics: Mapping[str, Any] | None) -> list[str]:
-    """The table of five lines, and the commands of those that were not run."""
+    """The table of a weight and its controls, and the commands of those that were not run."""
     if not metrics:
         command = f"python -m training.benchmark.leaderboard {OWNER}{name} --data FOLDER"
         return [f"Not evaluated yet: `{command}`."]
-    rows: dict[str, list[str]] = {kind: [] for kind in ("this weight", *CONTROLS.values(), BORDER)}
+    kinds = CONTROLS | NULLS
+    rows: dict[str, list[str]] = {kind: [] for kind in ("this weight", *kinds.values())}
     not_run: dict[str, str] = {}
     for report in metrics.values():
-        cells = {BORDER: "not run"}
+        cells: dict[str, str] = {}
         for row in report["rows"]:
             own = row["model"].startswith(OWNER)
-            kind = "this weight" if own else CONTROLS[kind_of(row["model"])]
+            kind = "this weight" if own else kinds[kind_of(row["model"])]
             cells[kind] = _cell(row, report)
             if "not_run" in row:
                 # Others' weights are run by the weight's own command, where they can be fetched.
                 command = report["command"] if kind_of(row["model"]) == "imagenet" else row["command"]
                 not_run.setdefault(f"{kind} (`{row['model']}`)", command)
+        for kind in NULLS.values():
+            if kind not in cells:
+                not_run.setdefault(kind, report["command"])
         for kind, shown in rows.items():
             shown.append(cells.get(kind, "not run"))
     heads = [f"{task}, mm" if headline_metric(report)[2] == "mae" else task for task, report in metrics.items()]
@@ -115,12 +120,13 @@ def _results(name: str, metrics: Mapping[str, Any] | None) -> list[str]:
     ]
     lines += [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     lines += [f"| {kind} | {' | '.join(shown)} |" for kind, shown in rows.items()]
-    told = [f"{kind}: `{command}`" for kind, command in not_run.items()]
-    told.append(f"{BORDER}: no command evaluates it yet")
+    commands = dict.fromkeys(not_run.values())
+    told = [f"{', '.join(kind for kind in not_run if not_run[kind] == one)}: `{one}`" for one in commands]
+    missing = f"Not run: {'; '.join(told)}. " if told else ""
     return [
         *lines,
         "",
-        f"Not run: {'; '.join(told)}. All metrics: `record.json`, and `docs/results.md` of the repository.",
+        f"{missing}All metrics: `record.json`, and `docs/results.md` of the repository.",
     ]
 
 

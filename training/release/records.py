@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.benchmark.cues import CUE
 from training.benchmark.markdown import headline_metric
 from training.data.errors import CorpusError
 from training.data.records import CARDS, RECORD, ZOO, read_json, read_record, write_json
@@ -71,14 +72,16 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
             told: Any = row["results"][probe][level][metric] if "results" in row else None
             if row["model"].startswith(OWNER):
                 numbers |= {key: round(told[key], digits) for key in ("value", "low", "high")}
-            else:
+            elif not row["model"].startswith(CUE):
                 numbers[kind_of(row["model"])] = round(told["value"], digits) if told else None
         found[task] = numbers
     return found
 
 
 def kind_of(model: str) -> str:
-    """Which control a row is, by its name: "random", "simclr" or "imagenet"."""
+    """Which control a row is, by its name: "random", "simclr", "imagenet", or the name of a cue."""
+    if model.startswith(CUE):
+        return model.removeprefix(CUE)
     if model.startswith("random:"):
         return "random"
     return "simclr" if model.startswith(("run:", "SimCLR")) else "imagenet"

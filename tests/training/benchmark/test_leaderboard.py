@@ -39,14 +39,15 @@ def test_the_rows_that_keep_it_honest_are_there(board):
     here, printed, found, _ = board
     report = found["tasks"]["pocus_lung"]
     assert [row["model"] for row in report["rows"]] == [
-        *(here, "SimCLR resnet18", "resnet18.a1_in1k", "random:resnet18")
+        *(here, "SimCLR resnet18", "resnet18.a1_in1k", "random:resnet18"),
+        *("cue:container", "cue:geometry", "cue:border"),
     ]
     assert "not_run" in report["rows"][1] and "training.pretrain simclr" in report["rows"][1]["command"]
     assert "not_run" in report["rows"][2] and report["rows"][2]["command"] == report["command"] == found["command"]
     assert "--json" not in report["command"] and "summary.json" not in report["command"]
     assert report["protocol"]["part"] == "test" and report["reference"] == "random:resnet18"
     assert report["counts"]["test"] == {"groups": 6, "clips": 6, "frames": 42}
-    assert [row["overlap"] for row in report["rows"]] == ["unknown", "unknown", "unknown", "none"]
+    assert [row["overlap"] for row in report["rows"]] == ["unknown"] * 3 + ["none"] * 4
     lines = printed.splitlines()
     assert lines[0] == "### pocus_lung" and lines[-1] == f"`{report['command']}`"
     assert "scanners" in printed
@@ -55,7 +56,7 @@ def test_the_rows_that_keep_it_honest_are_there(board):
 def test_every_row_of_the_table_has_every_column(board):
     here, printed, found, _ = board
     table = [line for line in printed.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 2 + 1 + 1 + 2 and len({line.count("|") for line in table}) == 1
+    assert len(table) == 2 + 2 + 1 + 1 + 2 + 3 * 2 and len({line.count("|") for line in table}) == 1
     header = [cell.strip() for cell in table[0].split("|")]
     for column in ("overlap", "clip bal. acc.", "clip bal. acc. − random", "1 a class", "2 a class", "legacy; honest"):
         assert column in header

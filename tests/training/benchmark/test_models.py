@@ -51,9 +51,10 @@ def test_the_rows_that_are_always_there(published):
     """For a weight: SimCLR with the command that makes it, ImageNet which is not here, and random networks."""
     name = f"usbackbones/{published.resnet}"
     rows = entries([name], None, 2, always=True)
-    assert [row.name for row in rows] == [name, "SimCLR resnet18", "resnet18.a1_in1k", "random:resnet18"]
-    weight, simclr, imagenet, random = rows
-    assert {row.arch for row in rows} == {"resnet18"}
+    always = ("SimCLR resnet18", "resnet18.a1_in1k", "random:resnet18", "cue:container", "cue:geometry", "cue:border")
+    assert [row.name for row in rows] == [name, *always]
+    weight, simclr, imagenet, random, *cues = rows
+    assert {row.arch for row in rows[:4]} == {"resnet18"} and not any(cue.members for cue in cues)
     assert "training.pretrain simclr --arch resnet18" in simclr.remedy and not simclr.members
     assert imagenet.why_not and not imagenet.members and not imagenet.remedy
     assert len(random.members) == 2

@@ -66,6 +66,27 @@ def test_a_control_stands_once_and_a_table_of_other_counts_is_refused(tmp_path):
         write_weights(content, tmp_path / "zoo.json", tmp_path)
 
 
+def test_a_cue_stands_on_the_card_and_not_among_the_headlines(tmp_path):
+    content = read_weights()
+    name = next(name for name, entry in content["weights"].items() if "busi" in (entry["metrics"] or {}))
+    report = json.loads(json.dumps(content["weights"][name]["metrics"]["busi"]))
+    assert "| border of the frame | not run |" in render_card(name, content["weights"][name])
+    value = {"value": 0.48, "low": 0.44, "high": 0.52, "members": [0.48]}
+    results = {"linear": {"clip": {"balanced_accuracy": value}}}
+    row = {"model": "cue:border", "arch": "", "networks": 0, "penalties": [], "results": results}
+    before = headline({"busi": report})
+    report["rows"].append(row)
+    put_report(content, name, report)
+    entry = content["weights"][name]
+    text = render_card(name, {**entry, "metrics": {"busi": entry["metrics"]["busi"]}})
+    assert "| border of the frame | 0.48 [0.44, 0.52] |" in text
+    assert "| container of the file | not run |" in text and report["command"] in text.split("container of the file")[2]
+    assert headline({"busi": report}) == before
+    write_weights(content, tmp_path / "zoo.json", tmp_path)
+    assert "cue:border" in read_json(tmp_path / "controls.json")["busi"]["rows"]
+    assert read_weights(tmp_path / "zoo.json", tmp_path) == content
+
+
 def test_readable_json_is_the_same_json_in_lines_of_a_width():
     value = {"a": list(range(60)), "b": {"c": "x" * 100, "d": [{"é": None}, "y" * 60]}, "e": [], "f": {}}
     text = readable(value)
