@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from usbackbones.clips.formats.arrays import open_array
 from usbackbones.clips.formats.base import PILLOW_ERRORS, ClipError, Request
 from usbackbones.clips.formats.kinds import file_kind
+from usbackbones.clips.formats.layouts import LAYOUTS, layout_of, sixteen_bits
 from usbackbones.clips.formats.metaimage import open_metaimage
 from usbackbones.clips.formats.nifti import open_nifti
 from usbackbones.clips.read import iter_frames
@@ -54,25 +55,34 @@ def stored_frames(path: Path) -> Iterator[Stored]:
 
 
 def _pages(path: Path, form: str) -> Iterator[Stored]:
+    if not LAYOUTS[form]:
+        raise ClipError(f"{path}: a mask of HEIC or AVIF, not read here; save it as PNG")
     try:
-        with Image.open(path, formats=[form]) as image:
+        # Not by its path, for the reason that `formats.stills` has.
+        with path.open("rb") as stream, Image.open(stream, formats=[form]) as image:
             for page in range(1) if form == "JPEG" else count():
                 try:
                     image.seek(page)
                 except EOFError:  # Pillow's way to say that there was no further page
                     return
-                yield _page(ImageOps.exif_transpose(image), form)
+                # Labels may be numbers of 32 bits, which as gray levels would have no range.
+                layout = "" if image.mode in ("I", "F") else layout_of(image, str(path))
+                yield _page(ImageOps.exif_transpose(image), form, layout)
+    except ClipError:
+        raise
     except PILLOW_ERRORS as error:
         raise ClipError(f"{path}: broken {form} mask ({' '.join(str(error).split())}); save it again") from error
 
 
-def _page(image: Image.Image, form: str) -> Stored:
+def _page(image: Image.Image, form: str, layout: str) -> Stored:
     lossy = form in _LOSSY
     palette = _palette(image) if image.mode == "P" else ()
     if any(len(set(color)) > 1 for color in palette):
         # Number 0 is black where a palette colors labels; a GIF's encoder draws up its own.
         plain = form != "GIF" and not any(palette[0])
         return Stored(np.asarray(image), palette) if plain else Stored(np.asarray(image.convert("RGB")))
+    if layout == "WhiteIsZero 16":
+        return Stored(sixteen_bits(image, layout))
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
         return Stored(np.asarray(image), lossy=lossy)
     if image.mode in ("1", "P"):

@@ -131,7 +131,7 @@ def test_float_pixels_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(ClipError) as error:
         read_clip(tmp_path / "float.tif")
-    assert one_line_about(error, "float.tif", "mode F", "8 or 16 bits")
+    assert one_line_about(error, "float.tif", "BlackIsZero 32 float", "save them as 8-bit gray")
 
 
 def test_colour_becomes_the_same_luma_in_every_kind_of_file(tmp_path):

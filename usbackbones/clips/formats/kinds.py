@@ -13,6 +13,8 @@ Kind = tuple[Family, str]
 
 HEAD = 352  # bytes that tell: NIfTI's signature is the last to come
 
+# Stills in the container of mp4, whose first tile FFmpeg would show for the whole.
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (  # offset, the bytes found there, what they stand for
     (128, b"DICM", ("dicom", "dicom")),
     (0, b"\x89PNG\r\n\x1a\n", ("image", "PNG")),
@@ -21,12 +23,15 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (  # offset, the bytes found 
     (0, b"BM", ("image", "BMP")),
     (0, b"II*\x00", ("image", "TIFF")),
     (0, b"MM\x00*", ("image", "TIFF")),
+    (0, b"II+\x00", ("image", "TIFF")),  # BigTIFF
+    (0, b"MM\x00+", ("image", "TIFF")),
     (8, b"WEBP", ("image", "WEBP")),
     (8, b"AVI ", ("video", "avi")),
     (0, b"\x00\x00\x01\xba", ("video", "mpeg")),
     (0, b"\x00\x00\x01\xb3", ("video", "mpegvideo")),
     (0, b"\x1aE\xdf\xa3", ("video", "matroska")),
     (0, b"0&\xb2u\x8ef\xcf\x11", ("video", "asf")),
+    *((4, b"ftyp" + brand, ("image", "HEIF")) for brand in _HEIF),
     (4, b"ftyp", ("video", "mov")),  # mp4 and mov; QuickTime's older files begin with any of the next six
     *((4, atom, ("video", "mov")) for atom in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
     (344, b"n+1\x00", ("nifti", "1")),

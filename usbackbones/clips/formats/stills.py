@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from usbackbones.clips.formats.base import (
     GIVE,
@@ -22,11 +22,12 @@ from usbackbones.clips.formats.base import (
     shortened,
 )
 from usbackbones.clips.formats.kinds import Kind, file_kind
+from usbackbones.clips.formats.layouts import LAYOUTS, layout_of, sixteen_bits
 from usbackbones.clips.formats.names import is_litter, label_maps
 from usbackbones.clips.formats.upright import exif_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 
-_GRAY = ("1", "L", "LA", "La")  # Pillow's modes without colour
+_GRAY = ("1", "L", "LA")  # Pillow's modes without colour
 
 
 def open_image(request: Request, format_name: str) -> Reading:
@@ -53,6 +54,8 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
         watch: of the clip that the image is, or is a frame of.
     """
     good, seconds = 0, 0.0
+    if not LAYOUTS[format_name]:
+        raise ClipError(f"{name}: an image of HEIC or AVIF, not read here; save it as PNG or JPEG")
     try:
         # Never by its path: Pillow 13 maps a plain TIFF into memory and shows one that is stored on its side as noise.
         with (
@@ -65,9 +68,12 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
                     image.seek(page)
                 except EOFError:  # Pillow's way to say that there was no further page
                     break
-                pixels, duration = _gray(image, name), image.info.get("duration")
-                if page % stride == 0:
-                    _look(image, name, watch)
+                if page == 0 and _is_substitute(image):
+                    continue
+                layout, duration = layout_of(image, name), image.info.get("duration")
+                pixels = _gray(image, layout)
+                if good % stride == 0:
+                    _look(image, layout, name, watch)
                     # After the pixels were loaded: newer Pillows turn a TIFF then, and take its tag away.
                     pixels = upright(pixels, exif_orientation(image, name, watch.warn))
                     yield pixels, seconds if duration else None
@@ -76,6 +82,11 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
                 raise ClipError(f"{name}: {format_name} image without a picture; copy or export it again")
     except ClipError:
         raise
+    except UnidentifiedImageError:
+        raise ClipError(
+            f"{name}: a {format_name} header that is damaged, or of a layout that is not read here; copy it again, or "
+            "save it as 8-bit PNG"
+        ) from None
     except PILLOW_ERRORS as error:
         reason = " ".join(str(error).split())
         if not good:
@@ -139,18 +150,28 @@ def _once(files: list[Path]) -> list[Path]:
     return kept
 
 
-def _look(image: Image.Image, name: str, watch: Watch) -> None:
+def _is_substitute(image: Image.Image) -> bool:
+    """Whether the page that is open is no frame of an animated PNG, but stands in where animations are unknown."""
+    return bool(getattr(image, "is_animated", False) and image.info.get("default_image"))
+
+
+def _look(image: Image.Image, layout: str, name: str, watch: Watch) -> None:
     """Show a picture to the watch of its clip, unless there is no more to it than 8-bit gray."""
     if image.mode.startswith("I;16"):
-        watch.measure(np.asarray(image), name)
+        watch.measure(sixteen_bits(image, layout), name)
     elif image.mode not in _GRAY and not watch.facts.colour:
-        watch.look(np.asarray(image.convert("RGB")))
+        watch.look(np.asarray(_whole(image).convert("RGB")))
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        watch.tell_transparency(name)
 
 
-def _gray(image: Image.Image, name: str) -> np.ndarray:
+def _gray(image: Image.Image, layout: str) -> np.ndarray:
     """Luma uint8 [H, W]; 16-bit pixels are scaled 65535 -> 255, where Pillow's own conversion would clip them."""
     if image.mode.startswith("I;16"):
-        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-    if image.mode in ("I", "F"):
-        raise ClipError(f"{name}: pixels of mode {image.mode} have no known range; save them with 8 or 16 bits")
-    return luma(image)
+        return (sixteen_bits(image, layout) >> 8).astype(np.uint8)
+    return luma(_whole(image))
+
+
+def _whole(image: Image.Image) -> Image.Image:
+    """The image; one whose palette has transparency as RGBA, which Pillow wants before it takes any other mode."""
+    return image.convert("RGBA") if image.mode == "P" and image.has_transparency_data else image

@@ -1,4 +1,4 @@
-"""Warnings that the gray frames of a clip would hide: color Doppler, and pixels of too few bits."""
+"""Warnings that the gray frames of a clip would hide: color Doppler, pixels of too few bits, transparency."""
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Watch:
     """
 
     def __init__(self, request: Request, facts: Facts) -> None:
-        self.warn, self.facts, self._path, self._narrow = request.warn, facts, request.path, False
+        self.warn, self.facts, self._path = request.warn, facts, request.path
+        self._narrow = self._see_through = False
 
     def look(self, picture: np.ndarray) -> None:
         """Look for colour Doppler in a frame uint8 [H, W, 3], RGB; every second row and column suffices."""
@@ -47,3 +48,9 @@ class Watch:
                 f"{name}: its 16-bit pixels reach only {most} of 65535, so that it comes out dark; if they hold fewer "
                 "bits, multiply them (12 bits by 16) and save it again"
             )
+
+    def tell_transparency(self, name: str) -> None:
+        """Note that pixels are see-through, which viewers show as what lies behind the image."""
+        if not self._see_through:
+            self._see_through = True
+            self.warn(f"{name}: some of its pixels are transparent; the color that is stored below is what was read")

@@ -1,0 +1,5 @@
+"""Write docs/formats.md anew."""
+
+from tests.hub.clips.formats.tables import PAGE, page
+
+PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,54 @@
+"""Every layout of every format is compared with a judge, and docs/formats.md says what came out."""
+
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.hub.clips.formats import table as module
+from tests.hub.clips.formats.table import Cell, Table, verdict
+from tests.hub.clips.formats.tables import COMMAND, HEAD, PAGE, TABLES
+from usbackbones.clips.formats.layouts import LAYOUTS
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
+def test_what_is_read_is_what_the_judge_shows_and_what_the_page_says(table):
+    if missing := table.missing_judge():
+        pytest.skip(f"the judge of {table.title} is not installed: {missing}; pip install 'usbackbones[test]'")
+    assert table.untested() == []
+    assert f"\n{module.rendered(table)}" in f"\n{PAGE.read_text(encoding='utf-8')}", f"rewrite it with {COMMAND}"
+
+
+def test_the_page_holds_nothing_else():
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.startswith(HEAD)
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [table.title for table in TABLES]
+
+
+def test_a_layout_without_a_file_is_seen():
+    stills = TABLES[0]
+    with mock.patch.dict(LAYOUTS, {"PNG": ("L", "Q;3"), "JPEG 9000": ("L",)}):
+        assert stills.untested() == [("PNG", "Q;3"), ("JPEG 9000", "L")]
+    assert replace(stills, cells=lambda row, column: []).untested() == list(stills.layouts())
+
+
+def write(folder):
+    Image.fromarray(np.full((4, 6), 100, np.uint8)).save(folder / "a.png")
+    return folder / "a.png"
+
+
+def test_a_judge_that_differs_is_seen():
+    right = np.full((1, 4, 6), 100.0)
+    assert verdict("gray", [Cell(write, lambda path: right)]) == "same"
+    assert verdict("gray", [Cell(write, lambda path: right + 2, 2)]) == "within 2 gray levels"
+    with pytest.raises(AssertionError, match=r"gray, file 0: 2\.00 gray levels from the judge"):
+        verdict("gray", [Cell(write, lambda path: right + 2, 1)])
+    with pytest.raises(AssertionError, match="the judge shows"):
+        verdict("gray", [Cell(write, lambda path: right.swapaxes(1, 2))])
+
+
+def test_a_missing_judge_is_named():
+    table = Table("a", "b", "c", "d", lambda: [], lambda row, column: [], ("cv2", "no_such_judge"))
+    assert table.missing_judge() == "no_such_judge"
