@@ -6,7 +6,7 @@ pyramid, and which are known to be of no use. A key that is none of these is not
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,11 +50,16 @@ class Layout:
 
     def place(self, key: str) -> Part | None:
         """Where a key goes, or None if the layout does not know it."""
-        for pattern, part, name in self.rules:
-            match = re.fullmatch(pattern, key)
-            if match:
-                return part, match.expand(name)
-        return None
+        return place(self.rules, key)
+
+
+def place(rules: tuple[Rule, ...], key: str) -> Part | None:
+    """Where the first rule that matches the whole key sends it, or None."""
+    for pattern, part, name in rules:
+        match = re.fullmatch(pattern, key)
+        if match:
+            return part, match.expand(name)
+    return None
 
 
 # Sequential(conv1, bn1, relu, maxpool, layer1 .. layer4, pool): 2, 3 and 8 hold no tensor.
@@ -146,6 +151,21 @@ LAYOUTS: dict[str, Layout] = {
         model_args={"num_heads": 12},
     ),
 }
+
+
+def ultrasound_layouts(keys: Collection[str]) -> list[str]:
+    """Layouts whose authors' files alone have such keys; of several, only their authors know which.
+
+    The masked autoencoders and TinyUSFM name their tensors as everybody does, and are not among them.
+    """
+    if any(re.match(r"features\.R(?:18|50)\.conv1\.", key) for key in keys):
+        return ["hico"]
+    if not {"features.0.weight", "features.4.0.conv1.weight"} <= {*keys}:
+        return []
+    if "fc.weight" in keys and {"fc1.weight", "linear.weight"} & {*keys}:
+        return ["uscl"]
+    return ["uscl", "meta-uscl", "awcl"] if {"l1.weight", "l2.weight"} <= {*keys} else []
+
 
 Sizes = Mapping[str, tuple[int, ...]]
 
