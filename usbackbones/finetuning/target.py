@@ -49,8 +49,14 @@ class ClassTarget:
         return outputs.softmax(1)
 
     def score(self, item: np.ndarray, prediction: np.ndarray) -> float:
-        """Balanced accuracy by item; a frame each, of the item `item`."""
-        return classification.scores(self.truth[item], prediction, item, item)["clip"]["balanced_accuracy"]
+        """Minus the log loss by item, each class counting the same; a frame each, of the item `item`.
+
+        On the few groups of a validation part it orders epochs and learning rates with far less noise than balanced
+        accuracy, which moves by whole items.
+        """
+        truth, mean, _ = classification.by_clip(self.truth[item], prediction, item, item)
+        loss = -np.log(mean[np.arange(len(truth)), truth].clip(1e-7))
+        return -float(np.mean([loss[truth == label].mean() for label in np.unique(truth)]))
 
     def metrics(self, item: np.ndarray, groups: np.ndarray, prediction: np.ndarray, seed: int) -> Numbers:
         """All metrics with intervals over groups; a frame each, of the item `item`."""

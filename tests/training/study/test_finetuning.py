@@ -1,0 +1,46 @@
+"""The table of fine-tuned networks and frozen probes: whole groups, the log, and the document that shows it."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from training.data.manifest import Row
+from training.study.finetuning import DOCUMENT, Fold, limited, read_log, table_of, write_into
+
+ONE = Fold("busi", "resnet18.tag", 0, 9, 0.5, 0.6, 1e-3, 12)
+
+
+def test_limit_keeps_whole_groups_whatever_the_order():
+    rows = [Row(f"{n}.png", str(n), f"g{n // 3}", label="a") for n in range(30)]
+    kept = limited(rows, 10)
+    groups = {row.group for row in kept}
+    assert len(kept) <= 10 and len(kept) == 3 * len(groups) > 0
+    assert {row.path for row in limited(rows[::-1], 10)} == {row.path for row in kept}
+
+
+def test_table_is_mean_lowest_and_highest_of_the_folds():
+    folds = [ONE, replace(ONE, fold=1, frozen=0.7, tuned=0.7), replace(ONE, fold=2, frozen=0.3, tuned=0.5)]
+    assert (
+        "| busi | resnet18.tag | 3 | 0.500 [0.300, 0.700] | 0.600 [0.500, 0.700] | +0.100 [+0.000, +0.200] |"
+        in table_of(folds)
+    )
+
+
+def test_log_is_read_back(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(asdict(ONE)) + "\n")
+    assert read_log(log) == [ONE] and read_log(tmp_path / "none") == []
+
+
+def test_document_shows_the_log_and_nothing_else(tmp_path):
+    committed = (REPOSITORY / DOCUMENT).read_text(encoding="utf-8")
+    copy = tmp_path / "page.md"
+    copy.write_text(committed, encoding="utf-8")
+    write_into(copy, table_of(read_log()))
+    assert copy.read_text(encoding="utf-8") == committed
+    bare = tmp_path / "bare.md"
+    bare.write_text("no marks")
+    with pytest.raises(SystemExit, match="fine-tuned"):
+        write_into(bare, "table")

@@ -1,0 +1,155 @@
+"""Fine-tuned network beside its frozen probe on inner folds: python -m training.study.finetuning --model NAME ...
+
+Each task keeps its locked part shut: a third of the groups of its other part stands in for it, in turn. A finished fold
+is not repeated, and one line of JSON a fold goes to the log: give the same command again to go on.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from training.benchmark.imagenet import shown_name
+from training.benchmark.task import Task
+from training.data.manifest import Row
+from training.study.run import FOLDS, held_out
+from usbackbones import finetune
+from usbackbones._files import atomic_write
+from usbackbones.finetuning.run import defaults_for
+from usbackbones.hub.backbone import full_name
+
+LOG = Path(__file__).parent / "studies" / "finetuning.jsonl"
+DOCUMENT = Path("docs/from-imagenet.md")
+MARK, END = "<!-- fine-tuned: rendered by python -m training.study.finetuning -->", "<!-- end -->"
+TASKS = ("busi", "gallbladder", "lung")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Balanced accuracy by clip of one fold.
+
+    Attributes:
+        task: of `training.benchmark.tasks`.
+        model: as it was named; a folder goes by its last part.
+        fold: which third was tested on.
+        groups: of the third.
+        frozen: the linear probe on the frozen features, from which fine-tuning starts.
+        tuned: after fine-tuning.
+        lr: the learning rate that the validation part chose.
+        epochs: that were run.
+    """
+
+    task: str
+    model: str
+    fold: int
+    groups: int
+    frozen: float
+    tuned: float
+    lr: float
+    epochs: int
+
+
+def read_log(file: Path = LOG) -> list[Fold]:
+    """All folds that were measured."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [Fold(**json.loads(line)) for line in lines]
+
+
+def limited(rows: Sequence[Row], most: int) -> list[Row]:
+    """Whole groups, in the order of a hash of their names, while they have at most so many clips together."""
+    order = sorted({row.group for row in rows}, key=lambda group: hashlib.sha256(group.encode()).digest())
+    kept, count = set(), 0
+    for group in order:
+        count += sum(row.group == group for row in rows)
+        if count > most:
+            break
+        kept.add(group)
+    return [row for row in rows if row.group in kept]
+
+
+def write_table(task: Task, most: int, file: Path) -> int:
+    """Write the CSV that `finetune` reads, the held-out third as its test part; how many groups that part has."""
+    rows = limited([*task.rows, *task.test_rows], most)
+    held = {row.group for row in task.test_rows}
+    with atomic_write(file, "w") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "group", "split"])
+        table.writerows(
+            [Path(row.path).resolve(), row.label, row.group, "test" if row.group in held else "train"] for row in rows
+        )
+    return len(held & {row.group for row in rows})
+
+
+def table_of(folds: Iterable[Fold]) -> str:
+    """The Markdown table: the mean over folds, in brackets the lowest and the highest fold."""
+    by_row: dict[tuple[str, str], list[Fold]] = {}
+    for fold in folds:
+        by_row.setdefault((fold.task, fold.model), []).append(fold)
+    lines = ["| task | model | folds | frozen probe | fine-tuned | gain |", "|---|---|---|---|---|---|"]
+    for (task, model), found in sorted(by_row.items(), key=lambda row: (TASKS.index(row[0][0]), row[0][1])):
+        frozen, tuned = (np.array([getattr(fold, name) for fold in found]) for name in ("frozen", "tuned"))
+        cells = (f"{x.mean():.3f} [{x.min():.3f}, {x.max():.3f}]" for x in (frozen, tuned))
+        gain = tuned - frozen
+        spread = f"{gain.mean():+.3f} [{gain.min():+.3f}, {gain.max():+.3f}]"
+        lines.append(f"| {task} | {model} | {len(found)} | {' | '.join(cells)} | {spread} |")
+    return "\n".join(lines)
+
+
+def write_into(document: Path, table: str) -> None:
+    """Put the table between its marks in a document."""
+    head, mark, rest = document.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        raise SystemExit(f"error: {document} has no place for the table: add the lines {MARK} and {END}")
+    with atomic_write(document, "w") as stream:
+        stream.write(f"{head}{mark}\n\n{table}\n\n{END}{rest.partition(END)[2]}")
+
+
+def main(
+    data: Path,
+    out: Path,
+    model: tuple[str, ...] = (),
+    task: tuple[str, ...] = TASKS,
+    most: int = 600,
+    fold: tuple[int, ...] = tuple(range(FOLDS)),
+    log: Path = LOG,
+    document: Path = DOCUMENT,
+) -> None:
+    """Fine-tune models on the inner folds with the package's defaults, and write the table of all that the log holds.
+
+    Args:
+        data: folder that holds a folder for each dataset.
+        out: folder for the runs; it is needed to go on and can be removed afterwards.
+        model: any names that `usbackbones finetune` takes; none to write the table again.
+        task: which tasks.
+        most: stills or clips of a task, whole groups in the order of a hash of their names.
+        fold: of three, which thirds to hold out.
+        log: where measurements are kept.
+        document: whose table to write.
+    """
+    done = {(found.task, found.model, found.fold) for found in read_log(log)}
+    for name in task:
+        for number in fold:
+            for given in model:
+                shown = shown_name(given)
+                if (name, shown, number) in done:
+                    continue
+                folder = out / name / shown.replace("/", "-").replace(":", "-") / str(number)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                groups = write_table(held_out((name,), data, number)[name], most, folder.with_suffix(".csv"))
+                tuned = finetune(folder.with_suffix(".csv"), full_name(given), folder, defaults_for(full_name(given)))
+                frozen, best = (
+                    round(numbers["clip"]["balanced_accuracy"]["value"], 4) for numbers in (tuned.frozen, tuned.metrics)
+                )
+                found = Fold(name, shown, number, groups, frozen, best, round(tuned.lr, 6), tuned.epochs)
+                with log.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(asdict(found)) + "\n")
+    write_into(document, table_of(read_log(log)))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
