@@ -6,20 +6,18 @@ choice. `judge` reads the labels afterwards.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
-from training.benchmark.metrics import LEVELS_OF, METRICS_OF, measured
+from training.benchmark.metrics import measured
 from training.benchmark.task import Kind, Part, Task
 from usbackbones.data.splits import grouped_folds
 from usbackbones.features.extract import embed
-from usbackbones.metrics.classification import interval, scores
-from usbackbones.probing.few_shot import few_shot_predict
-from usbackbones.probing.probes import knn_predict, linear_predict, ridge_predict
+from usbackbones.metrics.levels import difference, scores
+from usbackbones.probing.held_out import Division, Rows, predict_held_out
 
 PROBES: dict[Kind, tuple[str, ...]] = {"classes": ("knn", "linear"), "number": ("ridge",)}
 
@@ -67,13 +65,13 @@ class Predictions:
 
 
 def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: Path | None = None) -> Predictions:
-    """Fit the probes on the frozen features of each network and predict the judged part.
+    """Fit the probes on the frozen features of each network and predict the evaluated part.
 
     Here is the guard: of the locked part nothing but the frames is read, and each is only ever predicted.
 
     Args:
         models: whose results count as one row.
-        task: what to judge on.
+        task: what to evaluate on.
         protocol: how.
         cache: folder that keeps features.
     """
@@ -95,70 +93,20 @@ def predict_features(features: Iterable[tuple[np.ndarray, np.ndarray]], task: Ta
         task: what to judge on.
         protocol: how.
     """
-    probes = PROBES[task.kind]
+    probes, known = PROBES[task.kind], task.pretrain
     out = Predictions({probe: [] for probe in probes}, [], {shot: {p: [] for p in probes} for shot in protocol.shots})
-    for x, judged in features:
-        divisions = _divisions(task, protocol, len(judged))
-        for folds in divisions:
-            _fit(task, x, judged, folds, out)
-        _fit_few(task, protocol, x, judged, divisions[0], out)
+    rows = Rows(known.label, known.clip, known.group, task.classes)
+    for x, new in features:
+        for repeat, folds in enumerate(_divisions(task, protocol, len(new))):
+            shots = protocol.shots if not repeat and task.kind == "classes" else ()
+            found = predict_held_out(x, rows, folds, new, shots, protocol.draws, protocol.seed)
+            out.penalties.extend(found.penalties)
+            for (probe, shot, _), member in found.members.items():
+                (out.few[shot] if shot else out.probe)[probe].append(member)
     return out
 
 
-def _fit(
-    task: Task, x: np.ndarray, judged: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], out: Predictions
-) -> None:
-    """Append each probe's predictions for one division of the frames."""
-    known, shape = task.pretrain, (len(judged), *([len(task.classes)] if task.classes else []))
-    whole = {probe: np.empty(shape) for probe in out.probe}
-    for fit, held in folds:
-        y, groups, clips, new = known.label[fit], known.group[fit], known.clip[fit], judged[held]
-        if task.kind == "number":
-            whole["ridge"][held], penalty = ridge_predict(x[fit], y, groups, new, clips)
-        else:
-            classes = len(task.classes)
-            whole["knn"][held] = knn_predict(x[fit], y, new, classes=classes)
-            whole["linear"][held], penalty = linear_predict(x[fit], y, groups, new, clips, classes=classes)
-        out.penalties.append(penalty)
-    for probe, values in whole.items():
-        out.probe[probe].append(values)
-
-
-def _fit_few(
-    task: Task,
-    protocol: Protocol,
-    x: np.ndarray,
-    judged: np.ndarray,
-    folds: list[tuple[np.ndarray, np.ndarray]],
-    out: Predictions,
-) -> None:
-    """Append the few-shot predictions, one for each draw."""
-    if not protocol.shots or task.kind != "classes":
-        return
-    known, shape = task.pretrain, (len(judged), len(task.classes))
-    members = {
-        (shot, draw, probe): np.empty(shape)
-        for shot, draw, probe in product(protocol.shots, range(protocol.draws), PROBES["classes"])
-    }
-    for fit, held in folds:
-        found = few_shot_predict(
-            x[fit],
-            known.label[fit],
-            known.group[fit],
-            judged[held],
-            known.clip[fit],
-            protocol.shots,
-            protocol.draws,
-            len(task.classes),
-            protocol.seed,
-        )
-        for shot, draw, near, line in found:
-            members[shot, draw, "knn"][held], members[shot, draw, "linear"][held] = near, line
-    for (shot, _, probe), values in members.items():
-        out.few[shot][probe].append(values)
-
-
-def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[Division]]:
     """Rows to fit on and rows to judge: one pair for the locked part, `repeats` times `folds` for the inner one."""
     known = task.pretrain
     if protocol.part == "test":
@@ -181,18 +129,19 @@ def judge(predictions: Predictions, task: Task, protocol: Protocol, **references
     for probe in PROBES[task.kind]:
         mine = measured(predictions.probe[probe], part, *settings)
         others = {
-            name: measured(reference.probe[probe], part, *settings)
+            name: difference(mine, measured(reference.probe[probe], part, *settings))
             for name, reference in references.items()
             if reference
         }
-        row[probe] = {level: {} for level in LEVELS_OF[task.kind]}
-        for level, metric in product(row[probe], METRICS_OF[task.kind]):
-            members, samples = mine[level, metric]
-            entry: dict[str, Any] = _numbers(members, samples) | {"members": members}
-            for name, other in others.items():
-                values, drawn = other[level, metric]
-                entry[name] = _numbers([float(np.mean(members) - np.mean(values))], samples - drawn)
-            row[probe][level][metric] = entry
+        row[probe] = {
+            level: {
+                metric: one.numbers()
+                | {"members": one.members}
+                | {name: other[level][metric] for name, other in others.items()}
+                for metric, one in metrics.items()
+            }
+            for level, metrics in mine.items()
+        }
     return row
 
 
@@ -214,11 +163,6 @@ def judge_few(predictions: Predictions, task: Task, protocol: Protocol) -> dict[
 def judged_part(task: Task, protocol: Protocol) -> Part:
     """The part whose labels predictions are compared with."""
     return task.test if protocol.part == "test" else task.pretrain
-
-
-def _numbers(members: list[float], samples: np.ndarray) -> dict[str, float]:
-    low, high = interval(samples)
-    return {"value": float(np.mean(members)), "low": low, "high": high}
 
 
 def evaluate_backbone(

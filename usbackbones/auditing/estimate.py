@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from usbackbones.data.splits import grouped_folds
-from usbackbones.metrics.classification import Ids, interval
+from usbackbones.metrics.resampling import Ids, draw_groups, interval
 
 FOLDS, REPEATS, RESAMPLES = 5, 3, 1000
 WIDE = 100
@@ -115,10 +115,8 @@ def estimate(
         groups: resampled as a whole.
         seed: of the resamples; the same groups and seed meet the same resamples.
     """
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    generator = np.random.default_rng(seed)
-    times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES).astype(float)
-    times = np.concatenate([np.ones((1, len(names))), times])
+    group, times = draw_groups(np.asarray(groups, dtype=str), RESAMPLES, seed)
+    times = np.concatenate([np.ones((1, times.shape[1])), times])
     if target.classes:
         samples = np.mean([_accuracies(row, target, group, times) for row in predicted], axis=0)
         return Estimate(float(samples[0]), *interval(samples[1:])), samples[1:]

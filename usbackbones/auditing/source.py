@@ -13,7 +13,7 @@ import numpy as np
 from usbackbones.auditing.estimate import FOLDS, Estimate, Target, estimate, predictions
 from usbackbones.auditing.look import Seen
 from usbackbones.auditing.rows import Row
-from usbackbones.metrics.classification import interval
+from usbackbones.metrics.resampling import interval
 
 LEAST = 3
 """Sources without which none can be held out."""

@@ -10,9 +10,6 @@ from tyro.conf import Positional, arg
 from usbackbones.cli.terminal import AsJson, CommandError, Out, network, noted, say, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from usbackbones.data.item import Item
     from usbackbones.probing.evaluate import Probed
 
 
@@ -75,12 +72,9 @@ def probe_command(
     except DataError as error:
         raise CommandError(str(error)) from error
     names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
-    if kind == "number":
-        if shots:
-            raise CommandError(f"--shots {shots[0]}: few labels are for classes, and these labels are numbers")
-        _probe_numbers(items, names, out, folds, per_clip, batch, seed, size, as_json)
-        return
-    if find_spec("sklearn") is None:
+    if kind == "number" and shots:
+        raise CommandError(f"--shots {shots[0]}: few labels are for classes, and these labels are numbers")
+    if kind == "class" and find_spec("sklearn") is None:
         raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
     from usbackbones.probing.evaluate import ProbeSpec
     from usbackbones.probing.run import probe
@@ -88,7 +82,7 @@ def probe_command(
     spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed)
     try:
         models = {name: network(name, size=size) for name in names}
-        done = probe(items, models, out, spec, pictures=pictures, note=noted)
+        done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)
     except DataError as error:
         raise CommandError(str(error)) from error
     for fault in done.skipped:
@@ -110,39 +104,17 @@ def probe_command(
     say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
 
 
-def _probe_numbers(
-    items: "Sequence[Item]", names: list[str], out: Path, folds: int, per_clip: int, batch: int, seed: int,
-    size: int | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Ridge probes, where labels are numbers."""
-    from usbackbones.data.item import DataError
-    from usbackbones.probing.evaluate import ProbeSpec
-    from usbackbones.probing.numbers import probe_numbers
-
-    spec = ProbeSpec(folds=folds, per_clip=per_clip, batch=batch, seed=seed)
-    try:
-        done = probe_numbers(items, {name: network(name, size=size) for name in names}, out, spec)
-    except DataError as error:
-        raise CommandError(str(error)) from error
-    for fault in done.skipped:
-        tell(f"skipped: {fault}")
-    if done.was_finished:
-        tell(f"{out} holds this very run, finished: nothing was done")
-    if done.joined:
-        noted(done.joined)
-    if as_json:
-        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
-        return
-    for name, numbers in {**done.metrics, **done.differences}.items():
-        told = (f"{key.replace('_', ' ')} {m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]"
-                for key, m in numbers["clip"].items())  # fmt: skip
-        say(f"{name}, by clip: {', '.join(told)}")
-    say(f"\nbrackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
-    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
-
-
 def _table(done: "Probed") -> list[str]:
-    """Balanced accuracy of each probe at the headline level: a line a model, chance, then a line each two models."""
+    """The headline level's metrics: a line a model, for classes one of chance, then a line each two models."""
+    if not done.classes:
+        return [
+            f"{name}, by {done.unit or done.level}: "
+            + ", ".join(
+                f"{key.replace('_', ' ')} {m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]"
+                for key, m in of_probe["ridge"][done.level].items()
+            )
+            for name, of_probe in {**done.metrics, **done.differences}.items()
+        ]
     kinds = list(next(iter(done.metrics.values())))
     rows = [[f"balanced accuracy by {done.unit or done.level}", *kinds]]
     rows += [[name, *(_shown(of[kind], done.level) for kind in kinds)] for name, of in done.metrics.items()]

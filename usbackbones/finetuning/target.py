@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usbackbones.data.item import Item
-from usbackbones.metrics import classification, regression
+from usbackbones.metrics.levels import by_clip, metrics, scores
 from usbackbones.probing.linear_head import LinearHead, logistic_heads, ridge_heads
 from usbackbones.probing.probes import balanced_weights
 
@@ -54,13 +54,13 @@ class ClassTarget:
         On the few groups of a validation part it orders epochs and learning rates with far less noise than balanced
         accuracy, which moves by whole items.
         """
-        truth, mean, _ = classification.by_clip(self.truth[item], prediction, item, item)
+        truth, mean, _ = by_clip(self.truth[item], prediction, item, item)
         loss = -np.log(mean[np.arange(len(truth)), truth].clip(1e-7))
         return -float(np.mean([loss[truth == label].mean() for label in np.unique(truth)]))
 
     def metrics(self, item: np.ndarray, groups: np.ndarray, prediction: np.ndarray, seed: int) -> Numbers:
         """All metrics with intervals over groups; a frame each, of the item `item`."""
-        return classification.metrics(self.truth[item], prediction, item, groups, seed)
+        return metrics(self.truth[item], prediction, item, groups, seed)
 
     def linear_heads(self, x: np.ndarray, item: np.ndarray) -> Iterator[LinearHead]:
         """Linear probes on features [N, D], a frame each, strongest penalty first."""
@@ -74,7 +74,7 @@ class ClassTarget:
         """What the folder says of the outputs; the threshold of two classes is chosen here, on validation frames."""
         told: dict[str, Any] = {"task": self.task}
         if self.outputs == 2:
-            truth, mean, _ = classification.by_clip(self.truth[item], prediction, item, item)
+            truth, mean, _ = by_clip(self.truth[item], prediction, item, item)
             told["threshold"] = best_threshold(truth == 1, mean[:, 1])
         return told
 
@@ -107,11 +107,11 @@ class NumberTarget:
 
     def score(self, item: np.ndarray, prediction: np.ndarray) -> float:
         """R2 by item."""
-        return regression.scores(self.truth[item], prediction[:, 0], item, item)["clip"]["r2"]
+        return scores(self.truth[item], prediction[:, 0], item, item)["clip"]["r2"]
 
     def metrics(self, item: np.ndarray, groups: np.ndarray, prediction: np.ndarray, seed: int) -> Numbers:
         """All metrics with intervals over groups; a frame each, of the item `item`."""
-        return regression.metrics(self.truth[item], prediction[:, 0], item, groups, seed)
+        return metrics(self.truth[item], prediction[:, 0], item, groups, seed)
 
     def linear_heads(self, x: np.ndarray, item: np.ndarray) -> Iterator[LinearHead]:
         """Ridge probes on features [N, D], a frame each, strongest penalty first; outputs are standardized."""

@@ -1,127 +1,25 @@
-"""Classification metrics of frames, clips and patients, with bootstrap intervals over groups.
-
-Frames of one clip are near copies of each other; hence scores are told for frames, for clips and for patients, and
-intervals resample groups (patients), never frames.
-"""
-
-from collections.abc import Sequence
+"""Classification metrics as functions of sums over groups: balanced accuracy, macro-F1, AUROC, calibration error."""
 
 import numpy as np
 
-Ids = Sequence[str] | np.ndarray
-"""One name a row, of the clip or of the group that the row belongs to."""
 METRICS = ("balanced_accuracy", "macro_f1", "auroc", "ece")
 """The higher the better, but for the last: the expected calibration error."""
-LEVELS = ("frame", "clip", "patient")
 BINS = 15
 """Of the calibration error, equally wide."""
 
 
-def by_clip(
-    y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """From frames to clips: (label, mean probability over the clip's frames, group) of each clip."""
-    _, first, unit = np.unique(np.asarray(clips), return_index=True, return_inverse=True)
-    total = np.zeros((len(first), probability.shape[1]))
-    np.add.at(total, unit, probability)
-    return y[first], total / np.bincount(unit)[:, None], np.asarray(groups)[first]
-
-
-def by_level(
-    y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(label, probability, group) of each frame, each clip and each patient.
-
-    A patient is predicted by the mean over the frames, as a clip is; one with clips of several labels counts once for
-    each of them.
-    """
-    patients = [f"{group}\0{label}" for group, label in zip(groups, y, strict=True)]
-    return {
-        "frame": (y, probability, np.asarray(groups)),
-        "clip": by_clip(y, probability, clips, groups),
-        "patient": by_clip(y, probability, patients, groups),
-    }
-
-
-def scores(y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids) -> dict[str, dict[str, float]]:
-    """Balanced accuracy, macro-F1, macro one-against-the-rest AUROC and calibration error, at every level.
-
-    Args:
-        y: int [N], the true class of each frame.
-        probability: float [N, C]; the prediction is the most probable class.
-        clips: [N]; all frames of a clip have one label.
-        groups: [N], the patient.
-
-    Returns:
-        {level: {metric: value}}, for `LEVELS` and `METRICS`.
-    """
-    return {
-        level: {
-            metric: float(value[0])
-            for metric, value in _resampled(truth, p, np.zeros(len(truth), int), np.ones((1, 1))).items()
-        }
-        for level, (truth, p, _) in by_level(y, probability, clips, groups).items()
-    }
-
-
-def metrics(
-    y: np.ndarray, probability: np.ndarray, clips: Ids, groups: Ids, seed: int = 0
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Every metric at every level with its 95 % interval over groups: {level: {metric: {"value", "low", "high"}}}."""
-    values = scores(y, probability, clips, groups)
-    result: dict[str, dict[str, dict[str, float]]] = {level: {} for level in LEVELS}
-    for level, (truth, p, of) in by_level(y, probability, clips, groups).items():
-        drawn = bootstrap(truth, [p], of, seed=seed)
-        for metric in METRICS:
-            low, high = interval(drawn[metric])
-            result[level][metric] = {"value": values[level][metric], "low": low, "high": high}
-    return result
-
-
-def bootstrap(
-    y: np.ndarray,
-    members: Sequence[np.ndarray],
-    groups: Ids,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
-    """The metrics under resampling of whole groups with replacement.
-
-    Two models judged on the same rows with the same seed meet the same resamples, so the difference of their arrays
-    is the paired difference. A class that a resample lacks is left out of that resample's means over classes; where
-    fewer than two classes are left AUROC is nan, which `interval` passes over. With few groups of a class a
-    percentile interval is too narrow; it also says nothing about another hospital.
-
-    Args:
-        y: int [N].
-        members: predictions float [N, C] for the same rows, as of several seeds or repeats; metrics are averaged
-            over them inside each resample.
-        groups: [N].
-        resamples: number of resamples R.
-        seed: of the draw.
-
-    Returns:
-        {metric: float64 [R]}.
-    """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    generator = np.random.default_rng(seed)
-    times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples).astype(float)
-    runs = [_resampled(y, probability, group, times) for probability in members]
-    return {metric: np.mean([run[metric] for run in runs], axis=0) for metric in METRICS}
-
-
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples."""
-    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resampled(y: np.ndarray, probability: np.ndarray, group: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics when group g is taken times[r, g] times, for each r: {metric: [R]}.
+def resampled(y: np.ndarray, probability: np.ndarray, group: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
+    """The metrics when group g is taken times[r, g] times, for each r: {metric: float64 [R]}.
 
     All are functions of sums over groups: of confusion counts, for AUROC of the won pairs between the rows of one
     group and of another, for the calibration error of hits and confidence in each bin. The sums are made once and a
     resample costs a matrix product.
+
+    Args:
+        y: int [N], the true class of each row.
+        probability: float [N, C]; the prediction is the most probable class.
+        group: int [N].
+        times: float [R, G].
     """
     classes, groups = probability.shape[1], times.shape[1]
     predicted = probability.argmax(axis=1)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from usbackbones.metrics.classification import Ids, interval
+from usbackbones.metrics.resampling import Ids, draw_groups, interval
 
 RATES = ("sensitivity", "specificity", "ppv", "npv")
 
@@ -45,10 +45,8 @@ def rates(
         resamples: number of resamples.
         seed: of the draw.
     """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    generator = np.random.default_rng(seed)
-    times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples).astype(float)
-    cells = np.zeros((len(names), 2, 2))
+    group, times = draw_groups(groups, resamples, seed)
+    cells = np.zeros((times.shape[1], 2, 2))
     np.add.at(cells, (group, positive.astype(int), called.astype(int)), 1)
     drawn, whole = np.tensordot(times, cells, 1), cells.sum(0)
     places = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from usbackbones.metrics.classification import Ids, interval
+from usbackbones.metrics.resampling import Ids, draw_groups, with_interval
 
 Spacing = tuple[float, float]
 """Height and width of a pixel, mm; (1, 1) leaves distances in pixels."""
@@ -116,9 +116,6 @@ def mean_interval(values: np.ndarray, groups: Ids, resamples: int = 2000, seed: 
         resamples: number of resamples.
         seed: of the draw.
     """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    share = np.full(len(names), 1 / len(names))
-    times = np.random.default_rng(seed).multinomial(len(names), share, resamples).astype(float)
-    total = np.bincount(group, values, len(names))
-    low, high = interval((times @ total) / (times @ np.bincount(group, minlength=len(names))))
-    return {"value": float(values.mean()), "low": low, "high": high}
+    group, times = draw_groups(groups, resamples, seed)
+    total, count = np.bincount(group, values, times.shape[1]), np.bincount(group, minlength=times.shape[1])
+    return with_interval(float(values.mean()), (times @ total) / (times @ count))

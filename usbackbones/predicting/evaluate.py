@@ -14,8 +14,9 @@ from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import levels, told_patients, unit
 from usbackbones.data.seen import read_seen
-from usbackbones.metrics import classification
 from usbackbones.metrics.calibration import scaled
+from usbackbones.metrics.levels import by_clip
+from usbackbones.metrics.levels import metrics as metrics_of
 from usbackbones.metrics.operating_point import rates, youden_threshold
 from usbackbones.predicting.frames import Predictor
 from usbackbones.predicting.report import write_evaluation_report
@@ -108,9 +109,9 @@ def evaluate(
         probability = _probabilities(predictor, frames, batch, progress)
         seen = _count_seen(trained, items, frames)
     y, groups = np.array([trained.classes.index(items[i].label) for i in frames.item]), _groups(items, frames)
-    every = classification.metrics(y, probability, frames.item, groups, seed)
+    every = metrics_of(y, probability, frames.item, groups, seed)
     metrics = {level: every[level] for level in levels(items)}
-    clip_y, clip_p, clip_groups = classification.by_clip(y, probability, frames.item, groups)
+    clip_y, clip_p, clip_groups = by_clip(y, probability, frames.item, groups)
     threshold, by_class = _rates(trained, positive, clip_y, clip_p, clip_groups, calibration.temperature, seed)
     numbers = np.unique(frames.item)
     paths = [items[number].path.resolve() for number in numbers]
@@ -205,7 +206,7 @@ def _subgroups(
     places = {value: [place for place, own in enumerate(values) if own == value] for value in sorted(set(values))}
     result = {}
     for value, own in places.items():
-        found = classification.metrics(y[own], probability[own], np.arange(len(own)), groups[own], seed)
+        found = metrics_of(y[own], probability[own], np.arange(len(own)), groups[own], seed)
         accuracy = found["clip"]["balanced_accuracy"]
         result[value] = {"clips": len(own), "groups": len(set(groups[own])), **accuracy}
     return result

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usbackbones.metrics.classification import by_clip
+from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.operating_point import RATES, roc
 from usbackbones.report import Predictions, Section, table_section, write_report
 from usbackbones.report.markup import element

@@ -1,13 +1,12 @@
-"""Frozen backbones judged on labelled clips: probes on groups that they never saw, and backbones compared in pairs.
+"""Evaluate frozen backbones on labelled clips: probes on groups that they never saw, and backbones compared in pairs.
 
 Every item is predicted by probes fitted without its group. Its label is read where the metrics are made, nowhere else.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,14 +16,8 @@ from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import levels, told_patients, unit
 from usbackbones.data.splits import SplitError, assert_disjoint, group_labels, grouped_folds
 from usbackbones.features.extract import embed
-from usbackbones.metrics.classification import METRICS, bootstrap, by_level, interval, scores
-from usbackbones.probing.few_shot import few_shot_predict
-from usbackbones.probing.probes import knn_predict, linear_predict
-
-Division = tuple[np.ndarray, np.ndarray]
-"""Items to fit on and items to judge on, int."""
-Numbers = dict[str, dict[str, dict[str, float]]]
-"""{level: {metric: {"value", "low", "high"}}}."""
+from usbackbones.metrics.levels import Numbers, difference, measure, numbers
+from usbackbones.probing.held_out import Division, Rows, predict_held_out
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class ProbeSpec:
     Attributes:
         folds: of the groups, where the data do not say what the test part is.
         per_clip: frames of a clip, evenly spread.
-        shots: as `fewshot.labeled_rows` takes them; none by default.
+        shots: as `few_shot.labeled_rows` takes them; none by default; for classes alone.
         repeats: draws of each.
         batch: frames embedded at a time.
         seed: of the folds, the draws and the intervals.
@@ -53,9 +46,10 @@ class Probed:
     """Result of a probing run.
 
     Attributes:
-        classes: names, in the order of the probabilities.
-        counts: judged items and groups of each class.
-        metrics: {model: {probe: Numbers}}; probes are "knn", "linear" and, with few labels, "knn 5 shots" and so on.
+        classes: names, in the order of the probabilities; empty where labels are numbers.
+        counts: {class: {"items", "groups"}} that were evaluated; numbers are all of the class "number".
+        metrics: {model: {probe: Numbers}}; probes are "knn", "linear" and, with few labels, "knn 5 shots" and so on;
+            "ridge" for numbers.
         differences: {"first - second": {probe: Numbers}}, paired: both models meet the same resampled groups.
         skipped: clips that could not be read.
         joined: near-duplicates of different groups that were kept together, in a line; empty where there are none.
@@ -86,7 +80,7 @@ def divisions(items: Sequence[Item], folds: int, seed: int) -> list[Division]:
     """The test part that the data name against the rest of them, or else folds of whole groups.
 
     Raises:
-        DataError: if a group is on both sides, or a class would be judged without ever having been fitted.
+        DataError: if a group is on both sides, or a class would be evaluated without ever having been fitted.
     """
     groups, labels = [item.group for item in items], [item.label for item in items]
     if any(item.part for item in items):
@@ -102,7 +96,7 @@ def divisions(items: Sequence[Item], folds: int, seed: int) -> list[Division]:
         return [(np.flatnonzero(~test), np.flatnonzero(test))]
     of_class = Counter(group_labels(groups, labels).values())
     if few := [label for label in sorted(set(labels)) if of_class[label] < 2]:
-        raise DataError(f"{', '.join(few)}: give two groups of a class at least, one to fit on and one to judge on")
+        raise DataError(f"{', '.join(few)}: give two groups of a class at least, one to fit on and one to evaluate on")
     try:
         return grouped_folds(groups, labels, min(folds, len(set(groups))), seed)
     except SplitError as error:
@@ -110,23 +104,31 @@ def divisions(items: Sequence[Item], folds: int, seed: int) -> list[Division]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """Backbones after their probes.
 
     Attributes:
         done: the numbers.
         features: float32 [N, D] of each model, one row a frame.
-        rows: what is known of each frame.
-        predicted: the predictions of each model's probes.
+        rows: what is known of each frame; its clip is the place of its item.
+        order: int [M], the evaluated rows.
+        predicted: {model: {probe: predictions of the evaluated rows, one for each repeat}}.
     """
 
     done: Probed
     features: dict[str, np.ndarray]
-    rows: "Rows"
-    predicted: dict[str, dict[str, "Members"]]
+    rows: Rows
+    order: np.ndarray
+    predicted: dict[str, dict[str, list[np.ndarray]]]
 
 
-def judge(items: Sequence[Item], frames: Frames, models: dict[str, nn.Module], spec: ProbeSpec) -> Judged:
+def evaluate(
+    items: Sequence[Item],
+    frames: Frames,
+    models: dict[str, nn.Module],
+    spec: ProbeSpec,
+    values: np.ndarray | None = None,
+) -> Evaluation:
     """Embed the frames by every model, fit its probes, and compare the models in pairs.
 
     Args:
@@ -134,127 +136,51 @@ def judge(items: Sequence[Item], frames: Frames, models: dict[str, nn.Module], s
         frames: of the items, in their order.
         models: by the name to show, any timm models; on whatever device they are.
         spec: how.
+        values: float [items], where what is predicted is a number.
 
     Raises:
         DataError: if the data cannot be divided without a leak.
     """
     parts = divisions(items, spec.folds, spec.seed)
-    features = {
-        name: embed(model, (frames[row] for row in range(len(frames.item))), spec.batch)
-        for name, model in models.items()
-    }
-    classes = sorted({item.label for item in items})
-    rows = Rows(items, frames.item, classes)
-    judged = sorted({number for _, test in parts for number in test} & set(frames.item))
+    classes = sorted({item.label for item in items}) if values is None else []
+    label = np.array([classes.index(item.label) for item in items]) if values is None else values
+    group = np.array([item.group for item in items])
+    rows = Rows(label[frames.item], frames.item, group[frames.item], classes)
+    places = [tuple(np.flatnonzero(np.isin(frames.item, side)) for side in part) for part in parts]
+    if classes and any(len(set(rows.label[fit])) < 2 for fit, held in places if len(held)):
+        raise DataError("a division has a single class to fit on: give more groups of each class, or fewer folds")
+    order = np.concatenate([held for _, held in places])
+    features, predicted, measured = {}, {}, {}
+    for name, model in models.items():
+        x = features[name] = embed(model, (frames[row] for row in range(len(frames.item))), spec.batch)
+        of_probe = predicted[name] = dict[str, list[np.ndarray]]()
+        found = predict_held_out(x, rows, places, None, spec.shots, spec.repeats, spec.seed)
+        for (probe, shots, _), member in found.members.items():
+            of_probe.setdefault(f"{probe} {shots} shots" if shots else probe, []).append(member[order])
+        known = rows.label[order], rows.clip[order], rows.group[order]
+        measured[name] = {
+            probe: measure(known[0], members, *known[1:], levels(items), seed=spec.seed)
+            for probe, members in of_probe.items()
+        }
     done = Probed(
         tuple(classes),
-        _counts([items[number] for number in judged]),
-        skipped=tuple(frames.skipped),
+        _counts([items[number] for number in np.unique(frames.item[order])], classes),
+        {name: {probe: numbers(one) for probe, one in of_probe.items()} for name, of_probe in measured.items()},
+        {
+            f"{a} - {b}": {probe: difference(one, measured[b][probe]) for probe, one in measured[a].items()}
+            for a, b in combinations(models, 2)
+        },
+        tuple(frames.skipped),
         patients=told_patients(items),
         unit=unit(items),
     )
-    predicted = {name: _predict(x, rows, parts, spec) for name, x in features.items()}
-    drawn: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = {}
-    for name, of_probe in predicted.items():
-        told = {kind: _judge(members, rows, levels(items), spec.seed) for kind, members in of_probe.items()}
-        done.metrics[name] = {kind: numbers for kind, (numbers, _) in told.items()}
-        drawn[name] = {kind: samples for kind, (_, samples) in told.items()}
-    for first, second in combinations(models, 2):
-        done.differences[f"{first} - {second}"] = {
-            kind: _difference(done.metrics, drawn, first, second, kind) for kind in done.metrics[first]
-        }
-    return Judged(done, features, rows, predicted)
+    return Evaluation(done, features, rows, order, predicted)
 
 
-class Rows:
-    """What is known of each frame."""
-
-    def __init__(self, items: Sequence[Item], item: np.ndarray, classes: Sequence[str]) -> None:
-        self.item = item
-        self.label = np.array([classes.index(items[number].label) for number in item])
-        self.group = np.array([items[number].group for number in item])
-        self.classes = list(classes)
-
-
-Members = list[tuple[np.ndarray, np.ndarray]]
-"""Of one probe, for each repeat: the judged rows, and their probabilities [M, C]."""
-
-
-def _predict(x: np.ndarray, rows: Rows, parts: Sequence[Division], spec: ProbeSpec) -> dict[str, Members]:
-    """The predictions of every probe; a repeat is whole when all divisions have added to it."""
-    found: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for train, test in parts:
-        fit, held = (np.flatnonzero(np.isin(rows.item, side)) for side in (train, test))
-        if len(held):
-            for kind, repeat, probability in _fit(x, rows, fit, held, spec):
-                found.setdefault((kind, repeat), []).append((held, probability))
-    members: dict[str, Members] = {}
-    for (kind, _), pieces in found.items():
-        order = np.concatenate([held for held, _ in pieces])
-        members.setdefault(kind, []).append((order, np.concatenate([probability for _, probability in pieces])))
-    return members
-
-
-def _fit(
-    x: np.ndarray, rows: Rows, fit: np.ndarray, held: np.ndarray, spec: ProbeSpec
-) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(probe, repeat, probabilities) of the held rows, from the labels of the others alone."""
-    y, groups, clips, count = rows.label[fit], rows.group[fit], rows.item[fit], len(rows.classes)
-    if len(set(y)) < 2:
-        raise DataError("a division has a single class to fit on: give more groups of each class, or fewer folds")
-    yield "knn", 0, knn_predict(x[fit], y, x[held], classes=count)
-    yield "linear", 0, linear_predict(x[fit], y, groups, x[held], clips, classes=count)[0]
-    few = few_shot_predict(x[fit], y, groups, x[held], clips, spec.shots, spec.repeats, count, spec.seed)
-    for shots, repeat, near, line in few:
-        yield f"knn {shots} shots", repeat, near
-        yield f"linear {shots} shots", repeat, line
-
-
-def _judge(
-    members: Members, rows: Rows, shown: Iterable[str], seed: int
-) -> tuple[Numbers, dict[str, dict[str, np.ndarray]]]:
-    """The metrics of some levels, means over repeats, with 95 % intervals over groups, and the resamples below them."""
-    order = members[0][0]  # the same for every repeat
-    y, clips, groups = rows.label[order], rows.item[order], rows.group[order]
-    values = [scores(y, probability, clips, groups) for _, probability in members]
-    told = [by_level(y, probability, clips, groups) for _, probability in members]
-    numbers: Numbers = {}
-    samples: dict[str, dict[str, np.ndarray]] = {}
-    for level in shown:
-        truth, _, of = told[0][level]
-        samples[level] = bootstrap(truth, [member[level][1] for member in told], of, seed=seed)
-        numbers[level] = {
-            metric: _number(float(np.mean([value[level][metric] for value in values])), samples[level][metric])
-            for metric in METRICS
-        }
-    return numbers, samples
-
-
-def _difference(metrics: Any, drawn: Any, first: str, second: str, kind: str) -> Numbers:
-    """First less second, with the interval of the paired differences."""
-    one, other = metrics[first][kind], metrics[second][kind]
+def _counts(items: Sequence[Item], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    of_label = {label: [item for item in items if item.label == label] for label in classes} or {"number": items}
     return {
-        level: {
-            metric: _number(
-                one[level][metric]["value"] - other[level][metric]["value"],
-                drawn[first][kind][level][metric] - drawn[second][kind][level][metric],
-            )
-            for metric in METRICS
-        }
-        for level in one
-    }
-
-
-def _number(value: float, samples: np.ndarray) -> dict[str, float]:
-    low, high = interval(samples)
-    return {"value": value, "low": low, "high": high}
-
-
-def _counts(items: Sequence[Item]) -> dict[str, dict[str, int]]:
-    return {
-        label: {
-            "items": sum(item.label == label for item in items),
-            "groups": len({item.group for item in items if item.label == label}),
-        }
-        for label in sorted({item.label for item in items})
+        label: {"items": len(own), "groups": len({item.group for item in own})}
+        for label, own in of_label.items()
+        if own
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from usbackbones.data.splits import group_labels
-from usbackbones.metrics.classification import Ids
+from usbackbones.metrics.resampling import Ids
 from usbackbones.probing.probes import knn_predict, linear_predict
 
 SHOTS = ("1", "5", "10", "1%", "10%", "100%")

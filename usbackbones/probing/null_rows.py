@@ -10,7 +10,8 @@ import numpy as np
 
 from usbackbones.data.item import Item
 from usbackbones.features.shortcuts import Noticed, encoded
-from usbackbones.metrics.classification import bootstrap, by_clip, interval, scores
+from usbackbones.metrics.levels import bootstrap, by_clip, scores
+from usbackbones.metrics.resampling import interval
 from usbackbones.probing.probes import linear_predict
 
 Division = tuple[np.ndarray, np.ndarray]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from usbackbones.data.splits import group_labels, grouped_folds
-from usbackbones.metrics.classification import Ids
+from usbackbones.metrics.resampling import Ids
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

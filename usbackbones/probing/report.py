@@ -9,12 +9,13 @@ import numpy as np
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.patients import counted
-from usbackbones.metrics.classification import METRICS
-from usbackbones.probing.evaluate import Judged
+from usbackbones.metrics import classification, regression
+from usbackbones.probing.evaluate import Evaluation, Probed
 from usbackbones.report import Features, Predictions, Section, table_section, write_report
+from usbackbones.report.agreement import agreement_sections
 from usbackbones.report.features import sections as feature_sections
 from usbackbones.report.plots import whiskers
-from usbackbones.report.predictions import sections as judged_sections
+from usbackbones.report.predictions import sections as prediction_sections
 from usbackbones.report.runs import NAMES, told
 
 MOST_FRAMES = 2000
@@ -23,26 +24,30 @@ _PICTURED = "linear"
 """The probe whose errors are shown."""
 
 
-def write_probe_report(file: Path, items: Sequence[Item], frames: Frames, judged: Judged, pictures: bool) -> None:
+def write_probe_report(file: Path, items: Sequence[Item], frames: Frames, found: Evaluation, pictures: bool) -> None:
     """Write the report of a probing run.
 
     Args:
         file: the HTML file.
-        items: as they were judged.
+        items: as they were evaluated.
         frames: of the items; they must still be there.
-        judged: the run.
+        found: the run.
         pictures: show frames and names, see `usbackbones.report.write_report`.
     """
-    done = judged.done
+    done = found.done
     facts = {"models": ", ".join(_shown(name) for name in done.metrics)}
     facts |= {"patients": done.patients}
     facts |= {label: counted(count, done.unit) for label, count in done.counts.items()}
-    sections = _numbers(judged)
+    sections = _numbers(done)
     for name in done.metrics:
-        of_model = [*_errors(judged, name), *_features(items, frames, judged, name, pictures)]
+        if done.classes:
+            of_model = [*_errors(found, name), *_features(items, frames, found, name, pictures)]
+        else:
+            known = found.rows.label[found.order], found.predicted[name]["ridge"][0], found.rows.clip[found.order]
+            of_model = agreement_sections(*known)
         several = len(done.metrics) > 1
         sections += [replace(one, heading=f"{_shown(name)}: {one.heading}") if several else one for one in of_model]
-    title = f"Probes on {len(done.classes)} classes"
+    title = f"Probes on {len(done.classes)} classes" if done.classes else "Ridge probes for a number"
     write_report(file, title, facts=facts, sections=sections, pictures=pictures)
 
 
@@ -51,51 +56,52 @@ def _shown(name: str) -> str:
     return Path(name).name if name.startswith("local-dir:") else name
 
 
-def _numbers(judged: Judged) -> list[Section]:
-    """Every number with its interval, the headline as a plot, and the models' paired differences."""
-    done = judged.done
-    lines = {
-        f"{_shown(name)}, {kind}": levels[done.level]["balanced_accuracy"]
-        for name, of_probe in done.metrics.items()
-        for kind, levels in of_probe.items()
-    }
-    names = {"patient": done.unit}
-    title = f"balanced accuracy by {names.get(done.level, done.level)}"
-    note = f"{title.capitalize()}; a line is a 95 % interval. Chance is {1 / len(done.classes):.3f}."
-    found = [Section("Results", whiskers(lines, title), note)]
+def _numbers(done: Probed) -> list[Section]:
+    """Every number with its interval, for classes the headline as a plot, and the models' paired differences."""
+    names, found = {"patient": done.unit}, []
+    if done.classes:
+        lines = {
+            f"{_shown(name)}, {kind}": levels[done.level]["balanced_accuracy"]
+            for name, of_probe in done.metrics.items()
+            for kind, levels in of_probe.items()
+        }
+        title = f"balanced accuracy by {names.get(done.level, done.level)}"
+        note = f"{title.capitalize()}; a line is a 95 % interval. Chance is {1 / len(done.classes):.3f}."
+        found.append(Section("Results", whiskers(lines, title), note))
+    keys = classification.METRICS if done.classes else regression.METRICS
     for heading, told_of in (("All numbers", done.metrics), ("Differences", done.differences)):
         rows = [
             [
                 " - ".join(map(_shown, name.split(" - "))),
                 f"{kind}, {names.get(level, level)}",
-                *(told(values[key]) for key in METRICS),
+                *(told(values[key]) for key in keys),
             ]
             for name, of_probe in told_of.items()
             for kind, levels in of_probe.items()
             for level, values in levels.items()
         ]
         if rows:
-            header = ["model", "probe, by", *(NAMES[key] for key in METRICS)]
+            header = ["model", "probe, by", *(NAMES.get(key, key.replace("_", " ")) for key in keys)]
             found.append(table_section(heading, header, rows, "In brackets: 95 % intervals over groups."))
     return found
 
 
-def _errors(judged: Judged, name: str) -> list[Section]:
+def _errors(found: Evaluation, name: str) -> list[Section]:
     """Confusion, classes and calibration of the linear probe."""
-    rows = judged.rows
-    order, probability = judged.predicted[name][_PICTURED][0]
-    given = Predictions(rows.classes, rows.label[order], probability, rows.item[order], rows.group[order])
-    return judged_sections(given)
+    rows, order = found.rows, found.order
+    probability = found.predicted[name][_PICTURED][0]
+    given = Predictions(rows.classes, rows.label[order], probability, rows.clip[order], rows.group[order])
+    return prediction_sections(given)
 
 
-def _features(items: Sequence[Item], frames: Frames, judged: Judged, name: str, pictures: bool) -> list[Section]:
-    """Maps of the features and what their neighbours are."""
-    rows, x = judged.rows, judged.features[name]
+def _features(items: Sequence[Item], frames: Frames, found: Evaluation, name: str, pictures: bool) -> list[Section]:
+    """Maps of the features and what their neighbors are."""
+    rows, x = found.rows, found.features[name]
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_FRAMES)).round().astype(int))
     given = Features(
         x[kept],
         [rows.classes[label] for label in rows.label[kept]],
-        [items[number].path.name for number in rows.item[kept]],
+        [items[number].path.name for number in rows.clip[kept]],
         rows.group[kept],
         (lambda place: frames[kept[place]]) if pictures else None,
     )

@@ -16,8 +16,9 @@ from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.data.patients import Note, silent
+from usbackbones.data.targets import Kind, as_one_class
 from usbackbones.hub.torch_checkpoint import sum_of
-from usbackbones.probing.evaluate import Judged, Probed, ProbeSpec, divisions, judge
+from usbackbones.probing.evaluate import Evaluation, Probed, ProbeSpec, divisions, evaluate
 from usbackbones.probing.null_rows import NullRows
 from usbackbones.probing.report import write_probe_report
 
@@ -27,6 +28,7 @@ def probe(
     models: dict[str, nn.Module],
     out: Path,
     spec: ProbeSpec | None = None,
+    target: Kind = "class",
     *,
     progress: bool = True,
     pictures: bool = False,
@@ -39,6 +41,7 @@ def probe(
         models: by the name to show, any timm models; on whatever device they are.
         out: the folder; new, empty, or of this very run.
         spec: how.
+        target: "class" for kNN and linear probes, "number" for ridge probes of labels that are numbers.
         progress: show bars.
         pictures: show frames and names of files and groups in report.html, which is then not to be passed on.
         note: gets lines to show about the data.
@@ -49,10 +52,12 @@ def probe(
         FolderTaken: if the folder holds another run or something else.
     """
     spec = spec or ProbeSpec()
-    divisions(items, spec.folds, spec.seed)  # what is wrong with them is told before anything is decoded
+    labeled = list(items) if target == "class" else as_one_class(items)
+    divisions(labeled, spec.folds, spec.seed)  # what is wrong with them is reported before anything is decoded
     settings = {
         "models": {name: sum_of(model.state_dict()) for name, model in models.items()},
         "spec": asdict(spec),
+        "target": target,
         "items": digest([asdict(item) | _state(item.path) for item in items]),
         "pictures": pictures,
     }
@@ -66,18 +71,20 @@ def probe(
         if warned := frames.told_warnings():
             note(warned)
         pairs = copies_among(items, frames, progress)
-        whole = together(items, pairs)
-        judged = judge(whole, frames, models, spec)
-        judged.done.joined = told(items, pairs)
-        name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
-        order, probability = judged.predicted[name]["linear"][0]
-        judged.done.beside = nulls.line(name, whole, judged.rows.item[order], probability, parts, spec.seed)
+        whole = together(labeled, pairs)
+        values = None if target == "class" else np.array([float(item.label) for item in items])
+        found = evaluate(whole, frames, models, spec, values)
+        found.done.joined = told(items, pairs)
+        if target == "class":
+            name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
+            clip, (linear, *_) = found.rows.clip[found.order], found.predicted[name]["linear"]
+            found.done.beside = nulls.line(name, whole, clip, linear, parts, spec.seed)
         with atomic_write(out / "metrics.json", "w") as stream:
-            json.dump(asdict(judged.done) | {"spec": asdict(spec)}, stream, indent=1)
-        _write_predictions(out / "predictions.csv", whole, judged)
-        write_probe_report(out / "report.html", whole, frames, judged, pictures)
+            json.dump(asdict(found.done) | {"spec": asdict(spec)}, stream, indent=1)
+        _write_predictions(out / "predictions.csv", items, whole, found)
+        write_probe_report(out / "report.html", whole, frames, found, pictures)
     finish(out)
-    return judged.done
+    return found.done
 
 
 def _state(path: Path) -> dict[str, int]:
@@ -86,19 +93,23 @@ def _state(path: Path) -> dict[str, int]:
     return {"bytes": state.st_size, "changed": state.st_mtime_ns}
 
 
-def _write_predictions(file: Path, items: Sequence[Item], judged: Judged) -> None:
-    """One row an item, model and probe: the mean over the item's frames, and over repeats where there are several."""
-    rows = judged.rows
+def _write_predictions(file: Path, items: Sequence[Item], whole: Sequence[Item], found: Evaluation) -> None:
+    """One row an item, model and probe: the mean over the item's frames, and over repeats where there are several.
+
+    Args:
+        file: to write.
+        items: with their labels.
+        whole: with the groups that they were evaluated in.
+        found: the predictions.
+    """
+    classes, owner = found.rows.classes, found.rows.clip[found.order]
     with atomic_write(file, "w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        names = [f"p({name})" for name in rows.classes]
-        writer.writerow(["path", "group", "label", "model", "probe", "predicted", *names])
-        for model, of_probe in judged.predicted.items():
+        writer.writerow(["path", "group", "label", "model", "probe", "predicted", *(f"p({name})" for name in classes)])
+        for model, of_probe in found.predicted.items():
             for kind, members in of_probe.items():
-                owner = rows.item[members[0][0]]
-                mean_over_repeats = np.mean([probability for _, probability in members], axis=0)
+                mean_over_repeats = np.mean(members, axis=0)
                 for number in np.unique(owner):
-                    item, mean = items[number], mean_over_repeats[owner == number].mean(0)
-                    called = rows.classes[int(mean.argmax())]
-                    shown = [f"{p:.4f}" for p in mean]
-                    writer.writerow([item.path, item.group, item.label, model, kind, called, *shown])
+                    mean = mean_over_repeats[owner == number].mean(0)
+                    shown = [classes[int(mean.argmax())], *(f"{p:.4f}" for p in mean)] if classes else [f"{mean:.6g}"]
+                    writer.writerow([items[number].path, whole[number].group, items[number].label, model, kind, *shown])

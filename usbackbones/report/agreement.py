@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from usbackbones.metrics.classification import Ids, by_clip
+from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.regression import LIMITS
+from usbackbones.metrics.resampling import Ids
 from usbackbones.report.kinds import Section
 from usbackbones.report.markup import Markup, element
 from usbackbones.report.plots import Axes, points

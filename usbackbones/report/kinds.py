@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usbackbones.metrics.classification import Ids
+from usbackbones.metrics.resampling import Ids
 from usbackbones.report.markup import Markup, element, table
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from usbackbones.metrics.classification import by_level, interval
+from usbackbones.metrics.levels import by_level
+from usbackbones.metrics.resampling import draw_groups, interval
 from usbackbones.report.kinds import Predictions, Section
 from usbackbones.report.markup import Markup, element, joined
 from usbackbones.report.plots import Axes, curves
@@ -77,11 +78,9 @@ def per_class(
     Returns:
         For each class {metric: {"value", "low", "high"}}; NaN where a class is never there or never predicted.
     """
-    names, number = np.unique(group, return_inverse=True)
-    confusion = np.zeros((len(names), classes, classes))
+    number, times = draw_groups(group, RESAMPLES, seed)
+    confusion = np.zeros((times.shape[1], classes, classes))
     np.add.at(confusion, (number, truth, predicted), 1)
-    shares = np.full(len(names), 1 / len(names))
-    times = np.random.default_rng(seed).multinomial(len(names), shares, RESAMPLES).astype(float)
     value, drawn = _ratios(confusion.sum(0)[None]), _ratios(np.tensordot(times, confusion, 1))
     found = []
     for c in range(classes):

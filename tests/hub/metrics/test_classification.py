@@ -5,7 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from usbackbones.metrics.classification import BINS, METRICS, bootstrap, by_clip, by_level, interval, scores
+from usbackbones.metrics.classification import BINS, METRICS
+from usbackbones.metrics.levels import bootstrap, by_clip, by_level, scores
+from usbackbones.metrics.resampling import interval
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 
-from usbackbones.metrics.regression import bootstrap, metrics, scores
+from usbackbones.metrics.levels import bootstrap, metrics, scores
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_scores_are_the_slow_forms(rows):
 def test_a_resample_repeats_the_rows_of_its_groups(rows):
     y, predicted, _, groups = rows
     names = np.unique(groups)
-    drawn = bootstrap(y, predicted, groups, resamples=5, seed=3)
+    drawn = bootstrap(y, [predicted], groups, resamples=5, seed=3)
     times = np.random.default_rng(3).multinomial(len(names), np.full(len(names), 1 / len(names)), 5)
     for number, of_group in enumerate(times):
         chosen = np.concatenate(

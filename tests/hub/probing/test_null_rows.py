@@ -8,7 +8,8 @@ from tests.hub.auditing.sets import still
 from usbackbones.clips.read import read_clip
 from usbackbones.data.item import Item
 from usbackbones.data.splits import grouped_folds
-from usbackbones.metrics.classification import bootstrap, interval
+from usbackbones.metrics.levels import bootstrap
+from usbackbones.metrics.resampling import interval
 from usbackbones.probing.null_rows import NullRows, division_of
 from usbackbones.probing.probes import linear_predict
 

@@ -12,7 +12,7 @@ from usbackbones.data.dataset import read_items
 from usbackbones.data.targets import as_one_class
 from usbackbones.features.extract import embed
 from usbackbones.hub.backbone import build_backbone
-from usbackbones.metrics.regression import scores
+from usbackbones.metrics.levels import scores
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.probing.evaluate import divisions
 from usbackbones.probing.probes import ridge_predict
@@ -52,19 +52,19 @@ def test_the_command_gives_the_slow_forms_numbers(table, tmp_path, capsys):
             assert not set(groups[train]) & set(groups[test])
             predicted[test] = ridge_predict(x[train], y[train], groups[train], x[test], train)[0]
         wanted = scores(y, predicted, np.arange(len(y)), groups)["clip"]
-        for metric, number in done["metrics"][name]["clip"].items():
+        for metric, number in done["metrics"][name]["ridge"]["clip"].items():
             assert number["value"] == pytest.approx(wanted[metric], rel=1e-3, abs=1e-3)
             assert number["low"] <= number["high"]
         with (out / "predictions.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["model"] == name]
         np.testing.assert_allclose([float(row["predicted"]) for row in rows], predicted, rtol=1e-3)
     (difference,) = done["differences"].values()
-    one, other = (done["metrics"][name]["clip"]["mae"]["value"] for name in MODELS)
-    assert difference["clip"]["mae"]["value"] == pytest.approx(one - other)
+    one, other = (done["metrics"][name]["ridge"]["clip"]["mae"]["value"] for name in MODELS)
+    assert difference["ridge"]["clip"]["mae"]["value"] == pytest.approx(one - other)
     assert "Bland-Altman" in (out / "report.html").read_text()
     cli.main(["probe", str(table), "--model", *MODELS, "--folds", "3", "-o", str(out)])
     again = capsys.readouterr()
-    assert "finished: nothing was done" in again.err and "by clip: mae" in again.out
+    assert "finished: nothing was done" in again.err and "by group: mae" in again.out
 
 
 def test_few_labels_are_for_classes(table, tmp_path, capsys):

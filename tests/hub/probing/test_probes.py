@@ -11,7 +11,7 @@ from tests.conftest import python
 from usbackbones.data.splits import grouped_folds
 from usbackbones.features.extract import embed
 from usbackbones.features.transforms import transforms
-from usbackbones.metrics.classification import scores
+from usbackbones.metrics.levels import scores
 from usbackbones.probing.probes import PENALTIES, UNCHOSEN, balanced_weights, knn_predict, linear_predict
 
 

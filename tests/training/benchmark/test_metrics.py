@@ -27,7 +27,7 @@ def test_errors_and_their_resamples_are_the_slow_ones(part):
     names = np.unique(part.group)
     times = np.random.default_rng(7).multinomial(len(names), np.full(len(names), 1 / len(names)), 40)
     for position, metric in enumerate(("mae", "r2")):
-        values, samples = found["frame", metric]
+        values, samples = vars(found["frame"][metric]).values()
         np.testing.assert_allclose(values, [slow(part, m, np.arange(len(part.group)))[position] for m in members])
         for sample, drawn in zip(samples, times, strict=True):
             rows = np.concatenate([np.flatnonzero(part.group == name) for name in np.repeat(names, drawn)])
@@ -36,4 +36,4 @@ def test_errors_and_their_resamples_are_the_slow_ones(part):
 
 def test_a_perfect_prediction_has_no_error(part):
     found = measured([part.label], part, "number", 5, 0)
-    assert found["frame", "mae"][0] == [0] and found["frame", "r2"][0] == [1]
+    assert found["frame"]["mae"].members == [0] and found["frame"]["r2"].members == [1]

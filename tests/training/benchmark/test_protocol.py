@@ -10,7 +10,8 @@ from training.benchmark.models import random_networks
 from training.benchmark.protocol import Protocol, evaluate_backbone, judge, judge_few, predict
 from training.benchmark.task import Measure
 from usbackbones.features.extract import embed
-from usbackbones.metrics.classification import METRICS, scores
+from usbackbones.metrics.classification import METRICS
+from usbackbones.metrics.levels import scores
 from usbackbones.probing.few_shot import few_shot_predict
 from usbackbones.probing.probes import knn_predict, linear_predict
 

@@ -1,0 +1,38 @@
+"""Resamples of whole groups (patients), and the 95 % intervals that rest on them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Ids = Sequence[str] | np.ndarray
+"""One name a row, of the clip or of the group that the row belongs to."""
+
+
+def draw_groups(groups: Ids, resamples: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw as many groups as there are, with replacement, again and again.
+
+    The same groups and seed give the same draws, so that the difference of two metrics of one draw is paired.
+
+    Args:
+        groups: [N].
+        resamples: number of resamples R.
+        seed: of the draw.
+
+    Returns:
+        (int [N], the group of each row; float64 [R, G], how often each group was drawn).
+    """
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    share = np.full(len(names), 1 / len(names))
+    return group, np.random.default_rng(seed).multinomial(len(names), share, resamples).astype(float)
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap samples."""
+    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def with_interval(value: float, samples: np.ndarray) -> dict[str, float]:
+    """{"value", "low", "high"}: a metric and the 95 % interval of its resamples."""
+    low, high = interval(samples)
+    return {"value": value, "low": low, "high": high}
