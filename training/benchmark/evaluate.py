@@ -15,13 +15,11 @@ from training.benchmark.cues import cue_features, is_cue
 from training.benchmark.dense.task import DenseProtocol, DenseTask
 from training.benchmark.imagenet import shown_name
 from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, judge_linear_head
-from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_simclr, run_folders
+from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_imagenet, is_simclr, record_of, run_folders
 from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict, predict_features
 from training.benchmark.task import Task
-from training.data.records import CARDS, RECORD, read_record
 from usbackbones.features.extract import embed
 from usbackbones.hub.pretraining_run import read_json
-from usbackbones.hub.registry import OWNER, get_weight
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ def task_report(
     }
     nulls = {entry.arch: found[entry.name] for entry in rows if entry.name.startswith(RANDOM)}
     controls = {entry.arch: found[entry.name] for entry in rows if is_simclr(entry.name)}
+    photos = next((entry.name for entry in rows if entry.members and is_imagenet(entry.name)), None)
     first = next((entry.name for entry in rows if entry.name.startswith(RANDOM)), None)
     report: dict[str, Any] = {
         "task": task.name,
@@ -83,8 +82,12 @@ def task_report(
         if is_cue(entry.name):
             report["rows"].append(_results(entry, task, protocol, found[entry.name]) | shown)
             continue
-        reference = nulls.get(entry.arch) or (found[first] if first else None)
-        row = _row(entry, task, protocol, found[entry.name], reference, controls.get(entry.arch))
+        references = {
+            "difference": nulls.get(entry.arch) or (found[first] if first else None),
+            "to_simclr": controls.get(entry.arch),
+            "to_imagenet": found[photos] if photos else None,
+        }
+        row = _row(entry, task, protocol, found[entry.name], references)
         if columns.legacy and task.kind == "classes":
             row["legacy"] = _legacy(entry, task, protocol, columns.legacy, cache)
         report["rows"].append(row | shown)
@@ -92,25 +95,21 @@ def task_report(
 
 
 def _row(
-    entry: Entry,
-    task: Task,
-    protocol: Protocol,
-    mine: Predictions,
-    reference: Predictions | None,
-    control: Predictions | None,
+    entry: Entry, task: Task, protocol: Protocol, mine: Predictions, references: Mapping[str, Predictions | None]
 ) -> dict[str, Any]:
+    """The numbers of a row; random weights are compared with nothing, and no row with itself."""
     network: Any = entry.members[0]
-    against = None if reference is mine else reference
-    beside = None if mine is reference or mine is control else control
-    row = _results(entry, task, protocol, mine, difference=against, to_simclr=beside)
+    null = references["difference"]
+    beside = {name: other for name, other in references.items() if other and other is not mine and mine is not null}
+    row = _results(entry, task, protocol, mine, **beside)
     row["input"] = {key: network.pretrained_cfg[key] for key in PLAIN_INPUT}
-    if against:
+    if against := beside.get("difference"):
         row["noise"] = noise_floor(judge(against, task, protocol), _networks(against, protocol))
     return row
 
 
 def _results(
-    entry: Entry, task: Task, protocol: Protocol, mine: Predictions, **references: Predictions | None
+    entry: Entry, task: Task, protocol: Protocol, mine: Predictions, **references: Predictions
 ) -> dict[str, Any]:
     """A row's numbers, which those of a cue share with those of networks."""
     row: dict[str, Any] = {
@@ -194,11 +193,5 @@ def _corpora(entry: Entry) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What a row's networks were pretrained on, and what the ledger found of each benchmark; nothing if not known."""
     if entry.name.startswith(RUN):
         return [read_json(folder / "corpus.json") for folder in run_folders(entry.name)], {}
-    if not entry.name.startswith(OWNER) or not entry.members:
-        return [], {}
-    ours = get_weight(entry.name)
-    cards = ours.folder or CARDS
-    if not (cards / ours.name / RECORD).is_file():
-        return [], {}
-    record = read_record(ours.name, cards)
-    return [record["corpus"]], dict(record["overlap"].get("benchmarks", {}))
+    record = record_of(entry.name) if entry.members else None
+    return ([record["corpus"]], dict(record["overlap"].get("benchmarks", {}))) if record else ([], {})

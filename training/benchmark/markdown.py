@@ -10,8 +10,8 @@ FEW = "5"
 """Labelled groups of each class in the few-shot column of the table of all tasks."""
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
 _DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
-_TO_SIMCLR = "to_simclr"
-"""Where a row holds its paired difference to the SimCLR row of its architecture."""
+BESIDE = {"to_simclr": "SimCLR", "to_imagenet": "ImageNet"}
+"""Where a row holds its paired difference to another control than random weights, and how a column calls that."""
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -126,9 +126,9 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     shots = list(report["protocol"].get("shots", ()))
     overlaps = any("overlap" in row for row in report["rows"])
     legacy = any("legacy" in row for row in report["rows"])
-    controlled = any(_to_simclr(row, "clip", "balanced_accuracy") for row in report["rows"])
+    controls = _compared(report)
     header = ["model", *["overlap"] * overlaps, "probe", *_CLASSES, *_DIFFERENCES]
-    header += ["clip bal. acc. − SimCLR"] * controlled
+    header += [f"clip bal. acc. − {BESIDE[control]}" for control in controls]
     header += [f"{shot} a class" for shot in shots] + ["legacy; honest"] * legacy
     rows = []
     for row in report["rows"]:
@@ -138,7 +138,7 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for probe, levels in row["results"].items():
             cells = [interval_cell(levels[level][m]) for level in COLUMNS for m in ("balanced_accuracy", "macro_f1")]
             cells += [_difference(row, probe, level, "balanced_accuracy") for level in COLUMNS]
-            cells += [_to_simclr(row, "clip", "balanced_accuracy", probe)] * controlled
+            cells += [interval_cell(levels["clip"]["balanced_accuracy"].get(control)) for control in controls]
             few = row.get("few_shot", {}).get(probe, {})
             cells += [f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "" for shot in shots]
             cells += [_legacy(row) if probe == "linear" else ""] * legacy
@@ -148,9 +148,9 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     overlaps = any("overlap" in row for row in report["rows"])
-    controlled = any(_to_simclr(row, "frame", "mae") for row in report["rows"])
+    controls = _compared(report)
     header = ["model", *["overlap"] * overlaps, "probe", "mean abs. error, mm", "R²", "mean abs. error − random, mm"]
-    header += ["mean abs. error − SimCLR, mm"] * controlled
+    header += [f"mean abs. error − {BESIDE[control]}, mm" for control in controls]
     rows = []
     for row in report["rows"]:
         if "not_run" in row:
@@ -159,7 +159,7 @@ def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]
         for probe, levels in row["results"].items():
             cells = [interval_cell(levels["frame"]["mae"], 1), interval_cell(levels["frame"]["r2"])]
             cells.append(_difference(row, probe, "frame", "mae", 1))
-            cells += [_to_simclr(row, "frame", "mae", probe, 1)] * controlled
+            cells += [interval_cell(levels["frame"]["mae"].get(control), 1) for control in controls]
             rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
     return header, rows
 
@@ -177,11 +177,11 @@ def _difference(row: Mapping[str, Any], probe: str, level: str, metric: str, dig
     return f"*{cell}*" if told and abs(told["value"]) <= _noise(row, probe, level, metric) else cell
 
 
-def _to_simclr(row: Mapping[str, Any], level: str, metric: str, probe: str = "", digits: int = 3) -> str:
-    """The paired difference to the SimCLR row of the architecture, by its first probe if none is named."""
-    results = row.get("results", {})
-    told = results.get(probe or next(iter(results), ""), {})
-    return interval_cell(told[level][metric].get(_TO_SIMCLR), digits) if told else ""
+def _compared(report: Mapping[str, Any]) -> list[str]:
+    """The controls of `BESIDE` that a row of the report has a paired difference to."""
+    probe, level, metric = headline_metric(report)
+    results = [row["results"][probe][level][metric] for row in report["rows"] if "results" in row]
+    return [control for control in BESIDE if any(control in told for told in results)]
 
 
 def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:

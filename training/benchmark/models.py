@@ -4,6 +4,7 @@ A name is `usbackbones/ARCH.TAG`, `run:FOLDER` of training.pretrain (with * for 
 seeds do), `local-dir:FOLDER`, any name that timm knows, `random:ARCH`, or `cue:NAME` of `training.benchmark.cues`.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,12 @@ import timm
 from torch import nn
 
 from training.benchmark.cues import CUE, CUES, is_cue
+from training.benchmark.imagenet import TAG, shown_name
+from training.data.records import CARDS, RECORD, read_record
 from usbackbones.hub.backbone import PLAIN_MEAN, PLAIN_STD, RANDOM, RUN, build_backbone, untrained
 from usbackbones.hub.errors import BackboneError
 from usbackbones.hub.pretraining_run import GRAY_INPUT, backbone_of_run, input_of_run, read_json
+from usbackbones.hub.registry import OWNER, get_weight
 
 # How frames reach a random network when no pretrained one stands beside it to take this from.
 PLAIN_INPUT: dict[str, Any] = {
@@ -71,11 +75,16 @@ def entries(
         if not name.startswith(RANDOM) and name not in cues
     }
     wanted = {name: name.removeprefix(RANDOM) for name in names if name.startswith(RANDOM)}
-    archs = list(dict.fromkeys([entry.arch for entry in found.values() if entry.members] + list(wanted.values())))
+    # An ImageNet row is a control itself and brings none along.
+    trained = [entry.arch for name, entry in found.items() if entry.members and not is_imagenet(name)]
+    archs = list(dict.fromkeys(trained + list(wanted.values())))
     if always:
         for arch in archs:
             if not any(entry.arch == arch and is_simclr(name) for name, entry in found.items()):
-                command = f"python -m training.pretrain simclr --arch {arch} --data CACHE"
+                ours = (name for name, entry in found.items() if entry.arch == arch)
+                command = next(filter(None, map(control_command, ours)), "") or (
+                    f"python -m training.pretrain simclr --arch {arch} --data CACHE"
+                )
                 why_not = "no --control run:FOLDER"
                 found[f"SimCLR {arch}"] = Entry(f"SimCLR {arch}", arch, why_not=why_not, remedy=command)
             imagenet = imagenet_name(arch)
@@ -152,6 +161,39 @@ def is_simclr(name: str) -> bool:
     return name.startswith(RUN) and all(
         read_json(folder / "recipe.json")["method"]["name"] == "simclr" for folder in run_folders(name)
     )
+
+
+def record_of(name: str) -> dict[str, Any] | None:
+    """The record of a weight of ours; None for any other row, and for a weight that came without its record."""
+    if not name.startswith(OWNER):
+        return None
+    ours = get_weight(name)
+    cards = ours.folder or CARDS
+    return read_record(ours.name, cards) if (cards / ours.name / RECORD).is_file() else None
+
+
+def control_command(name: str) -> str:
+    """The command that trained a weight of ours with SimCLR in the method's place: as many views of the same clips.
+
+    Empty where no such command is recorded.
+    """
+    record = record_of(name)
+    words = shlex.split(record["training"]["command"]) if record else []
+    if "training.pretrain" not in words:
+        return ""
+    place = words.index("training.pretrain") + 1
+    kept, left = [*words[:place], "simclr"], iter(words[place + 1 :])
+    for word in left:
+        if not word.startswith(("--method.", "--out")):
+            kept.append(word)
+        elif "=" not in word:
+            next(left, None)
+    return shlex.join(kept)
+
+
+def is_imagenet(name: str) -> bool:
+    """Whether a row is that of weights trained on ImageNet: a folder of `training.benchmark.imagenet`, or timm's."""
+    return shown_name(name).startswith(f"{TAG}:") or name == imagenet_name(name.removeprefix("timm/").partition(".")[0])
 
 
 def imagenet_name(arch: str) -> str:
