@@ -37,16 +37,24 @@ def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
     models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
     models.sort(key=lambda model: not model.startswith("usbackbones/"))
-    gains = {model: few_shot_gain(model, reports.values()) for model in models}
+    asked = {task: report for task, report in reports.items() if report.get("kind") != "number"}
+    common = {task: report for task, report in asked.items() if _all_of_ours(report, models)}
+    gains = {model: few_shot_gain(model, common.values()) for model in models}
     if any(gains.values()):
-        heads.append(f"{FEW} groups a class, less random")
+        heads.append(f"{FEW} groups a class, less random" + f" ({', '.join(common)})" * (len(common) < len(asked)))
     lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for model in models:
         found = [next((row for row in report["rows"] if row["model"] == model), None) for report in reports.values()]
-        cells = [_compact_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
+        cells = [headline_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
         cells += [gains[model]] * any(gains.values())
         lines.append(f"| {model} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _all_of_ours(report: Mapping[str, Any], models: Iterable[str]) -> bool:
+    """Whether a report has few-shot numbers of every weight of ours, so that a mean over tasks is one for all."""
+    found = {row["model"] for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})}
+    return all(model in found for model in models if model.startswith("usbackbones/"))
 
 
 def headline_metric(report: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -57,12 +65,10 @@ def headline_metric(report: Mapping[str, Any]) -> tuple[str, str, str]:
 def few_shot_gain(model: str, reports: Iterable[Mapping[str, Any]]) -> str:
     """Points of balanced accuracy over random weights of the architecture with few labelled groups of each class.
 
-    The mean over the tasks that have classes, of the linear probe on clips; empty where a task was not run.
+    The mean over the reports, of the linear probe on clips; empty where one was not run.
     """
     gains = []
     for report in reports:
-        if report.get("kind") == "number":
-            continue
         rows = [row for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})]
         own = next((row for row in rows if row["model"] == model), None)
         null = next((row for row in rows if own and is_null_of(row, own)), None)
@@ -96,13 +102,35 @@ def _commands(report: Mapping[str, Any]) -> list[str]:
     return report.get("commands", [report["command"]])
 
 
-def _compact_cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
+def headline_cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
+    """The one number of a row on a task, in bold or italics where it beats random weights."""
     if row is None or "not_run" in row:
         return "not run"
     probe, level, metric = headline_metric(report)
     text = f"{row['results'][probe][level][metric]['value']:.{1 if metric == 'mae' else 2}f}"
     mark = {"": "", "interval": "*", "spread": "**"}[gain(row, probe, level, metric)]
     return f"{mark}{text}{mark}"
+
+
+def compared(
+    row: Mapping[str, Any], control: str, probe: str, level: str, metric: str
+) -> Literal["", "better", "worse"]:
+    """Whether a row is better or worse than a control beyond the 95 % interval of their paired difference.
+
+    Args:
+        row: of a report.
+        control: where the row holds the difference: "difference" to random weights, or one of `BESIDE`.
+        probe: of the row, as the next two.
+        level: frame or clip.
+        metric: by name; of "mae" less is better.
+
+    Returns:
+        "" if the interval holds zero, or there is no such difference.
+    """
+    told = row["results"][probe][level][metric].get(control)
+    if not told or told["low"] <= 0 <= told["high"]:
+        return ""
+    return "better" if (told["high"] < 0) == (metric == "mae") else "worse"
 
 
 def gain(row: Mapping[str, Any], probe: str, level: str, metric: str) -> Literal["", "interval", "spread"]:
@@ -112,10 +140,10 @@ def gain(row: Mapping[str, Any], probe: str, level: str, metric: str) -> Literal
         "" if the interval over groups holds zero or the row is worse, "interval" if it does not, "spread" if besides
         the difference is larger than that between the best and the worst random network.
     """
-    told = row["results"][probe][level][metric].get("difference")
-    if not told or not (told["high"] < 0 if metric == "mae" else told["low"] > 0):
+    if compared(row, "difference", probe, level, metric) != "better":
         return ""
-    return "spread" if abs(told["value"]) > _noise(row, probe, level, metric) else "interval"
+    apart = row["results"][probe][level][metric]["difference"]["value"]
+    return "spread" if abs(apart) > _noise(row, probe, level, metric) else "interval"
 
 
 def _noise(row: Mapping[str, Any], probe: str, level: str, metric: str) -> float:

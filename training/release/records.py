@@ -72,7 +72,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
             told: Any = row["results"][probe][level][metric] if "results" in row else None
             if row["model"].startswith(OWNER):
                 numbers |= {key: round(told[key], digits) for key in ("value", "low", "high")}
-            elif not row["model"].startswith(CUE):
+            elif not row["model"].startswith(CUE) and (told or kind_of(row["model"]) not in numbers):
                 numbers[kind_of(row["model"])] = round(told["value"], digits) if told else None
         found[task] = numbers
     return found

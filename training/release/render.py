@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.markdown import between, compact, markdown
+from training.benchmark.markdown import between, compact, headline_cell, markdown
 from training.data.records import CARDS, ROOT, ZOO
-from training.release.card import render_card, verdict
+from training.release.card import CONTROLS, NULLS, render_card, verdict
 from training.release.figure import figure, panel_of
 from training.release.page import render_page
-from training.release.records import all_reports, read_weights
+from training.release.records import OWNER, all_reports, kind_of, read_weights, side_of
 from training.study.table import study_table
 from usbackbones._files import atomic_write
 
@@ -38,25 +38,46 @@ def page(zoo: Path = ZOO, cards: Path = CARDS) -> None:
 
 
 def render_readme(text: str, content: Mapping[str, Any]) -> str:
-    """The project's README with its list of weights and its table rendered again between their markers."""
-    entries = content["weights"]
-    weights = ["| name | method | input | features | license of the weights | MB |", "|---|---|---|---|---|---|"]
-    for name, entry in entries.items():
-        weights.append(
-            f"| [`{name}`](model_cards/{name}/README.md) | {entry['paper']['title']} | {entry['input']['size']} px "
-            f"| {entry['num_features']} | {entry['licences']['weights']} | {entry['bytes'] / 1e6:.1f} |"
-        )
-    text = between(text, "weights", "\n".join(weights))
+    """The project's README with its table of weights rendered again between its markers."""
     default = content["default"]
-    verdicts = [f"**{default}**: {verdict(entries[default]['metrics'], default)}"] if default else []
-    return between(text, "table", "\n\n".join([*verdicts, compact(all_reports(content))]))
+    told = verdict(content["weights"][default]["metrics"], default) if default else ""
+    lines = [f"**{default}**, the default: {told}"] if told else []
+    return between(text, "weights", "\n\n".join([*lines, weights_table(content)]))
+
+
+def weights_table(content: Mapping[str, Any]) -> str:
+    """What each weight is, and one number a task beside the controls; a row that was run nowhere is named below."""
+    reports = all_reports(content)
+    rows: dict[str, dict[str, Any]] = {}
+    for task, report in reports.items():
+        for row in report["rows"]:
+            rows.setdefault(row["model"], {})[task] = row
+    heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
+    header = ["name", "method", "input", "license", "MB", *heads]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for name, entry in content["weights"].items():
+        method = entry["paper"]["title"].partition(" (")[0]
+        what = [f"[`{name}`](model_cards/{name}/README.md)", method, f"{entry['input']['size']} px"]
+        what += [entry["licences"]["weights"], f"{entry['bytes'] / 1e6:.1f}"]
+        found = rows.get(f"{OWNER}{name}", {})
+        lines.append(f"| {' | '.join([*what, *(headline_cell(found.get(task), reports[task]) for task in reports)])} |")
+    controls = {model: found for model, found in rows.items() if not model.startswith(OWNER)}
+    run = {model for model, found in controls.items() if any("results" in row for row in found.values())}
+    for model in sorted(run, key=lambda model: (kind_of(model), model)):
+        found = controls[model]
+        side = next(side_of(row) for row in found.values() if "results" in row)
+        what = [model, (CONTROLS | NULLS)[kind_of(model)], f"{side} px" if side else "", "", ""]
+        lines.append(f"| {' | '.join([*what, *(headline_cell(found.get(task), reports[task]) for task in reports)])} |")
+    if absent := sorted(controls.keys() - run):
+        lines += ["", f"Not run: {', '.join(absent)}; their commands stand in [docs/results.md](docs/results.md)."]
+    return "\n".join(lines)
 
 
 def render_results(content: Mapping[str, Any]) -> str:
-    """docs/results.md: the whole table of every task."""
+    """docs/results.md: one number a task of every row, then the whole table of every task."""
     tables = [f"## {task}\n\n{markdown(report)}" for task, report in all_reports(content).items()]
     about = "Rendered from the records of `model_cards/` by `python -m training.release render`; never edited by hand."
-    return "\n\n".join(["# All results", about, *tables, ""])
+    return "\n\n".join(["# All results", about, compact(all_reports(content)), *tables, ""])
 
 
 def render_figure(content: Mapping[str, Any]) -> str:

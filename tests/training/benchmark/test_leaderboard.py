@@ -11,7 +11,7 @@ from tests.conftest import run_module
 from tests.training.benchmark.conftest import SMALL
 from training.benchmark.evaluate import Columns, noise_floor, overlap, task_report
 from training.benchmark.leaderboard import command_line, main
-from training.benchmark.markdown import compact, gain, interval_cell, markdown
+from training.benchmark.markdown import compact, compared, gain, interval_cell, markdown
 from training.benchmark.models import Entry, random_networks
 from training.benchmark.protocol import Protocol, judge, predict
 from training.data.locked_splits import locked_split
@@ -111,7 +111,7 @@ def test_a_difference_inside_the_noise_is_in_italics(board):
     assert "In italics" in markdown(report)
 
 
-def test_rows_are_compared_with_the_simclr_row_of_their_architecture(task, network, tmp_path):
+def test_rows_are_compared_with_simclr_of_their_architecture_and_with_imagenet(task, network, tmp_path):
     recipe = {"method": {"name": "simclr"}}
     for file, content in {"corpus": {"sources": [], "groups": []}, "summary": {}, "recipe": recipe}.items():
         (tmp_path / f"{file}.json").write_text(json.dumps(content))
@@ -122,16 +122,26 @@ def test_rows_are_compared_with_the_simclr_row_of_their_architecture(task, netwo
         Entry("random:resnet18", "resnet18", random),
         Entry("other", "resnet10t", [network]),
     ]
+    photos = f"local-dir:{tmp_path / 'photos'}"
+    (tmp_path / "photos").mkdir()
+    config = {"architecture": "tf_efficientnet_lite0", "pretrained_cfg": {"tag": "imagenet"}}
+    (tmp_path / "photos" / "config.json").write_text(json.dumps(config))
+    rows.append(Entry(photos, "tf_efficientnet_lite0", random_networks("resnet18", 3, **SMALL)[2:]))
     report = task_report(task, rows, Protocol(part="test", resamples=20), Columns(), "", None)
-    ours, simclr, null, other = (row["results"]["linear"]["clip"]["balanced_accuracy"] for row in report["rows"])
+    ours, simclr, null, other, imagenet = (
+        row["results"]["linear"]["clip"]["balanced_accuracy"] for row in report["rows"]
+    )
     assert ours["to_simclr"]["value"] == pytest.approx(ours["value"] - simclr["value"], abs=1e-12)
     assert simclr["difference"]["value"] == pytest.approx(simclr["value"] - null["value"], abs=1e-12)
-    assert not any("to_simclr" in one for one in (simclr, null, other))
+    assert not any("to_simclr" in one for one in (simclr, null, other, imagenet))
+    assert report["rows"][-1]["model"] == "imagenet:lite0"
+    for one in (ours, simclr, other):
+        assert one["to_imagenet"]["value"] == pytest.approx(one["value"] - imagenet["value"], abs=1e-12)
+    assert "to_imagenet" not in null and "to_imagenet" not in imagenet
     head, _, first, *_ = markdown(report).splitlines()
-    assert (
-        head.endswith("| clip bal. acc. − SimCLR |")
-        and interval_cell(report["rows"][0]["results"]["knn"]["clip"]["balanced_accuracy"]["to_simclr"]) in first
-    )
+    assert head.endswith("| clip bal. acc. − SimCLR | clip bal. acc. − ImageNet |")
+    told = report["rows"][0]["results"]["knn"]["clip"]["balanced_accuracy"]
+    assert f"{interval_cell(told['to_simclr'])} | {interval_cell(told['to_imagenet'])}" in first
 
 
 @pytest.mark.parametrize(
@@ -165,6 +175,34 @@ def test_the_few_shot_column_is_the_mean_gain_over_random_weights_of_the_archite
     assert lines[3].endswith("| not run |  |")  # random weights are their own null
     reports["three"] = {"rows": [], "command": "c"}
     assert "groups a class" not in compact(reports)  # a mean over other tasks would be another number
+
+
+def test_the_few_shot_column_is_over_tasks_that_all_our_weights_were_evaluated_on():
+    def report(**values):
+        rows = [(f"usbackbones/{name}", value) for name, value in values.items()] + [("random:a", 0.4)]
+        few = [{"model": m, "arch": "a", "few_shot": {"linear": {"5": {"value": v}}}} for m, v in rows]
+        return {"rows": [row | {"not_run": ""} for row in few], "command": "c"}
+
+    lines = compact({"both": report(old=0.5, new=0.6), "late": report(new=0.9)}).splitlines()
+    assert lines[0].endswith("| 5 groups a class, less random (both) |")
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["+10.0", "+20.0", ""]
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "verdict"),
+    [
+        ("balanced_accuracy", 0.1, 0.2, "better"),
+        ("balanced_accuracy", -0.2, -0.1, "worse"),
+        ("balanced_accuracy", -0.1, 0.2, ""),
+        ("mae", -2.0, -1.0, "better"),
+        ("mae", 1.0, 2.0, "worse"),
+    ],
+)
+def test_a_control_is_beaten_beyond_the_interval_alone(metric, low, high, verdict):
+    told = {"value": 0.7, "to_imagenet": {"value": (low + high) / 2, "low": low, "high": high}}
+    row = {"results": {"p": {"clip": {metric: told}}}}
+    assert compared(row, "to_imagenet", "p", "clip", metric) == verdict
+    assert compared(row, "to_simclr", "p", "clip", metric) == ""
 
 
 def test_a_run_that_saw_locked_groups_is_refused(task, network, tmp_path):

@@ -10,7 +10,15 @@ import torch
 from torch import nn
 
 from tests.training.benchmark.conftest import SMALL
-from training.benchmark.models import PLAIN_INPUT, entries, random_networks, run_folders, with_input
+from training.benchmark.models import (
+    PLAIN_INPUT,
+    control_command,
+    entries,
+    is_imagenet,
+    random_networks,
+    run_folders,
+    with_input,
+)
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
 from usbackbones.features.extract import embed, fingerprint, frames_hash
@@ -61,6 +69,24 @@ def test_the_rows_that_are_always_there(published):
     assert random.members[0].pretrained_cfg["input_size"] == weight.members[0].pretrained_cfg["input_size"]
     assert random.members[0].pretrained_cfg["mean"] == weight.members[0].pretrained_cfg["mean"]
     assert [row.name for row in entries([name], None, 2)] == [name]
+
+
+def test_the_control_at_equal_views_is_the_weights_own_command_with_simclr():
+    told = control_command("usbackbones/resnet18.hico_open3")
+    assert told.startswith("python -m training.pretrain simclr --data cache/open3 --arch resnet18 --batch 256 ")
+    assert "--steps 2100" in told and "hico" not in told and "--out" not in told
+    assert control_command("resnet18.a1_in1k") == control_command("random:resnet18") == ""
+
+
+def test_an_imagenet_folder_brings_no_rows_of_its_own_architecture(tmp_path):
+    folder = tmp_path / "lite0"
+    network = timm.create_model("test_resnet")
+    timm.models.save_for_hf(
+        network, folder, model_config={"pretrained_cfg": {"tag": "imagenet"}}, safe_serialization=True
+    )
+    name = f"local-dir:{folder}"
+    assert is_imagenet(name) and is_imagenet("resnet18.a1_in1k") and not is_imagenet("random:resnet18")
+    assert [row.name for row in entries([name], None, 1, always=True)] == [name]
 
 
 def test_a_control_takes_the_place_of_the_row_that_is_not_run(simclr):

@@ -10,11 +10,19 @@ from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import read_ledger
 from training.data.locked_splits import has_locked_part, locked_groups
 from training.data.records import CARDS, RECORD, ZOO, read_json, readable
-from training.release.card import render_card
+from training.release.card import render_card, verdict
 from training.release.checks import refuse_seen
 from training.release.commands import EMBEDDED
 from training.release.records import LOADING, all_reports, headline, put_report, read_weights, row_key, write_weights
-from training.release.render import FIGURE, README, RESULTS, render_figure, render_readme, render_results
+from training.release.render import (
+    FIGURE,
+    README,
+    RESULTS,
+    render_figure,
+    render_readme,
+    render_results,
+    weights_table,
+)
 
 
 def test_the_committed_cards_are_rendered_from_the_records_and_fit_a_screen():
@@ -145,6 +153,53 @@ def test_a_weight_keeps_its_own_rows_and_a_table_of_all_has_each_once():
     rows = all_reports(zoo)["lung"]["rows"]
     assert [row["model"] for row in rows][3:] == ["random:r at 64 px", "SimCLR r", "random:r at 96 px"]
     assert row_key(rows[-2]) == "SimCLR r"
+
+
+def report_of(task, to_random, to_imagenet):
+    """A report of one task in which usbackbones/a differs so, with its interval, from random weights and ImageNet."""
+    told = {"value": 0.7, "low": 0.6, "high": 0.8}
+    for name, (low, high) in {"difference": to_random, "to_imagenet": to_imagenet}.items():
+        told[name] = {"value": (low + high) / 2, "low": low, "high": high}
+    numbers = {"linear": {"clip": {"balanced_accuracy": told}}}
+    plain = {"linear": {"clip": {"balanced_accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}}}
+    rows = [
+        {"model": "usbackbones/a", "results": numbers},
+        {"model": "imagenet:lite0", "results": plain},
+        {"model": "SimCLR r", "not_run": "none", "command": "train it"},
+        {"model": "resnet18.a1_in1k", "not_run": "no network", "command": "the same"},
+    ]
+    return {"task": task, "rows": rows, "command": "evaluate", "protocol": {"part": "test"}}
+
+
+def test_a_card_says_where_imagenet_is_better_and_begins_with_random_weights_that_are_not_beaten():
+    won, lost, level = (0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1)
+    metrics = {
+        task: report_of(task, *apart)
+        for task, apart in {"one": (won, won), "two": (won, lost), "three": (won, level), "four": (level, lost)}.items()
+    }
+    told = verdict(metrics, "a")
+    assert told.endswith(
+        "Beside ImageNet weights (`imagenet:lite0`), beyond the interval: better on one; **worse** on two, four; "
+        "not told apart on three."
+    )
+    name, entry = next(iter(read_weights()["weights"].items()))
+    body = render_card(name, entry | {"metrics": json.loads(json.dumps(metrics).replace("/a", f"/{name}"))})
+    first = body.split(f"# {name}\n\n")[1]
+    assert first.startswith("Frozen, **it does not beat random weights** beyond the 95 % interval on four. A ")
+    assert "| ImageNet | 0.50 [0.40, 0.60] |" in body  # of two ImageNet rows the one that was run
+    metrics["four"] = report_of("four", won, level)
+    body = render_card(name, entry | {"metrics": json.loads(json.dumps(metrics).replace("/a", f"/{name}"))})
+    assert body.split(f"# {name}\n\n")[1].startswith("A ")
+
+
+def test_the_table_of_weights_has_every_weight_and_names_what_was_run_nowhere():
+    content = read_weights()
+    lines = weights_table(content).splitlines()
+    assert sum(line.startswith("| [`") for line in lines) == len(content["weights"])
+    rows = [line for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1 and not any("[0." in line for line in rows)
+    assert lines[-1].startswith("Not run: ") and "SimCLR resnet18" in lines[-1]
+    assert not any(line.startswith("| SimCLR resnet18 ") for line in rows)
 
 
 def test_a_readme_without_its_markers_is_refused():
