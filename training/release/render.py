@@ -6,7 +6,7 @@ from typing import Any
 
 from training.benchmark.markdown import between, compact, headline_cell, markdown
 from training.data.records import CARDS, ROOT, ZOO
-from training.release.card import CONTROLS, NULLS, render_card, verdict
+from training.release.card import CONTROLS, render_card, verdict
 from training.release.figure import figure, panel_of
 from training.release.page import render_page
 from training.release.records import OWNER, all_reports, kind_of, read_weights, side_of
@@ -61,12 +61,12 @@ def weights_table(content: Mapping[str, Any]) -> str:
         what += [entry["licences"]["weights"], f"{entry['bytes'] / 1e6:.1f}"]
         found = rows.get(f"{OWNER}{name}", {})
         lines.append(f"| {' | '.join([*what, *(headline_cell(found.get(task), reports[task]) for task in reports)])} |")
-    controls = {model: found for model, found in rows.items() if not model.startswith(OWNER)}
+    controls = {model: found for model, found in rows.items() if kind_of(model) in CONTROLS and OWNER not in model}
     run = {model for model, found in controls.items() if any("results" in row for row in found.values())}
     for model in sorted(run, key=lambda model: (kind_of(model), model)):
         found = controls[model]
         side = next(side_of(row) for row in found.values() if "results" in row)
-        what = [model, (CONTROLS | NULLS)[kind_of(model)], f"{side} px" if side else "", "", ""]
+        what = [model, CONTROLS[kind_of(model)], f"{side} px", "", ""]
         lines.append(f"| {' | '.join([*what, *(headline_cell(found.get(task), reports[task]) for task in reports)])} |")
     if absent := sorted(controls.keys() - run):
         lines += ["", f"Not run: {', '.join(absent)}; their commands stand in [docs/results.md](docs/results.md)."]
