@@ -22,6 +22,7 @@ from training.data.errors import CorpusError
 from training.data.views.augment import PRESETS
 from training.methods.simclr import SimCLR
 from training.recipes import RECIPES, Recipe
+from usbackbones._evenly import evenly
 from usbackbones._files import atomic_write
 
 _BACKGROUND, _INK, _FAINT = 44, 255, 160  # gray levels; the background is not black, so that a view's border shows
@@ -87,7 +88,7 @@ def draw_sheet(cache: Cache, lines: list[Line], clips: int, draws: int) -> Image
     """
     if clips < 1 or draws < 1:
         raise SheetError(f"{clips} clips and {draws} pairs: a sheet needs at least one of each")
-    chosen = np.unique(np.linspace(0, len(cache.clips) - 1, clips).round().astype(int))
+    chosen = evenly(len(cache.clips), clips)
     blocks = [[drawn_views(line.recipe, cache, int(clip), draws) for line in lines] for clip in chosen]
     per_draw = max(len(views) for block in blocks for line in block for views in line)
     width = _LABEL + draws * (per_draw * _TILE + _GAP)
@@ -96,7 +97,7 @@ def draw_sheet(cache: Cache, lines: list[Line], clips: int, draws: int) -> Image
     for number, (clip, block) in enumerate(zip(chosen, blocks, strict=True)):
         top = number * height
         entry, frames = cache.clips[clip], cache.clip(int(clip))
-        kept = np.unique(np.linspace(0, len(frames) - 1, draws * per_draw).round().astype(int))
+        kept = evenly(len(frames), draws * per_draw)
         seconds = f", {entry.seconds_per_frame:.3g} s apart" if entry.seconds_per_frame else ""
         label = entry.row.label or "unlabelled"
         _write(sheet, 6, top + 5, f"{entry.row.clip}: {label}, {len(frames)} frames{seconds}")

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from training.data.clip_of_row import read_path
 from training.data.manifest import Row
+from usbackbones._evenly import evenly
 from usbackbones._files import atomic_write
 from usbackbones.data.splits import assert_disjoint
 
@@ -158,7 +159,7 @@ class Task:
         clip = read_path(path)
         total, seconds = len(clip.frames), clip.seconds_per_frame
         wanted = self.at_most if seconds is None else round(total * seconds * self.per_second)
-        keep = np.linspace(0, total - 1, min(max(wanted, 1), self.at_most, total)).round().astype(int)
+        keep = evenly(total, min(max(wanted, 1), self.at_most))
         side = (self.size, self.size)
         return np.stack([cv2.resize(clip.frames[i], side, interpolation=cv2.INTER_AREA) for i in keep])
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from training.data.clip_of_row import read_path
 from training.data.manifest import Row
+from usbackbones._evenly import evenly
 from usbackbones._files import atomic_write
 from usbackbones.clips.read import ClipError
 from usbackbones.data.near_duplicates import fingerprint, near_duplicates_between
@@ -80,11 +81,6 @@ class Overlap:
         names, more = list(self.clips)[:10], len(self.clips) - 10
         told = ", ".join(names) + (f" and {more} more" if more > 0 else "")
         return f"{self.verdict} {len(self.clips)} clip{'s' * (len(self.clips) != 1)} ({told})"
-
-
-def evenly(count: int, most: int) -> np.ndarray:
-    """Indices of at most `most` frames of `count`, evenly spaced, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
 def make_ledger(clips: Iterable[tuple[Row, np.ndarray]], most: int) -> Ledger:

@@ -11,7 +11,6 @@ to D; the spread from 0 (all the same) to 1 (evenly on the sphere).
 import copy
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from training.data.batches.batch import Batch
 from training.data.batches.sampling import StepBatches
 from training.nn.distributed import averaged, gather, world_size
+from usbackbones._evenly import evenly
 
 # An untrained ResNet has a spread of 0.007 to 0.3 on ultrasound, and bfloat16 alone makes one of 0.001. A ViT in its
 # first steps goes down to a RankMe of 2.1 and recovers.
@@ -78,7 +78,7 @@ def collapsed(found: dict[str, float]) -> bool:
 def fixed_views(data: StepBatches) -> StepBatches:
     """The same views of some of the clips that are trained on, at every step."""
     fixed = copy.copy(data)
-    chosen = np.linspace(0, len(data.members) - 1, min(FIXED_CLIPS, len(data.members))).round().astype(int)
+    chosen = evenly(len(data.members), FIXED_CLIPS)
     fixed.members, fixed.meta = data.members[chosen], data.meta[:0]
     fixed.frozen, fixed.part, fixed.steps = True, (0, 1), -(-len(chosen) // data.batch)
     return fixed

@@ -31,8 +31,8 @@ from tqdm import tqdm
 from training.data.cache import Cache, open_cache
 from training.data.corpora.lung import pocus_lung
 from training.data.manifest import Row
-from training.data.prepare.decode import even
 from training.data.prepare.run import prepare
+from usbackbones._evenly import evenly
 from usbackbones.clips.read import iter_frames
 
 SIZE = 224
@@ -60,7 +60,7 @@ class Side:
 def script(rows: Sequence[Row], counts: Sequence[int], most: int, interpolation: int, out: Path) -> None:
     """The plain script; it is told which frames to keep."""
     for row, count in zip(rows, counts, strict=True):
-        keep = set(even(count, most).tolist())
+        keep = set(evenly(count, most).tolist())
         folder = out / row.clip.replace("/", "_")
         folder.mkdir(parents=True)
         video = cv2.VideoCapture(row.path)
@@ -151,7 +151,7 @@ def main(
         scratch: where everything is written, a few GB; by default the system's folder for temporary files.
     """
     rows = pocus_lung(data / "pocus_lung")
-    rows = [rows[number] for number in even(len(rows), clips or len(rows))]
+    rows = [rows[number] for number in evenly(len(rows), clips or len(rows))]
     counts = [sum(1 for _ in iter_frames(row.path)) for row in tqdm(rows, unit="clip", desc="counting")]
     print(f"{len(rows)} videos, {sum(counts)} frames, to {SIZE} px; {rounds} rounds")  # noqa: T201
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

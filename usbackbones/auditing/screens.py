@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from usbackbones._evenly import evenly
 from usbackbones.features.shortcuts import Facts
 
 CELLS = 3
@@ -48,7 +49,7 @@ def look_at(frames: np.ndarray) -> Screen:
     from usbackbones.clips.cleaning.sector import find_sector
     from usbackbones.clips.cleaning.text import find_writing, lines_of
 
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(LONG, len(frames))).round().astype(int))
+    chosen = evenly(len(frames), LONG)
     extremes = extremes_of(frames[chosen])
     height, width = frames.shape[1:]
     sector, _ = find_sector(extremes.highest, extremes.lowest)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from usbackbones._evenly import evenly
 from usbackbones.cli.terminal import AsJson, CommandError, Out, say
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _frames(paths: tuple[Path, ...], size: tuple[int, int]) -> "np.ndarray":
     kept = []
     for clip in found:
         frames = read_clip(clip).frames
-        chosen = np.unique(np.linspace(0, len(frames) - 1, min(each, len(frames))).round().astype(int))
+        chosen = evenly(len(frames), each)
         pictures = (Image.fromarray(frame) for frame in frames[chosen])
         kept += [np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR)) for picture in pictures]
     return np.stack(kept)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from usbackbones._evenly import evenly
 from usbackbones.clips.read import Clip, ClipError, read_clip
 from usbackbones.data.item import DataError, Item
 
@@ -59,7 +60,7 @@ class Frames:
                     seen(number, clip)
                 for warning in clip.warnings[:1]:
                     self.warned.append(warning if str(item.path) in warning else f"{item.path}: {warning}")
-                chosen = np.unique(np.linspace(0, len(frames) - 1, min(per_clip, len(frames))).round().astype(int))
+                chosen = evenly(len(frames), per_clip)
                 for frame in frames[chosen]:
                     small = _within(frame, longest)
                     self._places.append((stream.tell(), *small.shape))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from usbackbones._evenly import evenly
 from usbackbones.features.extract import embed
 from usbackbones.features.saliency import attention_rollout, gradient_times_input
 from usbackbones.finetuning.target import Numbers
@@ -42,7 +43,7 @@ def write_finetune_report(
     owner = tuner.frames.item[rows]
     items, truth = [tuner.items[number] for number in owner], tuner.target.truth[owner]
     clip, group = [_name(tuner, number) for number in owner], [item.group for item in items]
-    kept = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRAMES)).round().astype(int))
+    kept = evenly(len(rows), MOST_FRAMES)
     classes = tuner.target.classes if tuner.target.task == "classes" else ()
     features = Features(
         embed(tuner.model, (tuner.frames[row] for row in rows[kept])),
@@ -79,9 +80,7 @@ def _heat(tuner: Tuner, rows: np.ndarray, prediction: np.ndarray, clip: list[str
     owner = tuner.frames.item[rows]
     numbers = np.unique(owner)
     found = []
-    for number in numbers[
-        np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), HEAT_CLIPS)).round().astype(int))
-    ]:
+    for number in numbers[evenly(len(numbers), HEAT_CLIPS)]:
         places = np.flatnonzero(owner == number)
         place = places[len(places) // 2]
         frame = tuner.frames[rows[place]]

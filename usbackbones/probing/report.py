@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from usbackbones._evenly import evenly
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.patients import counted
@@ -97,7 +96,7 @@ def _errors(found: Evaluation, name: str) -> list[Section]:
 def _features(items: Sequence[Item], frames: Frames, found: Evaluation, name: str, pictures: bool) -> list[Section]:
     """Maps of the features and what their neighbors are."""
     rows, x = found.rows, found.features[name]
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_FRAMES)).round().astype(int))
+    kept = evenly(len(x), MOST_FRAMES)
     given = Features(
         x[kept],
         [rows.classes[label] for label in rows.label[kept]],

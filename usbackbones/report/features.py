@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from usbackbones._evenly import evenly
 from usbackbones.report.images import figure
 from usbackbones.report.kinds import Features, Section
 from usbackbones.report.markup import Markup, element
@@ -95,7 +96,7 @@ def shown_names(names: Sequence[str] | np.ndarray, what: str, open_: bool) -> li
 
 def _maps(x: np.ndarray, label: list[str], group: list[str], clip: list[str]) -> Markup:
     """Two maps side by side, of the same points: coloured by class, and by group; UMAP's below where it is there."""
-    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).round().astype(int))
+    rows = evenly(len(x), POINTS)
     places, share = pca(x)
     names = (f"first direction, {share[0]:.0%} of the variance", f"second direction, {share[1]:.0%}")
     drawn = [("PCA", places, names)]
@@ -145,7 +146,7 @@ def _gallery(features: Features, near: np.ndarray, label: list[str]) -> Markup:
     for row, name in enumerate(label):
         by_class.setdefault(name, []).append(row)
     each = max(1, QUERIES // len(by_class))
-    chosen = [rows[round(i)] for rows in by_class.values() for i in np.linspace(0, len(rows) - 1, min(each, len(rows)))]
+    chosen = [rows[i] for rows in by_class.values() for i in evenly(len(rows), each)]
     blocks = []
     for row in chosen[: 2 * QUERIES]:
         figures = [figure(f"{label[row]}: {features.clip[row]}", features.frame(row), "first")]

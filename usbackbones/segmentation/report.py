@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from usbackbones._evenly import evenly
 from usbackbones.data.patients import counted
 from usbackbones.report import picture_section, table_section, write_report
 from usbackbones.segmentation.masked import Masked, frame_of, truth_of
@@ -100,7 +101,7 @@ def overlay(items: list[Masked], rows: list[Row], out: Path) -> Image.Image:
 
     scores = [float(row["dice"]) for row in rows]
     order = np.argsort(scores)
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
+    chosen = order[evenly(len(order), SHOWN)]
     columns = min(4, len(chosen))
     sheet = Image.new("RGB", (columns * CELL, -(-len(chosen) // columns) * CELL))
     for place, number in enumerate(chosen):

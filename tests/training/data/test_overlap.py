@@ -22,7 +22,6 @@ from training.data.fingerprints import (
     compare,
     compare_names,
     decoded,
-    evenly,
     make_ledger,
     read_ledger,
     write_ledger,
@@ -89,13 +88,6 @@ def test_black_frames_prove_nothing(seen):
     black = np.zeros((5, 96, 96), np.uint8)
     dark = make_ledger([(row("c", "p5"), black)], KEPT)
     assert compare(dark, make_ledger([(row("z", "q", "theirs"), black)], 16)).verdict == "clean"
-
-
-@pytest.mark.parametrize(("count", "most"), [(1, 4), (3, 4), (4, 4), (5, 4), (100, 4), (7, 1)])
-def test_frames_are_spread_over_the_clip(count, most):
-    kept = evenly(count, most)
-    assert len(kept) == len(set(kept)) == min(count, most) and kept[0] == 0
-    assert most == 1 or kept[-1] == count - 1
 
 
 def test_a_file_gives_back_its_ledger_and_holds_no_more_than_names_and_signs(seen, tmp_path):

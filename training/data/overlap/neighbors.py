@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.data.fingerprints import FramesOf, evenly
+from training.data.fingerprints import FramesOf
 from training.data.manifest import Row
+from usbackbones._evenly import evenly
 from usbackbones._files import atomic_write
 from usbackbones.data.near_duplicates import fingerprint, joined_groups, near_duplicates
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from training.data.clip_of_row import read_path
+from usbackbones._evenly import evenly
 from usbackbones.clips.cleaning.clean import Cleaning, clean
 from usbackbones.clips.read import ClipError, iter_frames
 
@@ -53,11 +54,6 @@ class Decoded:
     text_frames: tuple[int, ...] = ()
 
 
-def even(total: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers 0..total - 1, evenly spaced, the first and the last among them."""
-    return np.linspace(0, total - 1, min(most, total)).round().astype(int)
-
-
 def pick(path: str, most: int, held: int = HELD) -> Picked:
     """At most `most` frames of a clip.
 
@@ -67,10 +63,10 @@ def pick(path: str, most: int, held: int = HELD) -> Picked:
     clip = read_path(path, held)
     warnings, total = list(clip.warnings), len(clip.frames)
     if total < held:
-        frames = [clip.frames[number] for number in even(total, most)]
+        frames = [clip.frames[number] for number in evenly(total, most)]
     else:
         total = sum(1 for _ in iter_frames(path, warn=warnings.append))
-        wanted = set(even(total, most).tolist())
+        wanted = set(evenly(total, most).tolist())
         again = iter_frames(path, warn=lambda line: None)  # each warning has come once
         frames = [frame for number, frame in enumerate(again) if number in wanted]
     seconds = clip.seconds_per_frame

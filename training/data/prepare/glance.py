@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from training.data.errors import CorpusError
 from training.data.manifest import Row
-from training.data.prepare.decode import decode, even, pick
+from training.data.prepare.decode import decode, pick
 from training.data.prepare.preview import preview_sheet
+from usbackbones._evenly import evenly
 from usbackbones.clips.cleaning.clean import Cleaning, clean
 from usbackbones.clips.read import ClipError
 
@@ -20,7 +21,7 @@ _SAMPLE = 12
 
 def estimate(rows: Sequence[Row], size: int, max_frames: int, cleaning: Cleaning | None) -> str:
     """Decode a few clips from all over the corpus; what all of them will take, in words."""
-    sample = [rows[number] for number in even(len(rows), _SAMPLE)]
+    sample = [rows[number] for number in evenly(len(rows), _SAMPLE)]
     frames, broken, begun = 0, [], time.perf_counter()
     for row in tqdm(sample, unit="clip", desc="sample"):
         try:
@@ -47,7 +48,7 @@ def preview(rows: Sequence[Row], out: Path, clips: int, max_frames: int, cleanin
     if clips < 1:
         raise CorpusError(f"--preview-clips {clips}: a preview needs at least 1")
     shown = []
-    for number in tqdm(even(len(rows), clips), unit="clip", desc="preview"):
+    for number in tqdm(evenly(len(rows), clips), unit="clip", desc="preview"):
         row = rows[number]
         try:
             frames = np.stack(pick(row.path, max_frames).frames)

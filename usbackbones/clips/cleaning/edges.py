@@ -7,6 +7,8 @@ the reduced frame (`tissue.SIDE`).
 
 import numpy as np
 
+from usbackbones._evenly import evenly
+
 Line = tuple[float, float]
 """(a, b): x = a + b y, in pixels."""
 
@@ -35,7 +37,7 @@ def side_of(first: np.ndarray, rows: np.ndarray, width: int) -> Line | None:
     y, x = rows[whole], first[whole]
     if len(y) < _ARC_BINS:
         return None
-    pick = np.unique(np.linspace(0, len(y) - 1, _LINES).round().astype(int))
+    pick = evenly(len(y), _LINES)
     i, j = (pick[index] for index in np.triu_indices(len(pick), 1))
     apart = y[j] - y[i] >= _APART * len(rows)
     i, j = i[apart], j[apart]

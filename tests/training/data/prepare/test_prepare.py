@@ -18,9 +18,10 @@ from tests.hub.clips.cleaning.screens import screen
 from training.data.cache import open_cache
 from training.data.errors import CorpusError
 from training.data.manifest import Row, write_manifest
-from training.data.prepare.decode import even, pick
+from training.data.prepare.decode import pick
 from training.data.prepare.run import main, part_of, prepare, prepare_part
 from training.data.prepare.shards import jobs_of, make_shard, plan_of
+from usbackbones._evenly import evenly
 from usbackbones.clips.cleaning.clean import Cleaning, clean
 from usbackbones.clips.read import read_clip
 
@@ -188,7 +189,7 @@ def test_new_labels_need_no_decoding(rows, whole, tmp_path):
 def test_a_long_clip_is_picked_as_a_short_one_is(tmp_path, most, held):
     file = write_video(tmp_path / "clip.avi", 30)
     clip, picked = read_clip(file), pick(str(file), most, held)
-    np.testing.assert_array_equal(picked.frames, clip.frames[even(30, most)])
+    np.testing.assert_array_equal(picked.frames, clip.frames[evenly(30, most)])
     steps = len(picked.frames) - 1
     assert picked.seconds_per_frame == (pytest.approx(0.05 * 29 / steps) if steps else None)
 
