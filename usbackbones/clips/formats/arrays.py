@@ -56,6 +56,15 @@ def open_array(request: Request, form: str) -> Reading:
     if fortran and len(shape) > 1:
         raise ClipError(f"{path}: an array in Fortran order cannot be streamed; save it as np.ascontiguousarray")
     channels = 3 if len(shape) > 2 and shape[-1] == 3 else 1
+    if channels == 1 and len(shape) > 3 and shape[1] != 1 and shape[-1] != 1:
+        sizes = " x ".join(map(str, shape))
+        raise ClipError(
+            f"{path}: an array of {sizes} is no clip; save it as frames x rows x columns, or with x 3 for RGB"
+        )
+    if shape[:1] == (3,) and len(shape) == 3 and channels == 1:
+        request.warn(
+            f"{path}: 3 x {shape[1]} x {shape[2]} was read as three gray frames; if it is RGB, move its first axis last"
+        )
     if channels == 3 or (len(shape) == 4 and shape[-1] == 1):
         shape = shape[:-1]
     frames = check_volume(request, dtype, shape[::-1], channels)

@@ -11,10 +11,16 @@ from usbackbones.clips.formats.base import ClipError, Reading, Request
 from usbackbones.clips.formats.inflate import ZLIB, inflated
 from usbackbones.clips.formats.volume import Volume, believed_spacing, check_volume, read_volume
 
-_TYPES = {
+ELEMENT_TYPES: dict[str, str | None] = {
     **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4"},
     **{"MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
+    # A long has 4 bytes with one writer and 8 with another; the others are no gray levels.
+    **dict.fromkeys(("MET_LONG", "MET_ULONG", "MET_NONE", "MET_ASCII_CHAR", "MET_STRING", "MET_OTHER")),
+    **dict.fromkeys(f"MET_{kind}_ARRAY" for kind in ("CHAR", "UCHAR", "SHORT", "USHORT", "INT", "UINT", "LONG")),
+    **dict.fromkeys(f"MET_{kind}_ARRAY" for kind in ("ULONG", "LONG_LONG", "ULONG_LONG", "FLOAT", "DOUBLE")),
+    "MET_FLOAT_MATRIX": None,
 }
+"""NumPy's code by MetaIO's name of a type; None for those that are refused."""
 _LONGEST = 1 << 24  # bytes of a header; a tracked sweep has some 700 for each of its frames
 _SPACING = ("ElementSpacing", "ElementSize")
 # Columns go to the marked or the unmarked side, rows far or near, which come upright as marked and far.
@@ -31,25 +37,36 @@ def open_metaimage(request: Request, _: str) -> Reading:
     fields, end = _read_fields(path)
     try:
         shape = tuple(map(int, fields["DimSize"].split()))
-        code, channels = _TYPES[fields["ElementType"]], int(fields.get("ElementNumberOfChannels", "1"))
+        code, channels = ELEMENT_TYPES[fields["ElementType"]], int(fields.get("ElementNumberOfChannels", "1"))
         spacing = [float(step) for key in _SPACING if key in fields for step in fields[key].split()]
         skip = int(fields.get("HeaderSize", "0"))
     except KeyError as error:
         raise ClipError(f"{path}: MetaImage header without a {error.args[0]} that is known; export it again") from error
     except ValueError as error:
         raise ClipError(f"{path}: damaged MetaImage header, a number in it is none; export it again") from error
-    big = any(fields.get(key, "").lower() == "true" for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    if code is None:
+        raise ClipError(
+            f"{path}: a MetaImage of a type that is not read here ({fields['ElementType']}); save it as MET_UCHAR"
+        )
+    _check(path, fields, shape)
+    big = _is_true(fields, "BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", ""))
     dtype = np.dtype(code).newbyteorder(">" if big else "<")
     if code == "u1":
         dtype = np.dtype(np.uint8)
     frames = check_volume(request, dtype, shape, channels)
     name = fields["ElementDataFile"]
-    file, start = (path, end) if name.upper() == "LOCAL" else (_beside(path, name), 0)
-    compressed = fields.get("CompressedData", "").lower() == "true"
+    local = name.upper() == "LOCAL"
+    file, start = (path, end) if local else (_beside(path, name), 0)
+    compressed = _is_true(fields, "CompressedData")
     if skip == -1 and not compressed:  # the data are what stands at the end of the file
         length = frames[0] * frames[1] * frames[2] * channels * dtype.itemsize
         start, skip = max(file.stat().st_size - length, 0), 0
-    start += max(skip, 0)
+    if local and skip > 0:  # a place in the file, as ITK has it, and not behind the header
+        start = skip
+        if skip < end:
+            raise ClipError(f"{path}: HeaderSize = {skip} lies within its header; export it again")
+    elif skip > 0:
+        start += skip
 
     @contextmanager
     def voxels() -> Iterator[BinaryIO]:
@@ -64,6 +81,26 @@ def open_metaimage(request: Request, _: str) -> Reading:
     if size == (1, 1):  # what ITK and PLUS write where nobody told them the size
         size = None
     return read_volume(request, Volume(voxels, dtype, frames, channels, orientation=_orientation(path, fields)), size)
+
+
+def _is_true(fields: dict[str, str], key: str, otherwise: str = "") -> bool:
+    """A flag as MetaIO takes it: True, true, T and 1 are true."""
+    return fields.get(key, otherwise)[:1] in ("T", "t", "1")
+
+
+def _check(path: Path, fields: dict[str, str], shape: tuple[int, ...]) -> None:
+    """Refuse voxels that are text, no image, or of as many axes as the header does not promise.
+
+    Raises:
+        ClipError: that says so.
+    """
+    if "BinaryData" in fields and not _is_true(fields, "BinaryData"):
+        raise ClipError(f"{path}: a MetaImage whose voxels are written as text; export it with BinaryData = True")
+    kind = fields.get("UltrasoundImageType", "")
+    if kind.upper().startswith("RF_"):
+        raise ClipError(f"{path}: radio-frequency data ({kind[:20]}) and no image; export it as BRIGHTNESS")
+    if fields.get("NDims", str(len(shape))) != str(len(shape)):
+        raise ClipError(f"{path}: damaged MetaImage header, NDims and DimSize differ; export it again")
 
 
 def _orientation(path: Path, fields: dict[str, str]) -> int:
@@ -96,6 +133,8 @@ def _read_fields(path: Path) -> tuple[dict[str, str], int]:
 
 def _beside(path: Path, name: str) -> Path:
     """The data file that a header names, which lies in the header's folder or below and nowhere else."""
+    if name.upper().startswith("LIST"):
+        raise ClipError(f"{path}: its slices are refused, they lie in files of their own; export it as one .mha")
     inner = PurePosixPath(name.replace("\\", "/"))
     if not name or inner.is_absolute() or ".." in inner.parts or ":" in inner.parts[0] or "%" in name or "\0" in name:
         raise ClipError(f"{path}: its data file is refused, it must be one file beside the header; export it as .mha")

@@ -10,6 +10,11 @@ import numpy as np
 from usbackbones.clips.formats.base import PARSER_ERRORS, ClipError, Reading, Request
 from usbackbones.clips.formats.volume import Volume, believed_spacing, check_volume, read_volume
 
+DATATYPES: dict[int, str] = {
+    **{2: "uint8", 4: "int16", 8: "int32", 16: "float32", 64: "float64", 128: "RGB24"},
+    **{256: "int8", 512: "uint16", 768: "uint32", 1024: "int64", 1280: "uint64"},
+}
+"""Those of NIfTI's codes that are read, with nibabel's names."""
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _FARTHEST = 1 << 48
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
@@ -38,12 +43,17 @@ def open_nifti(request: Request, form: str) -> Reading:
         with opened(path, "rb") as stream:
             kind = nibabel.Nifti1Header if version == "1" else nibabel.Nifti2Header
             header = kind.from_fileobj(stream, check=False)
+        code = int(header["datatype"])
+        if code not in DATATYPES:
+            raise ClipError(f"{path}: NIfTI voxels of a type that is not read here (code {code}); save them as uint8")
         dtype, shape, start = header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
         slope, intercept = header.get_slope_inter()
         unit, time_unit = header.get_xyzt_units()
         steps = [float(step) for step in header["pixdim"]]
         if not 0 <= start < _FARTHEST:
             raise ValueError("no place in a file")
+    except ClipError:
+        raise
     except (HeaderDataError, *PARSER_ERRORS) as error:
         raise ClipError(f"{path}: damaged NIfTI header ({type(error).__name__}); copy or export it again") from error
 

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def rendered(table: Table) -> str:
     verdicts, rows = table.verdicts(), dict[str, dict[str, list[str]]]()
     for (row, column), found in verdicts.items():
         rows.setdefault(row, {}).setdefault(found, []).append(column)
-    lines = [f"## {table.title}", "", table.prose, "", f"| {table.row} | {table.column} | verdict |", "|---|---|---|"]
+    prose = textwrap.fill(table.prose, 120)
+    lines = [f"## {table.title}", "", prose, "", f"| {table.row} | {table.column} | verdict |", "|---|---|---|"]
     for row, groups in rows.items():
         for found, columns in groups.items():
             lines.append(f"| {row} | {', '.join(columns)} | {found} |")

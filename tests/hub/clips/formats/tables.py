@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.hub.clips.formats import orientation_cells, stills_cells
+from tests.hub.clips.formats import array_cells, orientation_cells, stills_cells, volume_cells
 from tests.hub.clips.formats.table import Table, rendered
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "formats.md"
@@ -20,10 +20,11 @@ a test fails the tests, and so does a page that differs from what they render. T
 TABLES = (
     Table(
         "Stills",
-        "Judges: OpenCV, Pillow's conversion of whole pages, and for BMP and TIFF the definitions of the standards, in "
-        "float64. Layouts of PNG, JPEG and BMP are named as Pillow names stored pixels; those of TIFF by photometric "
-        "interpretation, bits of a sample, and further samples (A alpha, a alpha that colors are multiplied by, X "
-        "unspecified). TIFF is read in both byte orders and as BigTIFF. Transparency is left out with a warning.",
+        "Judges: OpenCV, Pillow's conversion of whole pages, and for BMP and TIFF the definitions of the standards, "
+        "in float64. Layouts of PNG, JPEG and BMP are named as Pillow names stored pixels; those of TIFF by "
+        "photometric interpretation, bits of a sample, and further samples (A alpha, a alpha that colors are "
+        "multiplied by, X unspecified). TIFF is read in both byte orders and as BigTIFF. Transparency is left out "
+        "with a warning.",
         "format",
         "layouts",
         stills_cells.layouts,
@@ -37,6 +38,48 @@ TABLES = (
         "where",
         orientation_cells.layouts,
         orientation_cells.cells,
+    ),
+    Table(
+        "Folders and zips",
+        "Stills in natural order; litter and other files are left out. Judges: OpenCV and Pillow, file by file. A GIF "
+        "counts as a video and not as a still.",
+        "format",
+        "where",
+        array_cells.folder_layouts,
+        array_cells.folder_cells,
+        ("cv2",),
+    ),
+    Table(
+        "MetaImage",
+        "Judge: SimpleITK. Byte orders and compression by every spelling of a flag; types are read in all of them. "
+        "Voxels have no range of their own: values within 0..255 (floats within 0..1, times 255) are taken as they "
+        "are, all others are stretched over the whole file, and the judges' numbers likewise, in float64. Directions "
+        "are not applied, as SimpleITK's arrays have it: a frame is shown as it is stored, but for PlusToolkit's "
+        "UltrasoundImageOrientation.",
+        "what",
+        "layouts",
+        volume_cells.metaimage_layouts,
+        volume_cells.metaimage_cells,
+        ("SimpleITK",),
+    ),
+    Table(
+        "NIfTI",
+        "Judges: nibabel, and SimpleITK but for NIfTI-2, which it does not open, and a slope of 0, which it takes at "
+        "its word. Types are NIfTI's by nibabel's names. Gray and directions as with MetaImage.",
+        "what",
+        "layouts",
+        volume_cells.nifti_layouts,
+        volume_cells.nifti_cells,
+        ("SimpleITK", "nibabel"),
+    ),
+    Table(
+        "NumPy",
+        "Judge: `numpy.load`. Gray as with MetaImage. 3 x rows x columns of bytes are read as three frames, with a "
+        "warning.",
+        "what",
+        "layouts",
+        array_cells.layouts,
+        array_cells.cells,
     ),
 )
 
