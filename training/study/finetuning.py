@@ -18,9 +18,8 @@ from training.benchmark.imagenet import shown_name
 from training.benchmark.task import Task
 from training.data.manifest import Row
 from training.study.run import FOLDS, held_out
-from usbackbones import finetune
 from usbackbones._files import atomic_write
-from usbackbones.finetuning.run import defaults_for
+from usbackbones.finetuning.run import defaults_for, finetune
 from usbackbones.hub.backbone import full_name
 
 LOG = Path(__file__).parent / "studies" / "finetuning.jsonl"
