@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from training.data.errors import Fault
 from training.data.licenses import KNOWN, tier_of
-from training.data.read_table import Table
+from usbackbones.data.table import Fault, Table
 
 Record = tuple[int, dict[str, str]]
 """A row: its line, and its cells by the names of the columns."""

@@ -1,35 +1,25 @@
-"""Errors of a corpus: a fault of a manifest, the error that lists them, and how a command ends on one."""
+"""Errors of a corpus: the error that lists the faults of a table, and how a command ends on one."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NoReturn
+
+from usbackbones.data.item import DataError
+from usbackbones.data.table import Fault
 
 
 class CorpusError(ValueError):
     """A manifest or corpus folder that cannot be used."""
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One thing about a manifest that a person should know.
-
-    Attributes:
-        message: what is wrong, with the value, and the remedy.
-        line: where, as an editor counts lines, from 1; of a Parquet file the row. None for the file as a whole.
-        column: as the manifest names it; empty when no single column is meant.
-        serious: False for what is worth a look and does not stop the manifest from being read.
-    """
-
-    message: str
-    line: int | None = None
-    column: str = ""
-    serious: bool = True
-
-    def __str__(self) -> str:
-        place = [f"line {self.line}"] * (self.line is not None) + [f"column {self.column}"] * bool(self.column)
-        return f"{', '.join(place)}: {self.message}" if place else self.message
+@contextmanager
+def as_corpus_error() -> Iterator[None]:
+    """Raise what `usbackbones.data.table` refuses as a CorpusError."""
+    try:
+        yield
+    except DataError as error:
+        raise CorpusError(str(error)) from error
 
 
 def listing(file: object, faults: Sequence[Fault], most: int = 20) -> str:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from training.data.check_manifest import check_cells, named_cells
-from training.data.errors import CorpusError, Fault, listing
-from training.data.read_table import import_parquet, read_table
+from training.data.errors import CorpusError, as_corpus_error, listing
 from usbackbones._files import atomic_write
+from usbackbones.data.table import Fault, import_parquet, read_cells
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def examine(file: Path, files: bool = True) -> tuple[list[Row], list[Fault]]:
     Raises:
         CorpusError: if it is no table at all.
     """
-    table = read_table(file)
+    with as_corpus_error():
+        table = read_cells(file)
     records, faults = named_cells(table, COLUMNS)
     faults += table.faults + check_cells(records, file.parent if files else None)
     rows = [_row(cells, file.parent) for _, cells in records]
@@ -116,7 +117,8 @@ def write_manifest(rows: Iterable[Row], file: Path, notes: Sequence[str] | None 
         columns.append("note")
         records = [{**record, "note": note} for record, note in zip(records, notes, strict=True)]
     if file.suffix == ".parquet":
-        parquet = import_parquet(file)
+        with as_corpus_error():
+            parquet = import_parquet(file)
         import pyarrow
 
         table = pyarrow.table({name: pyarrow.array([r[name] for r in records], pyarrow.string()) for name in columns})

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import stills_in
-from usbackbones.data.dataset import read_items, read_table
+from usbackbones.data.dataset import read_items
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import column_groups, name_pattern, told_patients, with_groups
+from usbackbones.data.table import read_table
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ patients apart, see `usbackbones.data.patients`. In a folder each class has a fo
 counted and named in notes.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from usbackbones.clips.files import entries, files_below, label_maps, passed_ove
 from usbackbones.data.item import PARTS, DataError, Item
 from usbackbones.data.patients import Note, column_groups, name_pattern, silent, told_patients, with_groups
 from usbackbones.data.splits import SplitError, assert_disjoint, holdout
+from usbackbones.data.table import read_table
 
 _DATA_OF_MHD = (".raw", ".zraw")
 
@@ -141,28 +141,6 @@ def _clips(folder: Path) -> list[Path]:
         raise DataError(f"{error}; a class folder holds stills, videos, or folders of frames") from error
     stills = stills_in(folder) if folder in found else []
     return stills + [path for path in found if path != folder]
-
-
-def read_table(table: Path, columns: set[str]) -> list[dict[str, str]]:
-    """The rows of a CSV; the first is in line 2 of the file.
-
-    Args:
-        table: the file, in UTF-8.
-        columns: that it must have.
-
-    Raises:
-        DataError: if it is no CSV in UTF-8, or lacks a column.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            lacking = columns - set(reader.fieldnames or ())
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} is no CSV in UTF-8 ({error}): save it as one; Parquet is not read here") from error
-    if lacking:
-        raise DataError(f"{table} lacks the column(s) {', '.join(sorted(lacking))}: name them in the first line")
-    return rows
 
 
 def _of_table(table: Path, note: Note) -> list[Item]:

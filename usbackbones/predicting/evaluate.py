@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from usbackbones.data.dataset import read_items, read_table
+from usbackbones.data.dataset import read_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import levels, told_patients, unit
 from usbackbones.data.seen import read_seen
+from usbackbones.data.table import read_table
 from usbackbones.metrics.calibration import scaled
 from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.levels import metrics as metrics_of

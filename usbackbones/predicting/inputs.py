@@ -6,9 +6,9 @@ from pathlib import Path
 
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import stills_in
-from usbackbones.data.dataset import read_table
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import column_groups, name_pattern
+from usbackbones.data.table import read_table
 
 _LISTS = {".csv", ".txt"}
 

@@ -22,9 +22,9 @@ from usbackbones.clips.files import (
     shortened,
     stem_of,
 )
-from usbackbones.data.dataset import read_table
 from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.patients import Note, column_groups, name_pattern, silent, told_patients, with_groups
+from usbackbones.data.table import read_table
 from usbackbones.metrics.segmentation import Spacing
 from usbackbones.segmentation.look import Answers, look_at
 from usbackbones.segmentation.masked import Masked

@@ -97,14 +97,35 @@ def test_a_table_with_groups_and_a_split(tmp_path):
         split_items(read_items(tmp_path / "table.csv"))
 
 
+def test_a_table_of_semicolons_or_parquet_is_the_same_table(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for name in "ab":
+        still(tmp_path / f"{name}.png")
+    (tmp_path / "comma.csv").write_text("path,label,group\na.png,x,1\nb.png,y,2\n")
+    (tmp_path / "semicolon.csv").write_bytes(b"\xef\xbb\xbfpath;label;group\r\na.png;x;1\r\nb.png;y;2\r\n")
+    columns = {"path": ["a.png", "b.png"], "label": ["x", "y"], "group": ["1", "2"]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
+    wanted = read_items(tmp_path / "comma.csv")
+    assert [item.group for item in wanted] == ["1", "2"]
+    assert read_items(tmp_path / "semicolon.csv") == wanted == read_items(tmp_path / "table.parquet")
+
+
 def test_all_faults_of_a_table_are_told(tmp_path):
     still(tmp_path / "a.png")
     (tmp_path / "table.csv").write_text("path,label,split\na.png,x,train\nb.png,y,\na.png,y,tset\n")
     with pytest.raises(DataError, match=r"line 3: path 'b.png' does not exist; line 4: split 'tset'"):
         read_items(tmp_path / "table.csv")
-    for content in ("path,label\na.png,Lähmung\n".encode("latin-1"), b"PAR1\x15\x04\xff\x00"):
+    for content, told in (
+        ("path,label\na.png,Lähmung\n".encode("latin-1"), r"table\.csv: line 2: byte 0xe4 is not UTF-8: save the file"),
+        (b"PAR1\x15\x04\xff\x00", r"table\.csv is a broken Parquet file"),
+        (b"PK\x03\x04", r"table\.csv is a workbook or an archive"),
+        (b"path,label\na.png,x,y\n", r"line 2: 3 cells, but the header has 2: quote a cell"),
+        (b'path,label\na.png,"x\n', r"line 2: cannot be read from here on"),
+    ):
         (tmp_path / "table.csv").write_bytes(content)
-        with pytest.raises(DataError, match=r"table\.csv is no CSV in UTF-8"):
+        with pytest.raises(DataError, match=told):
             read_items(tmp_path / "table.csv")
     (tmp_path / "table.csv").write_text("")
     with pytest.raises(DataError, match=r"lacks the column.s. label, path"):

@@ -321,7 +321,7 @@ def test_command_and_refusals(data, tmp_path, capsys):
     with pytest.raises(DataError, match=r"line 2: .*nothing\.png does not exist"):
         read_masked(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_bytes("image,mask,group\nbröst.png,m.png,1".encode("latin-1"))
-    with pytest.raises(DataError, match=r"t\.csv is no CSV in UTF-8 .*: save it as one"):
+    with pytest.raises(DataError, match=r"t\.csv: line 2: byte 0xf6 is not UTF-8: save the file"):
         read_masked(tmp_path / "t.csv")
     with pytest.raises(DataError, match="size is 100"):
         Segment(size=100)

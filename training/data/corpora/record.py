@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from training.data.errors import CorpusError, Fault, listing
+from training.data.errors import CorpusError, as_corpus_error, listing
 from training.data.manifest import Row
-from training.data.read_table import Cells, read_table
+from usbackbones.data.table import Cells, Fault, read_cells
 
 LISTED = ("path", "group", "label", "view", "licence")
 """Columns of a groups.csv as the smaller collections have it."""
@@ -123,7 +123,8 @@ def _lines(file: Path) -> list[Cells]:
     """Every row of a table with its line, the header among them."""
     if not file.is_file():
         raise CorpusError(f"{file} is missing: point at the folder that holds it")
-    table = read_table(file)
+    with as_corpus_error():
+        table = read_cells(file)
     serious = [fault for fault in table.faults if fault.serious]
     if serious or not table.header:
         raise CorpusError(listing(file, serious or [Fault("the file is empty")]))

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file -> its cells as text, with the line of each row and what is wrong with the file itself.
+"""Read a CSV or Parquet file as text cells, with the line of each row and what is wrong with the file itself.
 
 Spreadsheets write CSV in many ways. What can be read without doubt is read and told (a byte order mark, semicolons);
 what cannot is a fault, and the rest of the file is read all the same, so that one look finds everything.
@@ -8,13 +8,35 @@ import codecs
 import csv
 import io
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from training.data.errors import CorpusError, Fault
+from usbackbones.data.item import DataError
 
 Cells = tuple[int, list[str]]
 """A row: its line and its cells."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing about a table that a person should know.
+
+    Attributes:
+        message: what is wrong, with the value, and the remedy.
+        line: where, as an editor counts lines, from 1; of a Parquet file the row. None for the file as a whole.
+        column: as the table names it; empty when no single column is meant.
+        serious: False for what is worth a look and does not stop the table from being read.
+    """
+
+    message: str
+    line: int | None = None
+    column: str = ""
+    serious: bool = True
+
+    def __str__(self) -> str:
+        place = [f"line {self.line}"] * (self.line is not None) + [f"column {self.column}"] * bool(self.column)
+        return f"{', '.join(place)}: {self.message}" if place else self.message
 
 
 @dataclass(frozen=True)
@@ -32,19 +54,38 @@ class Table:
     faults: list[Fault]
 
 
-def read_table(file: Path) -> Table:
-    """Read a table; whether it is CSV or Parquet, its first bytes say.
+def read_table(file: Path, columns: set[str]) -> list[dict[str, str]]:
+    """The rows of a table that must have some columns; a cell that a short row lacks is "".
 
     Raises:
-        CorpusError: if there is no such file, it is no table, or it is Parquet and pyarrow is not installed.
+        DataError: if it is no table, lacks a column, or a row has more cells than the header.
+    """
+    table = read_cells(file)
+    if lacking := columns - set(table.header):
+        told = [str(fault) for fault in table.faults if fault.serious]
+        lines = told or [f"lacks the column(s) {', '.join(sorted(lacking))}: name them in the first line"]
+        raise DataError(f"{file} {lines[0]}")
+    width = len(table.header)
+    long = [Fault(f"{len(cells)} cells, but the header has {width}: quote a cell that holds a delimiter", line)
+            for line, cells in table.rows if len(cells) > width]  # fmt: skip
+    if serious := [*(fault for fault in table.faults if fault.serious), *long]:
+        raise DataError(f"{file}: {serious[0]}" + f" (and {len(serious) - 1} more faults)" * (len(serious) > 1))
+    return [dict(zip_longest(table.header, cells, fillvalue="")) for _, cells in table.rows]
+
+
+def read_cells(file: Path) -> Table:
+    """The cells of a table and all its faults; whether it is CSV or Parquet, its first bytes say.
+
+    Raises:
+        DataError: if there is no such file, it is no table, or it is Parquet and pyarrow is not installed.
     """
     if not file.is_file():
-        raise CorpusError(f"{file} is not a file: give a manifest as CSV or Parquet")
+        raise DataError(f"{file} is not a file: give a table as CSV or Parquet")
     content = file.read_bytes()
     if content.startswith(b"PAR1"):
         return _parquet(file)
     if content.startswith(b"PK\x03\x04"):
-        raise CorpusError(f"{file} is a workbook or an archive, not a CSV: save its sheet as 'CSV UTF-8'")
+        raise DataError(f"{file} is a workbook or an archive, not a CSV: save its sheet as 'CSV UTF-8'")
     faults: list[Fault] = []
     return _csv(_decode(content, faults), faults)
 
@@ -96,7 +137,7 @@ def _parquet(file: Path) -> Table:
         content = parquet.read_table(file)
     except (ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise CorpusError(f"{file} is a broken Parquet file ({reason}): write or copy it again") from error
+        raise DataError(f"{file} is a broken Parquet file ({reason}): write or copy it again") from error
     faults = []
     for field in content.schema:
         value = field.type.value_type if types.is_dictionary(field.type) else field.type
@@ -116,10 +157,10 @@ def import_parquet(file: Path) -> Any:
     """The module pyarrow.parquet, which only those who use Parquet need.
 
     Raises:
-        CorpusError: if it is not installed, naming the file that asked for it.
+        DataError: if it is not installed, naming the file that asked for it.
     """
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise CorpusError(f"{file}: Parquet needs pyarrow; pip install 'usbackbones[parquet]', or use CSV") from error
+        raise DataError(f"{file}: Parquet needs pyarrow; pip install 'usbackbones[parquet]', or use CSV") from error
     return pyarrow.parquet
