@@ -17,6 +17,7 @@ def finetune_command(
     target: Literal["auto", "class", "number"] = "auto",
     size: int | None = None,
     group_from: str = "",
+    license_name: Annotated[str, arg(name="license", metavar="NAME")] = "",
     test: float = 0.2,
     validation: float = 0.2,
     epochs: int | None = None,
@@ -40,6 +41,7 @@ def finetune_command(
         target: labels are classes or numbers; "auto" decides and says so.
         size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
+        license_name: of the weights, if nobody states one.
         test: share of the groups to evaluate on.
         validation: share of the other groups for early stopping and all choices.
         epochs: maximum number of passes over the data.
@@ -54,6 +56,7 @@ def finetune_command(
     from usbackbones.data.patients import counted
     from usbackbones.finetuning.run import defaults_for, finetune, without_nan
     from usbackbones.hub.backbone import full_name
+    from usbackbones.hub.licensing import LicenseError
 
     name = full_name(model)
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed}
@@ -69,12 +72,13 @@ def finetune_command(
             target=target,
             size=size,
             group_from=group_from,
+            license_name=license_name,
             test=test,
             validation=validation,
             pictures=pictures,
             note=noted,
         )
-    except DataError as error:
+    except (DataError, LicenseError) as error:
         raise CommandError(str(error)) from error
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
@@ -98,4 +102,5 @@ def finetune_command(
             say(f"test, {title}, by {done.unit if level == 'patient' else level}: {', '.join(told)}")
     say(f"learning rate {done.lr:.2g}, {done.epochs} epochs")
     say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"license of the weights: {done.license}")
     say(f'load it: timm.create_model("local-dir:{out}", pretrained=True)')

@@ -29,6 +29,7 @@ def segment_command(
     group_from: str = "",
     foreground: Annotated[str, arg(metavar="V,V")] = "",
     classes: Annotated[str, arg(metavar="NAME=V,NAME=V")] = "",
+    license_name: Annotated[str, arg(name="license", metavar="NAME")] = "",
     resize_masks: Annotated[Literal["", "nearest"], arg(metavar="nearest")] = "",
     test: float = 0.2,
     validation: float = 0.2,
@@ -55,10 +56,11 @@ def segment_command(
         lr: peak learning rate of the head.
         layer_decay: factor of the learning rate from a layer to the one below; 1 is off.
         frozen: stages besides the stem; -1 for none, or all.
-        regions: of an image that a Mask R-CNN learns from.
+        regions: of an image, for a Mask R-CNN.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
         foreground: values of the masks that are foreground, as 1,2.
         classes: values told apart, as nerve=1,artery=2, a Dice each.
+        license_name: of the weights, if nobody states one.
         resize_masks: bring masks to the size of their image.
         test: share of the groups to evaluate on.
         validation: share of the rest, to stop early.
@@ -73,6 +75,7 @@ def segment_command(
         from usbackbones.data.patients import counted
         from usbackbones.hub.backbone import full_name
         from usbackbones.hub.errors import BackboneError
+        from usbackbones.hub.licensing import LicenseError
         from usbackbones.segmentation.config import UDIAT, Segment
         from usbackbones.segmentation.look import Answers
         from usbackbones.segmentation.run import segment
@@ -96,10 +99,11 @@ def segment_command(
             at_most=at_most,
             pictures=pictures,
             group_from=group_from,
+            license_name=license_name,
             answers=Answers(foreground, classes, resize_masks),
             note=noted,
         )
-    except (DataError, BackboneError, ClipError) as error:
+    except (DataError, BackboneError, ClipError, LicenseError) as error:
         raise CommandError(str(error)) from error
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
@@ -119,4 +123,5 @@ def segment_command(
         told = (f"{key.replace('_', ' ')} {value:.3f}" for key, value in done.coco.items())
         say(f"test, COCO: {', '.join(told)}")
     say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"license of the weights: {done.license}")
     say(f"look at it: {out / 'overlay.png'}")

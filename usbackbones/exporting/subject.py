@@ -10,7 +10,7 @@ from torch import nn
 from usbackbones._version import __version__
 from usbackbones.exporting.export import ExportError
 from usbackbones.hub.backbone import LOCAL, build_backbone, full_name
-from usbackbones.hub.licensing import license_for
+from usbackbones.hub.licensing import LicenseError, is_noncommercial, license_for
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,11 @@ def _segmenter(full: str, folder: Path, channels: int | None, backbone: bool, li
     except ModuleNotFoundError as error:
         raise ExportError(f"{full}: a segmenter needs {error.name}: pip install 'usbackbones[dense]'") from error
     network = load_segmenter(folder)
-    stated = license_name or str(settings.get("license") or "") or str(license_for(settings["model"]))
+    stated = str(settings.get("license") or "") or str(license_for(settings["model"]))
+    if license_name and is_noncommercial([stated]) and not is_noncommercial([license_name]):
+        raise LicenseError(f"--license {license_name}: {full} is {stated}; what is made of it stays non-commercial")
     classes = list(settings.get("classes") or ["foreground"])
-    return Subject(full, network, "masks", _facts(full, network, "masks", classes, stated))
+    return Subject(full, network, "masks", _facts(full, network, "masks", classes, license_name or stated))
 
 
 def _facts(full: str, network: nn.Module, output: str, classes: list[str], license_: str) -> dict[str, str]:

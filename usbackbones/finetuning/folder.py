@@ -15,24 +15,24 @@ from usbackbones._files import atomic_write
 from usbackbones.data.item import DataError
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub.backbone import rebuild_args
-from usbackbones.hub.licensing import license_of
+from usbackbones.hub.licensing import License
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 
 TOLERANCE = 1e-4
 """Largest difference of an output of the folder that was written to the network's own, relative to the largest."""
 
 
-def folder_config(tuner: Tuner, model: str, data: str) -> dict[str, Any]:
+def folder_config(tuner: Tuner, model: str, data: str, license_: License) -> dict[str, Any]:
     """The content of config.json: timm's, with class names, and under "usbackbones" the task and its threshold.
 
     Args:
         tuner: after its run.
         model: name of the model that was fine-tuned.
         data: name of the data.
+        license_: of the weights, inherited or stated by the user.
     """
     network: Any = tuner.model
     cfg: dict[str, Any] = network.pretrained_cfg
-    inherited = license_of(model)
     config = timm_config(
         network,
         arch=str(cfg["architecture"]),
@@ -44,7 +44,7 @@ def folder_config(tuner: Tuner, model: str, data: str) -> dict[str, Any]:
         interpolation=cfg["interpolation"],
         crop_pct=cfg["crop_pct"],
         crop_mode=cfg["crop_mode"],
-        licence=inherited.weights if inherited else "",
+        licence=license_.weights,
         origin_url=str(cfg.get("origin_url") or ""),
         description=f"{model}, fine-tuned on {data}",
         num_classes=tuner.target.outputs,
@@ -52,8 +52,7 @@ def folder_config(tuner: Tuner, model: str, data: str) -> dict[str, Any]:
     rows, prediction = tuner.predict("validation")
     config["label_names"] = list(tuner.target.classes)
     config["usbackbones"] = tuner.target.describe(tuner.frames.item[rows], prediction)
-    if inherited:
-        config["usbackbones"]["license"] = inherited.block()
+    config["usbackbones"]["license"] = license_.block()
     return config
 
 

@@ -30,6 +30,7 @@ from usbackbones.finetuning.target import ClassTarget, Numbers, NumberTarget
 from usbackbones.finetuning.tuner import Tuner, parts_of
 from usbackbones.hub import registry
 from usbackbones.hub.backbone import RANDOM, build_backbone
+from usbackbones.hub.licensing import license_for
 from usbackbones.hub.torch_checkpoint import sum_of
 from usbackbones.probing.null_rows import NullRows, division_of
 
@@ -53,6 +54,7 @@ class FineTuned:
         unit: what a group is, "patient" or "group"; "" where nobody tells patients apart, and no metric is by patient.
         notes: what was noted about the data, patients and files that were passed over among it.
         was_finished: the folder held this very run, finished, and nothing was done.
+        license: of the weights, with where it comes from.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class FineTuned:
     unit: str = ""
     notes: tuple[str, ...] = ()
     was_finished: bool = False
+    license: str = ""
 
     @property
     def below_frozen(self) -> str:
@@ -106,6 +109,7 @@ def finetune(
     target: Literal["auto", "class", "number"] = "auto",
     size: int | None = None,
     group_from: str = "",
+    license_name: str = "",
     test: float = 0.2,
     validation: float = 0.2,
     progress: bool = True,
@@ -122,6 +126,7 @@ def finetune(
         target: labels are classes or numbers; "auto" decides, see `usbackbones.data.targets`.
         size: side of the input in pixels, if it is to differ from the model's.
         group_from: a regular expression that finds the group in a name, see `dataset.read_items`.
+        license_name: of the weights, where the model's source states none; never less strict than the source's.
         test: share of each class's groups for the test part, if the data have no split.
         validation: share of the other groups for early stopping and every other choice.
         progress: show bars.
@@ -133,8 +138,10 @@ def finetune(
             class is missing from a part, or timm would make another network of the folder.
         FolderTaken: if the folder holds another run or something else.
         UnknownModel, WeightsError, BackboneError: if the model could not be loaded.
+        LicenseError: if nobody states the license of the weights, or `license_name` allows what their source does not.
     """
     spec = spec or defaults_for(model)
+    license_ = license_for(model, license_name)
     notes = Notes(note)
     given = read_items(data, group_from, notes)
     kind = decide_target(given, target, notes)
@@ -152,6 +159,7 @@ def finetune(
         "items": digest([asdict(item) for item in given]),
         "parts": [test, validation],
         "pictures": pictures,
+        "license": str(license_),
     }
     if claim(out, "finetune", settings):
         return _read(out)
@@ -177,7 +185,7 @@ def finetune(
     tuner = make(choose_learning_rate(make, spec) if spec.search else spec.lr)
     tuner.run()
     metrics = tuner.metrics("test")
-    config = folder_config(tuner, model, data.name)
+    config = folder_config(tuner, model, data.name, license_)
     write_predictions(out / "predictions.csv", tuner)
     rows, prediction = tuner.predict("test")
     if kind == "class":
@@ -189,6 +197,7 @@ def finetune(
     done = FineTuned(
         out, tuple(goal.classes), metrics, _counts(tuner), tuner.epoch, tuner.spec.lr, tuple(frames.skipped),
         told(given, pairs), frozen, goal.task, told_patients(given), unit(given), tuple(notes.lines),
+        license=str(license_),
     )  # fmt: skip
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}
     for name, content in (("metrics.json", numbers), ("history.json", tuner.history)):
@@ -196,6 +205,7 @@ def finetune(
             json.dump(without_nan(content), stream, indent=1)
     facts = {"model": Path(model).name if model.startswith("local-dir:") else model, "data": data.name}
     facts |= {"epochs": str(done.epochs), "learning rate": f"{done.lr:.2g}", "patients": done.patients}
+    facts |= {"license of the weights": done.license}
     facts |= {part: counted(count, done.unit) for part, count in done.counts.items()}
     shown = {f"{name}, fine-tuned": metrics[level] for level, name in levels(given).items()}
     shown |= {f"{name}, frozen probe": frozen[level] for level, name in levels(given).items() if frozen}
@@ -210,7 +220,7 @@ def finetune(
 def _read(out: Path) -> FineTuned:
     """The result of a finished run, from its folder."""
     told_before = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    kept = {entry.name: told_before[entry.name] for entry in fields(FineTuned)}
+    kept = {entry.name: told_before[entry.name] for entry in fields(FineTuned) if entry.name in told_before}
     kept |= {"metrics": _with_nan(kept["metrics"]), "frozen": _with_nan(kept["frozen"])}
     return FineTuned(**kept | {"folder": out, "was_finished": True})
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from usbackbones._files import sha256_of
 from usbackbones.features.transforms import Transform, transforms
+from usbackbones.hub.licensing import license_of
 from usbackbones.metrics.calibration import Calibration, calibrate
 
 WEIGHTS = "model.safetensors"
@@ -114,7 +115,7 @@ def _classifier(folder: Path, size: int | None) -> Trained:
         if hasattr(model, "set_input_size"):
             model.set_input_size(img_size=size)
     prepare = transforms(model)
-    license_name = str(config.get("pretrained_cfg", {}).get("license") or "")
+    license_name = str(license_of(f"local-dir:{folder}") or "")
     return Trained(
         folder, task, _ready(model), prepare, tuple(names), prepare.size[0], sha256_of(folder / WEIGHTS), license_name,
         _validation(folder, names) if task == "classes" else None,

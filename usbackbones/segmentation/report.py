@@ -40,6 +40,7 @@ class Segmented:
         unit: what a group is, "patient" or "group"; "" where nobody tells patients apart.
         notes: what was noted about the data: patients, frames, the meaning of the masks, files that were passed over.
         was_finished: the folder held this very run, finished, and nothing was done.
+        license: of the weights, with where it comes from.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Segmented:
     unit: str = ""
     notes: tuple[str, ...] = ()
     was_finished: bool = False
+    license: str = ""
 
 
 def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pictures: bool) -> None:
@@ -68,6 +70,7 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
     facts = {
         "backbone": run.name,
         "head": f"{run.spec.head}, {run.spec.in_chans} channel(s), {run.spec.size} x {run.spec.size} pixels",
+        "license of the weights": done.license,
         "patients": done.patients,
         "masks": "; ".join(line for line in done.notes if line.startswith("masks: ")),
         **{part: counted(n, done.unit) for part, n in done.counts.items()},

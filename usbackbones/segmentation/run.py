@@ -25,7 +25,7 @@ from usbackbones.data.item import PARTS, DataError
 from usbackbones.data.leakage import together, told
 from usbackbones.data.patients import Note, Notes, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
-from usbackbones.hub.licensing import license_of
+from usbackbones.hub.licensing import license_for
 from usbackbones.metrics.segmentation import Spacing, coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
@@ -48,6 +48,7 @@ def segment(
     pictures: bool = False,
     progress: bool = True,
     group_from: str = "",
+    license_name: str = "",
     answers: Answers | None = None,
     note: Note = silent,
 ) -> Segmented:
@@ -64,6 +65,7 @@ def segment(
         pictures: show test pictures and their names in report.html, which is then not to be passed on.
         progress: show bars.
         group_from: a regular expression that finds the group in a file's name, see `read_masked`.
+        license_name: of the weights, where the model's source states none; never less strict than the source's.
         answers: to what the masks leave open; classes that are told apart make a U-Net of several classes.
         note: gets each line about the data at once, besides `Segmented.notes`.
 
@@ -71,8 +73,10 @@ def segment(
         DataError: if the data cannot be read, or split without a leak (of a group, or through near-duplicates).
         BackboneError: if the backbone has not the maps that the head needs.
         UnknownModel, WeightsError, RuntimeError: if the model cannot be had.
+        LicenseError: if nobody states the license of the weights, or `license_name` allows what their source does not.
     """
     spec = spec or Segment()
+    license_ = license_for(model, license_name)
     notes = Notes(note)
     given = read_masked(data, answers, group_from=group_from, note=notes, progress=progress)
     spec = replace(spec, classes=given[0].meaning.names)
@@ -90,7 +94,7 @@ def segment(
         if not members:
             raise DataError(f"the {part} part of {data} is empty: give more groups, or a larger share")
     settings = {"model": model, "spec": asdict(spec), "items": digest([asdict(item) for item in parts])}
-    if claim(out, "segment", settings | {"pictures": pictures}):
+    if claim(out, "segment", settings | {"pictures": pictures, "license": str(license_)}):
         return _read(out)
     run = Segmenter(model, parts, spec, out, progress)
     untrained = run.score("validation")
@@ -103,7 +107,7 @@ def segment(
     kept = max(record["validation"] for record in run.history) if spec.keep == "best" else run.history[-1]["validation"]
     done = Segmented(
         out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies), told_patients(given), unit(given),
-        tuple(notes.lines),
+        tuple(notes.lines), license=str(license_),
     )  # fmt: skip
     _write(run, done, rows)
     trained = [item for item in parts if item.part != "test"]
@@ -120,7 +124,7 @@ def segment(
 def _read(out: Path) -> Segmented:
     """The result of a finished run, from its folder."""
     told = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    kept = {field.name: told[field.name] for field in fields(Segmented)}
+    kept = {field.name: told[field.name] for field in fields(Segmented) if field.name in told}
     return Segmented(**kept | {"folder": out, "was_finished": True})
 
 
@@ -214,8 +218,7 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
     with atomic_write(out / "model.safetensors") as stream:
         stream.write(save(tensors))
-    inherited = license_of(run.name)
-    settings = {"model": run.name, "spec": asdict(run.spec), "license": str(inherited or "")}
+    settings = {"model": run.name, "spec": asdict(run.spec), "license": done.license}
     settings["masks"] = asdict(run.items[0].meaning)
     names = list(run.spec.classes)
     channels = {"classes": names if len(names) == 1 else ["background", *names]}

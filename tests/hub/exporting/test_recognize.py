@@ -353,7 +353,6 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "prefix module.encoder_q.",
         "not kept",
         "encoder_k",
-        "optimizer",
         "MIT",
         "224 px",
     ):

@@ -23,6 +23,7 @@ from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError
+from usbackbones.exporting.subject import subject_of
 from usbackbones.features.transforms import transforms
 from usbackbones.finetuning import folder
 from usbackbones.finetuning.config import FineTune
@@ -30,9 +31,11 @@ from usbackbones.finetuning.run import defaults_for, finetune, without_nan
 from usbackbones.finetuning.target import ClassTarget
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
+from usbackbones.hub.licensing import LicenseError
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.hub.zoo import read_zoo
 from usbackbones.phantom.simulator import phantom_clip
+from usbackbones.predicting.trained import load_trained
 
 ARCHITECTURES = ("test_resnet", "test_vit")  # timm's own, of a few thousand weights
 QUICK = FineTune(epochs=3, start="random", search=False, head_epochs=1, batch=8, frames=2, ema=0.5)
@@ -50,7 +53,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def write_backbone(folder, arch, seed=0, **args):
+def write_backbone(folder, arch, seed=0, licence="CC0-1.0", **args):
     """Make a timm folder of a tiny headless backbone at 64 px; returns the name that timm takes."""
     torch.manual_seed(seed)
     args |= {"img_size": 64} if "vit" in arch else {}
@@ -64,7 +67,7 @@ def write_backbone(folder, arch, seed=0, **args):
         mean=[0.3] * 3,
         std=[0.25] * 3,
         interpolation="bilinear",
-        licence="CC0-1.0",
+        licence=licence,
         origin_url="",
         description="untrained",
     )
@@ -331,3 +334,26 @@ def test_every_weight_records_how_it_is_best_fine_tuned(monkeypatch):
     entry = {**weight.entry, "finetune": {"lr": 0.5, "epochs": 7}}
     monkeypatch.setattr(registry, "get_weight", lambda _: replace(weight, entry=entry))
     assert defaults_for(registry.OWNER + name) == FineTune(lr=0.5, epochs=7)
+
+
+def test_the_license_is_inherited_or_asked_for(run, tmp_path, capsys, data):
+    """Nothing is decoded before the license is known; non-commercial weights make non-commercial ones."""
+    unknown = write_backbone(tmp_path / "unknown", "test_resnet", licence="")
+    nc = write_backbone(tmp_path / "nc", "test_resnet", licence="CC-BY-NC-4.0")
+    for model, given, told in ((unknown, "", "--license NAME"), (nc, "MIT", "stays non-commercial")):
+        with pytest.raises(LicenseError, match=told):
+            run(tmp_path / "out", model=model, license_name=given)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["finetune", str(data), "--model", unknown, "-o", str(tmp_path / "out")])
+    assert stop.value.code == cli.REFUSED and len(capsys.readouterr().err.splitlines()) == 1
+    done = run(tmp_path / "out", replace(QUICK, epochs=1, head_epochs=0), model=nc)
+    assert done.license == "CC-BY-NC-4.0, by local-dir:nc; non-commercial use only"
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["usbackbones"]["license"]["noncommercial"]
+    assert done.license in (tmp_path / "out" / "report.html").read_text()
+    assert load_trained(tmp_path / "out").license == done.license
+    assert subject_of(f"local-dir:{tmp_path / 'out'}").facts["license"] == done.license
+    with pytest.raises(LicenseError, match="stays non-commercial"):
+        subject_of(f"local-dir:{tmp_path / 'out'}", license_name="MIT")
+    assert subject_of(unknown, license_name="MIT").facts["license"].startswith("MIT")

@@ -63,7 +63,9 @@ def test_every_output_names_what_made_it(classifier, clips, tmp_path):
     done = predict(classifier, clips, tmp_path / "x.parquet", progress=False, command="usbackbones predict ...")
     about = json.loads(done.about.read_text())
     assert about["weights_sha256"] == load_trained(classifier).sha256 and about["command"] == "usbackbones predict ..."
-    assert about["weights_license"] == "CC-BY-NC-4.0" and "40 validation groups" in about["calibration"]
+    assert (
+        about["weights_license"].endswith("non-commercial use only") and "40 validation groups" in about["calibration"]
+    )
     table = parquet.read_table(done.frames)
     assert table.schema.metadata[b"weights_sha256"].decode() == about["weights_sha256"]
     assert table["prob_heart"].type == "double" and table.num_rows == 9
