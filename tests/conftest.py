@@ -19,6 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before huggingface_hub is imported, which reads it once: no test asks the network for a weight.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.pop("USBACKBONES_HUB", None)
+# Before cuBLAS is first used, or no test of the process could ask it for the same bits every time.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import pytest
 import timm

@@ -29,7 +29,7 @@ from training.engine.dataloaders import ViewsOn, divide, open_data, step_batches
 from training.engine.log import Mirror, read_journal
 from training.engine.loop import Engine
 from training.engine.prepare_model import build
-from training.engine.process import keep_pages
+from training.engine.process import keep_pages, same_bits
 from training.engine.run_folder import describe_corpus, describe_recipe, environment, write_json
 from training.engine.validate import refuse_impossible
 from training.errors import TrainingError
@@ -54,6 +54,7 @@ class Run:
             none; "never" begins anew and removes those that are there; or the checkpoint to continue from.
         views_on: where views are made: on the "cpu", or, with the same gray levels, on the "device". "auto" is the
             device if that is a GPU and the augmentation has a form for it.
+        deterministic: on a GPU, compute the same bits every time, somewhat slower; a CPU does so anyway.
         mirror: where the numbers of metrics.jsonl go as well; needs that package.
         dry_run: print the recipe and what it would read, and stop.
     """
@@ -65,6 +66,7 @@ class Run:
     checkpoint_every: int = 100
     resume: Literal["auto", "never"] | Path = "auto"
     views_on: ViewsOn = "auto"
+    deterministic: bool = False
     mirror: tuple[Mirror, ...] = ()
     dry_run: bool = False
 
@@ -81,12 +83,17 @@ def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> P
     Returns:
         The run folder.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with same_bits(device, run.deterministic):
+        return _pretrained(run, name, command, progress, device)
+
+
+def _pretrained(run: Run, name: str, command: str, progress: bool, device: torch.device) -> Path:
     recipe = run.recipe
     refuse_impossible(recipe, workers=run.workers or 0, checkpoint_every=run.checkpoint_every)
     folder = run.out or Path("runs") / f"{name}-{recipe.arch}-seed{recipe.seed}"
     cache = open_data(run.data)
     data, validation = step_batches(recipe, cache)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     place = views_on(run.views_on, recipe.augment, device)
     engine = Engine(build(recipe, len(cache.classes)), recipe, data, folder, validation, device, place)
     try:

@@ -3,7 +3,8 @@
     python -m training.reproduce resnet18.uscl_nc2 --data cache/nc --check     its first steps: the losses, one by one
     python -m training.reproduce resnet18.uscl_nc2 --data cache/nc             the whole run: the weights, bit by bit
 
-On the same type of CPU with as many threads and the same versions (`environment` in record.json) the bits are the same.
+On the same type of CPU with as many threads and the same versions (`environment` in record.json) the bits are the same;
+on the same type of GPU they are if the weight was trained with --deterministic, which is then set here too.
 Elsewhere sums are added up in another order: the losses of the first steps then agree within a percent, and the weights
 do not; for those the leaderboard is run again, and each number should lie in the interval that the card states.
 """
@@ -24,6 +25,7 @@ from training.data.cache import Cache
 from training.data.errors import CorpusError
 from training.data.records import CARDS, ZOO, read_json, read_record
 from training.engine.dataloaders import open_data
+from training.engine.process import same_bits
 from training.engine.run_folder import environment, rows_sha256
 from training.engine.trial_run import losses_of
 from training.errors import TrainingError
@@ -121,21 +123,28 @@ def main(
     entry = weights[name] | read_record(name, cards)
     recipe: Recipe = recorded(Recipe, entry["training"]["recipe"])
     cache = corpus_of(name, entry, data)
-    threads = entry["training"]["environment"]["threads"]
+    then = entry["training"]["environment"]
+    threads, deterministic = then["threads"], bool(then.get("deterministic"))
     torch.set_num_threads(threads)
     print(f"{name}: {len(cache.clips)} clips, the recorded ones; {threads} thread(s), as then", flush=True)  # noqa: T201
     if check_only:
-        _tell(check(entry, recipe, cache), same_machine(entry["training"]["environment"]))
+        with same_bits(torch.device("cuda" if torch.cuda.is_available() else "cpu"), deterministic):
+            _tell(check(entry, recipe, cache), same_machine(then))
         return
     folder = out or Path("runs") / f"again-{name}"
-    pretrain(Run(recipe, data, folder), entry["training"]["recipe"]["recipe"], shlex.join(["python", *sys.argv]))
+    run = Run(recipe, data, folder, deterministic=deterministic)
+    pretrain(run, entry["training"]["recipe"]["recipe"], shlex.join(["python", *sys.argv]))
     _tell_weights(name, entry, folder)
 
 
 def same_machine(then: Mapping[str, Any]) -> bool:
-    """Whether processor, threads and the versions on which the last bits depend are those of the release."""
+    """Whether the same bits are to be expected: processor, threads and versions are those of the release.
+
+    A GPU gives the same bits only where both were told to (`--deterministic`).
+    """
     now = environment()
-    return all(now[key] == then.get(key) for key in ("cpu", "cuda", "threads", "processes", "torch", "numpy"))
+    same = all(now[key] == then.get(key) for key in ("cpu", "cuda", "threads", "processes", "torch", "numpy"))
+    return same and (now["cuda"] is None or bool(now["deterministic"] and then.get("deterministic")))
 
 
 def _tell(found: Comparison, same: bool) -> None:

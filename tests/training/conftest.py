@@ -1,10 +1,12 @@
 """A small corpus of simulated clips."""
 
 import pytest
+import torch
 from PIL import Image
 
 from training.data.manifest import Row
 from training.data.prepare.run import prepare
+from training.engine.process import same_bits
 from usbackbones.phantom.simulator import phantom_clip
 
 
@@ -23,3 +25,10 @@ def cache(tmp_path_factory):
         )
     prepare(rows, root / "cache", size=48, jobs=1, progress=False)
     return root / "cache"
+
+
+@pytest.fixture
+def deterministic():
+    """A GPU, where there is one, computes the same bits every time: for tests that compare them."""
+    with same_bits(torch.device("cuda" if torch.cuda.is_available() else "cpu"), on=True):
+        yield

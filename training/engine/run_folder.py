@@ -77,6 +77,7 @@ def environment() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "cpu": _cpu(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "processes": world_size(),
         "git": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),

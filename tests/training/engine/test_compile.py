@@ -28,7 +28,7 @@ def test_names_and_gradients_stay(cache, tmp_path):
     names = list(compiled.method.state_dict())
     compiled.method.backbone.compile(backend="aot_eager")
     assert list(compiled.method.state_dict()) == names and not any("_orig_mod" in name for name in names)
-    batch = small_batch(size=32, labels=(0, 1, 0, 1))
+    batch = small_batch(size=32, labels=(0, 1, 0, 1)).to(plain.device)
     for engine in (plain, compiled):
         engine.method.losses(batch)["loss"].backward()
     for (name, one), other in zip(plain.method.named_parameters(), compiled.method.parameters(), strict=True):
@@ -36,7 +36,7 @@ def test_names_and_gradients_stay(cache, tmp_path):
 
 
 @pytest.mark.parametrize("compiled_first", [True, False])
-def test_a_run_goes_on_with_or_without_it(cache, tmp_path, compiled_first):
+def test_a_run_goes_on_with_or_without_it(cache, tmp_path, deterministic, compiled_first):
     """Half a run compiled, half not, either way round, against a run that never was; moving average included."""
     whole = engine_of(cache, tmp_path / "whole")
     whole.run(progress=False)

@@ -100,7 +100,7 @@ def flattened(state):
 
 
 @pytest.mark.parametrize("optimiser", ["momentum", "adamw"])
-def test_a_run_continues_to_the_bit_with_cmw_net(recipe, cache, tmp_path, optimiser):
+def test_a_run_continues_to_the_bit_with_cmw_net(recipe, cache, tmp_path, deterministic, optimiser):
     recipe = replace(recipe, optimiser=optimiser, method=replace(recipe.method, meta_every=2))
     unbroken = engine_of(recipe, cache, tmp_path / "unbroken")
     unbroken.run(checkpoint_every=3, progress=False)

@@ -58,7 +58,8 @@ def zoo(cache, tmp_path_factory):
     recipe = RECIPES["smoke"][1]
     recipe = replace(recipe, arch="test_resnet", steps=22, batch=6, augment=replace(recipe.augment, size=32))
     threads = torch.get_num_threads()
-    run = pretrain(Run(recipe=recipe, data=cache, out=folder / "run"), "smoke", "the command", progress=False)
+    run = Run(recipe=recipe, data=cache, out=folder / "run", deterministic=True)
+    run = pretrain(run, "smoke", "the command", progress=False)
     file = folder / "zoo.json"
     file.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
     add(run, "uscl_open1", zoo=file, cards=folder / "cards")
