@@ -28,6 +28,7 @@ import torch
 from safetensors.torch import save_file
 
 import usbackbones
+from tests.optional import pytest_pycollect_makemodule, pytest_runtest_call, pytest_runtest_setup  # noqa: F401
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -47,9 +47,9 @@ def test_the_settings_hold_within_the_block_and_on_a_gpu_alone():
 
 
 def test_an_operator_without_a_deterministic_form_is_named():
-    with pytest.raises(TrainingError, match=r"^--deterministic: put_ .*; leave --deterministic out$"):
-        with same_bits(GPU, on=True):
-            torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+    told = r"^--deterministic: put_ .*; leave --deterministic out$"
+    with pytest.raises(TrainingError, match=told), same_bits(GPU, on=True):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
     assert not torch.are_deterministic_algorithms_enabled()
     with pytest.raises(RuntimeError, match="something else"), same_bits(GPU, on=True):
         raise RuntimeError("something else")
