@@ -1,11 +1,11 @@
 """Samples of a DICOM frame -> gray uint8, and whether they hold colour.
 
 Gray samples of up to 8 bits are taken as they are (fewer bits over the full range): an ultrasound scanner stores what
-its screen showed, and a clip must look the same whether it was exported as DICOM or as a video. For more bits the
-range is, in this order: the window of the header, as PS3.3 C.11.2.1.2 has it, since it is what the scanner or a reader
-chose to see; the smallest and largest pixel value of the header; all that Bits Stored can hold. It is never the range
-of the pixels themselves: that would give a frame another gray with each frame read beside it, and make noise of an
-empty one. MONOCHROME1 is inverted, so that bright is always bright.
+its screen showed, and a clip must look the same whether it was exported as DICOM or as a video. For more bits the range
+is, in this order: the window of the header, or its table, as PS3.3 C.11.2 has them, since that is what the scanner or a
+reader chose to see; the smallest and largest pixel value of the header; all that Bits Stored can hold. It is never the
+range of the pixels themselves: that would give a frame another gray with each frame read beside it, and make noise of
+an empty one. MONOCHROME1 is inverted, so that bright is always bright.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from PIL import Image
 from usbackbones.clips.dicom.header import number
 from usbackbones.clips.dicom.pixels import PARTIAL, Picture
 from usbackbones.clips.dicom.quiet import quiet
+from usbackbones.clips.dicom.window import share_of_white
 from usbackbones.clips.formats.base import PARSER_ERRORS, luma
 from usbackbones.clips.formats.watch import is_vivid
 
@@ -32,21 +33,15 @@ def gray_table(dataset: "Dataset", picture: Picture) -> np.ndarray:
     values = np.arange(1 << stored, dtype=np.float64)
     if picture.signed:
         values[1 << (stored - 1) :] -= 1 << stored
-    low, high = values.min(), values.max()
     if stored > 8:
-        slope, intercept = number(dataset, "RescaleSlope") or 1.0, number(dataset, "RescaleIntercept") or 0.0
-        smallest, largest = number(dataset, "SmallestImagePixelValue"), number(dataset, "LargestImagePixelValue")
-        centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
-        if centre is not None and width is not None and width >= 1:
-            values = values * slope + intercept
-            low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-        elif smallest is not None and largest is not None and smallest < largest:
-            low, high = smallest, largest
-    share = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+        share, inverted = share_of_white(dataset, values), False
+    else:
+        share = (values - values.min()) / max(values.max() - values.min(), 1)
+        inverted = (number(dataset, "RescaleSlope") or 1.0) < 0
     # Down, not to the nearest: the 256 levels are then of one width, and 16 bits come out as in a 16-bit PNG.
     shown = np.minimum(share * 256, 255) if stored > 8 else np.round(share * 255)
     shown = shown.astype(np.uint8)
-    return 255 - shown if picture.photometric == "MONOCHROME1" else shown
+    return 255 - shown if (picture.photometric == "MONOCHROME1") != inverted else shown
 
 
 def palette_table(dataset: "Dataset", picture: Picture, little: bool) -> np.ndarray | None:

@@ -23,7 +23,7 @@ _WANTED = (
     *("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
     *("SmallestImagePixelValue", "LargestImagePixelValue", "RescaleSlope", "RescaleIntercept"),
-    *("WindowCenter", "WindowWidth"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "ModalityLUTSequence"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
@@ -31,7 +31,8 @@ _WANTED = (
     *("PixelSpacing", "SequenceOfUltrasoundRegions"),
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"),
 )
-_IMPLICIT, _EXPLICIT_BIG, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_EXPLICIT_BIG, _DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_IMPLICIT = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.20", "1.2.840.113619.5.2")  # the last two only to be named
 _PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 
 
@@ -105,7 +106,7 @@ def _follow(file: BinaryIO, start: int) -> Header | None:
     body = file.tell()
     syntax = str(meta.get("TransferSyntaxUID", "") or "")
     # Without the meta group nothing tells the encoding; pydicom finds out whether VRs are written.
-    implicit, little = syntax in (_IMPLICIT, ""), syntax != _EXPLICIT_BIG
+    implicit, little = syntax in _IMPLICIT, syntax != _EXPLICIT_BIG
     deflated = syntax == _DEFLATED
     stream = inflated(file, body, deflate_form(file, body)) if deflated else file
     wanted = [tag for keyword in _WANTED if (tag := tag_for_keyword(keyword)) is not None]

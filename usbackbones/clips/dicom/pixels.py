@@ -15,7 +15,14 @@ THINNED = ("YBR_FULL_422", "YBR_PARTIAL_422")
 """Two neighbors in a row share their chroma: four bytes are luma, luma, Cb, Cr."""
 PARTIAL = ("YBR_PARTIAL_422", "YBR_PARTIAL_420")
 """Retired: luma lies in 16..235 and chroma in 16..240, as on video tape."""
-COLOUR = ("RGB", "YBR_FULL", *THINNED, "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+TRANSFORMED = ("YBR_ICT", "YBR_RCT")
+"""What JPEG 2000 makes of RGB, and undoes."""
+COLOUR = ("RGB", "YBR_FULL", *THINNED, "YBR_PARTIAL_420", *TRANSFORMED)
+UNREAD_COLOUR = ("HSV", "ARGB", "CMYK", "XYB")
+"""Retired, or of JPEG XL alone."""
+
+ALLOCATED = (8, 16)
+"""Bits that a sample takes."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,11 @@ def read_picture(dataset: "Dataset") -> Picture:
     return Picture(
         shape,
         samples if samples in (1, 3) else None,
-        allocated if allocated in (8, 16) else None,
+        allocated if allocated in ALLOCATED else None,
         stored if stored and stored <= 16 else None,
         shift,
         signed=number(dataset, "PixelRepresentation") == 1,
         planes=number(dataset, "PlanarConfiguration") == 1,
-        photometric=word(dataset, "PhotometricInterpretation", GRAY + COLOUR),
+        photometric=word(dataset, "PhotometricInterpretation", GRAY + COLOUR + UNREAD_COLOUR),
         frames=whole("NumberOfFrames"),
     )

@@ -10,19 +10,9 @@ from usbackbones.clips.dicom.codestream import Codestream, read_codestream
 from usbackbones.clips.dicom.decode import check_decoder, decode
 from usbackbones.clips.dicom.frames import begins_with_item, fragment_frames, native_frames
 from usbackbones.clips.dicom.header import Header
-from usbackbones.clips.dicom.pixels import COLOUR, GRAY, THINNED, Picture
+from usbackbones.clips.dicom.pixels import COLOUR, GRAY, THINNED, TRANSFORMED, UNREAD_COLOUR, Picture
+from usbackbones.clips.dicom.syntaxes import NATIVE, UNREAD
 from usbackbones.clips.formats.base import MAX_PIXELS, ClipError, Request
-
-_NATIVE = ("", *(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99")))
-# What is not read, by transfer syntax.
-_UNREAD = {
-    **{f"1.2.840.10008.1.2.4.{number}": "a video within DICOM" for number in range(100, 109)},
-    **{f"1.2.840.10008.1.2.4.{number}": "frames of JPEG XL" for number in (110, 111, 112)},
-    **{f"1.2.840.10008.1.2.4.{number}": "frames that lie on a server (JPIP)" for number in (94, 95, 204, 205)},
-    **{f"1.2.840.10008.1.2.7.{number}": "a stream of video (SMPTE ST 2110)" for number in (1, 2, 3)},
-    "1.2.840.10008.1.2.1.98": "encapsulated uncompressed frames",
-    "1.2.840.10008.1.2.8.1": "single frames packed by deflate",
-}
 
 
 @dataclass(frozen=True)
@@ -47,13 +37,15 @@ def sampled_frames(request: Request, header: Header, picture: Picture) -> Genera
         ClipError: where the header does not tell how to read them, or their decoder is missing.
     """
     path = request.path
-    if header.syntax in _UNREAD:
-        raise ClipError(f"{path}: {_UNREAD[header.syntax]}, not read here; export it uncompressed, as JPEG or as mp4")
+    if header.syntax in UNREAD:
+        raise ClipError(f"{path}: {UNREAD[header.syntax]}, not read here; export it uncompressed, as JPEG or as mp4")
+    if picture.photometric in UNREAD_COLOUR:
+        raise ClipError(f"{path}: colors of {picture.photometric}, not read here; export it as RGB")
     try:
         with path.open("rb") as file:
             pixels = header.open_pixels(file)
-            fragments = header.length is None or (header.syntax not in _NATIVE and begins_with_item(pixels))
-            if fragments == (header.syntax in _NATIVE):
+            fragments = header.length is None or (header.syntax not in NATIVE and begins_with_item(pixels))
+            if fragments == (header.syntax in NATIVE):
                 request.warn(
                     f"{path}: the transfer syntax is wrong, frames are {'' if fragments else 'not '}compressed"
                 )
@@ -110,6 +102,9 @@ def _settle_native(request: Request, header: Header, picture: Picture) -> tuple[
         if length in (full, full + full % 2):
             request.warn(f"{path}: the header says YBR_FULL_422, but its chroma is whole; read as YBR_FULL")
             picture = replace(picture, photometric="YBR_FULL")
+    if picture.photometric in TRANSFORMED:
+        request.warn(f"{path}: the header says {picture.photometric}, which only JPEG 2000 has; read as RGB")
+        picture = replace(picture, photometric="RGB")
     size = _odd_bytes(request, picture, length) or picture.frame_bytes(path)
     if length % size > 1:
         request.warn(f"{path}: the pixel data are not a whole number of frames; the header may be wrong about the size")

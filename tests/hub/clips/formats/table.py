@@ -114,7 +114,7 @@ def rendered(table: Table) -> str:
     lines = [f"## {table.title}", "", prose, "", f"| {table.row} | {table.column} | verdict |", "|---|---|---|"]
     for row, groups in rows.items():
         for found, columns in groups.items():
-            lines.append(f"| {row} | {', '.join(columns)} | {found} |")
+            lines.append(f"| {row} | {', '.join(f'`{column}`' for column in columns)} | {found} |")
     return "\n".join([*lines, ""])
 
 

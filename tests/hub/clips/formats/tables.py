@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from tests.hub.clips.formats import array_cells, orientation_cells, stills_cells, volume_cells
+from tests.hub.clips.formats import (
+    array_cells,
+    dicom_cells,
+    dicom_gray_cells,
+    orientation_cells,
+    stills_cells,
+    volume_cells,
+)
 from tests.hub.clips.formats.table import Table, rendered
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "formats.md"
@@ -48,6 +55,29 @@ TABLES = (
         array_cells.folder_layouts,
         array_cells.folder_cells,
         ("cv2",),
+    ),
+    Table(
+        "DICOM: transfer syntaxes and colors",
+        "Frames of 8 bits, of odd and even width, by pixel and in planes. Writers: pydicom, gdcm, Pillow and OpenJPH; "
+        "judges: pydicom with gdcm's decoders, OpenCV for JPEG, and the standard's definition where they know no more "
+        "(retired colors, odd widths). … stands for 1.2.840.10008.1.2. A syntax that is in no list is read by what its "
+        "frames say of themselves, with a warning.",
+        "transfer syntax",
+        "photometric interpretations",
+        dicom_cells.layouts,
+        dicom_cells.cells,
+        ("pydicom", "gdcm", "cv2"),
+    ),
+    Table(
+        "DICOM: bits, windows and palettes",
+        "Judges: the definitions of PS3.3 in float64, and pydicom's rescaling and windows. Every number of bits that "
+        "count, from 1 on, of those allocated. Samples of up to 8 bits are taken as they are, without a window; more "
+        "by the window of the header, its lookup table, or the range of their bits.",
+        "what",
+        "layouts",
+        dicom_gray_cells.layouts,
+        dicom_gray_cells.cells,
+        ("pydicom",),
     ),
     Table(
         "MetaImage",

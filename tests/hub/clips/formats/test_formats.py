@@ -10,6 +10,7 @@ from PIL import Image
 from tests.hub.clips.formats import table as module
 from tests.hub.clips.formats.table import Cell, Table, verdict
 from tests.hub.clips.formats.tables import COMMAND, HEAD, PAGE, TABLES
+from usbackbones.clips.dicom.syntaxes import COMPRESSED, NATIVE, UNREAD
 from usbackbones.clips.formats.layouts import LAYOUTS
 
 
@@ -52,3 +53,10 @@ def test_a_judge_that_differs_is_seen():
 def test_a_missing_judge_is_named():
     table = Table("a", "b", "c", "d", lambda: [], lambda row, column: [], ("cv2", "no_such_judge"))
     assert table.missing_judge() == "no_such_judge"
+
+
+def test_every_transfer_syntax_that_pydicom_names_is_in_a_list():
+    from pydicom.uid import UID_dictionary
+
+    named = {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"}
+    assert named - {*NATIVE, *COMPRESSED, *UNREAD} == set()

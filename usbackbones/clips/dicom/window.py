@@ -1,0 +1,80 @@
+"""What the header wants to be seen of samples of more than 8 bits, as shares of white: PS3.3 C.11.1 and C.11.2.
+
+The modality comes first, rescaling or a table, and then the window, by any of its three functions, or a VOI table.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from usbackbones.clips.dicom.header import number, word
+from usbackbones.clips.dicom.quiet import quiet
+from usbackbones.clips.formats.base import PARSER_ERRORS
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
+def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
+    """Shares 0..1, float64 [N].
+
+    Args:
+        dataset: header.
+        values: every value that can be stored, float64 [N], signed where the samples are.
+
+    Raises:
+        ValueError: if a table is damaged.
+    """
+    slope, intercept = number(dataset, "RescaleSlope") or 1.0, number(dataset, "RescaleIntercept") or 0.0
+    smallest, largest = number(dataset, "SmallestImagePixelValue"), number(dataset, "LargestImagePixelValue")
+    centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
+    low, high = values.min(), values.max()
+    has_table = bool(dataset.get("ModalityLUTSequence"))
+    if has_table:
+        shown = _through_table(dataset, "ModalityLUTSequence", values)
+        low, high = 0.0, _top(dataset, "ModalityLUTSequence")
+    else:
+        shown = values * slope + intercept
+    function = word(dataset, "VOILUTFunction", _FUNCTIONS) or "LINEAR"
+    if centre is not None and width is not None and (width >= 1 or (width > 0 and function != "LINEAR")):
+        return _windowed(function, shown, centre, width)
+    if dataset.get("VOILUTSequence"):
+        return _through_table(dataset, "VOILUTSequence", shown) / _top(dataset, "VOILUTSequence")
+    if has_table:
+        return shown / high
+    if smallest is not None and largest is not None and smallest < largest:
+        low, high = smallest, largest
+    share = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    return 1 - share if slope < 0 else share
+
+
+def _windowed(function: str, values: np.ndarray, centre: float, width: float) -> np.ndarray:
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+    low, high = centre - width / 2, centre + width / 2
+    if function == "LINEAR":
+        low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    return np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+
+
+def _through_table(dataset: "Dataset", keyword: str, values: np.ndarray) -> np.ndarray:
+    from pydicom.pixels import apply_modality_lut, apply_voi
+
+    apply = apply_modality_lut if keyword == "ModalityLUTSequence" else apply_voi
+    try:
+        with quiet():
+            return np.asarray(apply(np.round(values).astype(np.int64), dataset), np.float64)
+    except PARSER_ERRORS:
+        raise ValueError("its lookup table is damaged") from None
+
+
+def _top(dataset: "Dataset", keyword: str) -> float:
+    """The largest value that a table can give."""
+    try:
+        with quiet():
+            bits = int(dataset[keyword][0].LUTDescriptor[2])
+    except PARSER_ERRORS:
+        raise ValueError("its lookup table is damaged") from None
+    return float((1 << bits) - 1)
