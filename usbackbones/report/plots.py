@@ -109,18 +109,6 @@ def points(places: np.ndarray, axes: Axes, label: str, diagonal: bool = False, l
     return axes.draw(label, *drawn)
 
 
-def bars(heights: Sequence[float], axes: Axes, label: str, extra: Sequence[str] = ()) -> Markup:
-    """A histogram: bars of equal width over the whole of x, from 0; `extra` is drawn over them."""
-    edges = np.linspace(*axes.x, len(heights) + 1)
-    drawn = []
-    for height, low, high in zip(heights, edges[:-1], edges[1:], strict=True):
-        (left, top), (right, bottom) = axes.at(low, height), axes.at(high, max(axes.y[0], 0.0))
-        title = element("title", f"{low:.3g} to {high:.3g}: {height:g}")
-        size = {"width": f"{max(right - left - 1, 0.5):.1f}", "height": f"{max(bottom - top, 0):.1f}"}
-        drawn.append(element("rect", title, class_="bar", x=f"{left + 0.5:.1f}", y=f"{top:.1f}", **size))
-    return axes.draw(label, *drawn, *extra)
-
-
 def whiskers(lines: Mapping[str, Mapping[str, float]], label: str) -> Markup:
     """Values with their intervals, one below the other on one scale.
 

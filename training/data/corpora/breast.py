@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.data.corpora.record import Corpus, listed_clips, present, read_csv, stills_with_masks
+from training.data.corpora.record import Corpus, listed, present, read_csv, stills_with_masks
 from training.data.errors import CorpusError
 from training.data.manifest import Row
 
@@ -63,16 +63,6 @@ def bus_bra(root: Path) -> list[Row]:
     ]
 
 
-def bus_uclm(root: Path) -> list[Row]:
-    """The stills of BUS-UCLM; one with calipers, which give the lesion away, has no label."""
-    return listed_clips(root, "bus_uclm", "breast", label=["breast"])
-
-
-def breast_lesions_usg(root: Path) -> list[Row]:
-    """The stills of BrEaST-Lesions-USG."""
-    return listed_clips(root, "breast_lesions_usg", "breast")
-
-
 _LISTED = "groups.csv (path, group, label, view, licence), img/, mask/"
 
 CORPORA = (
@@ -121,7 +111,7 @@ CORPORA = (
         patient="the four letters that the file name begins with; CHCO was a copy of CHVI and is merged with it",
         label="benign, malignant or normal; none for the 118 stills of the view breast_marks, which carry calipers",
         pretrain=True,
-        read=bus_uclm,
+        read=listed("bus_uclm", "breast", label=["breast"]),
         note="a quarter of the patients is locked, by a hash of their codes",
     ),
     Corpus(
@@ -133,6 +123,6 @@ CORPORA = (
         patient="the still: there is one of each",
         label="",
         pretrain=True,
-        read=breast_lesions_usg,
+        read=listed("breast_lesions_usg", "breast"),
     ),
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.data.corpora.record import LISTED, Corpus, listed_clips, present, read_csv
+from training.data.corpora.record import LISTED, Corpus, listed, present, read_csv
 from training.data.manifest import Row
 
 
@@ -68,11 +68,6 @@ def echonet_dynamic(root: Path) -> list[Row]:
     return rows
 
 
-def tte47(root: Path) -> list[Row]:
-    """One still of each view of a transthoracic examination."""
-    return listed_clips(root, "tte47", "heart")
-
-
 CORPORA = (
     Corpus(
         name="camus",
@@ -108,6 +103,6 @@ CORPORA = (
         patient="not told: each still is its own group",
         label="",
         pretrain=True,
-        read=tte47,
+        read=listed("tte47", "heart"),
     ),
 )

@@ -73,36 +73,39 @@ def read_csv(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     return [dict(zip(names, map(str.strip, cells), strict=True)) for _, cells in rows]
 
 
-def listed_clips(
-    root: Path, source: str, organ: str | Mapping[str, str], anatomy: str = "", label: Sequence[str] = ()
-) -> list[Row]:
-    """The clips of a folder whose groups.csv names path, group, label, view and licence, in its order.
+def listed(
+    source: str, organ: str | Mapping[str, str], anatomy: str = "", label: Sequence[str] = ()
+) -> Callable[[Path], list[Row]]:
+    """A reader of folders whose groups.csv names path, group, label, view and licence; clips stand in its order.
 
     Args:
-        root: the folder; masks are mask/<stem>.png where they are there.
         source: name of the dataset.
         organ: of every clip, or by view; clips of another view are left out.
         anatomy: of every clip.
         label: views whose clips keep their label.
 
-    Raises:
-        CorpusError: if the table is not there or lacks a column.
+    Returns:
+        A function of the folder; masks are mask/<stem>.png where they are there.
     """
-    return [
-        Row(
-            path=str(root / record["path"]),
-            clip=PurePosixPath(record["path"]).stem,
-            group=record["group"],
-            organ=organ if isinstance(organ, str) else organ[record["view"]],
-            label=record["label"] if record["view"] in label else "",
-            licence=record["licence"],
-            source=source,
-            anatomy=anatomy,
-            mask=present(root / "mask" / f"{PurePosixPath(record['path']).stem}.png"),
-        )
-        for record in read_csv(root / "groups.csv", LISTED)
-        if isinstance(organ, str) or record["view"] in organ
-    ]
+
+    def read(root: Path) -> list[Row]:
+        return [
+            Row(
+                path=str(root / record["path"]),
+                clip=PurePosixPath(record["path"]).stem,
+                group=record["group"],
+                organ=organ if isinstance(organ, str) else organ[record["view"]],
+                label=record["label"] if record["view"] in label else "",
+                licence=record["licence"],
+                source=source,
+                anatomy=anatomy,
+                mask=present(root / "mask" / f"{PurePosixPath(record['path']).stem}.png"),
+            )
+            for record in read_csv(root / "groups.csv", LISTED)
+            if isinstance(organ, str) or record["view"] in organ
+        ]
+
+    return read
 
 
 def read_labels(file: Path, names: dict[str, str]) -> dict[str, str]:

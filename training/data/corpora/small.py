@@ -1,9 +1,6 @@
 """Small collections with open licences: liver, carotid, hip, tongue, and clips and stills of many organs."""
 
-from pathlib import Path
-
-from training.data.corpora.record import Corpus, listed_clips
-from training.data.manifest import Row
+from training.data.corpora.record import Corpus, listed
 
 _CLIPS = {
     "echo": "heart",
@@ -14,37 +11,8 @@ _CLIPS = {
     "soft_tissue": "soft tissue",
     "brachial_artery_doppler": "vessel",
 }
+"""Views of living tissue; two clips of the gastrocnemius are of a subject of TimTrack's."""
 _LISTED = "groups.csv (path, group, label, view, licence), img/"
-
-
-def aul_liver(root: Path) -> list[Row]:
-    """The stills of livers, with outlines as masks."""
-    return listed_clips(root, "aul_liver", "liver")
-
-
-def momot_carotid(root: Path) -> list[Row]:
-    """The transverse stills of common carotid arteries, with their lumen as masks."""
-    return listed_clips(root, "momot_carotid", "carotid")
-
-
-def nhbs_hip(root: Path) -> list[Row]:
-    """The coronal stills of infants' hips."""
-    return listed_clips(root, "nhbs_hip", "hip", anatomy="infant hip")
-
-
-def ultrasuite_tongue(root: Path) -> list[Row]:
-    """The recordings of tongues: folders of frames and videos."""
-    return listed_clips(root, "ultrasuite_tongue", "tongue", anatomy="midsagittal")
-
-
-def open_clips(root: Path) -> list[Row]:
-    """The clips of living tissue, without those of the gastrocnemius, whose subject is one of TimTrack's."""
-    return listed_clips(root, "open_clips", _CLIPS)
-
-
-def open_stills(root: Path) -> list[Row]:
-    """The stills of carotids; the others are phantoms, or may be."""
-    return listed_clips(root, "open_stills", {"carotid_or_doppler": "carotid"})
 
 
 CORPORA = (
@@ -57,7 +25,7 @@ CORPORA = (
         patient="the still: there is one of each",
         label="",
         pretrain=True,
-        read=aul_liver,
+        read=listed("aul_liver", "liver"),
     ),
     Corpus(
         name="momot_carotid",
@@ -68,7 +36,7 @@ CORPORA = (
         patient="the examination: the number that the file name begins with",
         label="",
         pretrain=True,
-        read=momot_carotid,
+        read=listed("momot_carotid", "carotid"),
     ),
     Corpus(
         name="nhbs_hip",
@@ -79,7 +47,7 @@ CORPORA = (
         patient="the still: there is one of each",
         label="",
         pretrain=True,
-        read=nhbs_hip,
+        read=listed("nhbs_hip", "hip", anatomy="infant hip"),
     ),
     Corpus(
         name="open_clips",
@@ -90,7 +58,7 @@ CORPORA = (
         patient="the clip",
         label="",
         pretrain=True,
-        read=open_clips,
+        read=listed("open_clips", _CLIPS),
         note="two phantoms and two clips of a subject of TimTrack's in the same folder are left out",
     ),
     Corpus(
@@ -102,7 +70,7 @@ CORPORA = (
         patient="the still: there is one of each",
         label="",
         pretrain=True,
-        read=open_stills,
+        read=listed("open_stills", {"carotid_or_doppler": "carotid"}),
         note="28 stills of phantoms, and of bone and eyes that may be phantoms, in the same folder are left out",
     ),
     Corpus(
@@ -114,6 +82,6 @@ CORPORA = (
         patient="the speaker, or the session where speakers are not told",
         label="",
         pretrain=True,
-        read=ultrasuite_tongue,
+        read=listed("ultrasuite_tongue", "tongue", anatomy="midsagittal"),
     ),
 )
