@@ -1,7 +1,7 @@
 """Train a released weight again from its record in model_cards/, and report how near it comes.
 
-    python -m training.reproduce resnet18.uscl_nc2 --data cache/nc --check     its first steps: the losses, one by one
-    python -m training.reproduce resnet18.uscl_nc2 --data cache/nc             the whole run: the weights, bit by bit
+    python -m training.reproduce resnet18.hico_open3 --data cache/open3 --check  its first steps: the losses, one by one
+    python -m training.reproduce resnet18.hico_open3 --data cache/open3          the whole run: the weights, bit by bit
 
 On the same type of CPU with as many threads and the same versions (`environment` in record.json) the bits are the same;
 on the same type of GPU they are if the weight was trained with --deterministic, which is then set here too.

@@ -1,9 +1,9 @@
 """Turn a run into a published weight, and keep the cards in step with the records.
 
     python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_open9   a folder in model_cards/, a zoo entry
-    python -m training.release metrics resnet18.uscl_nc2 results.json          the probe table into the record
-    python -m training.release overlap resnet18.uscl_nc2 --root FOLDER         compare again with each benchmark
-    python -m training.release embed resnet18.uscl_nc2                         make it the weight inside the package
+    python -m training.release metrics resnet18.hico_open3 results.json        the probe table into the record
+    python -m training.release overlap resnet18.hico_open3 --root FOLDER       compare again with each benchmark
+    python -m training.release embed | retire                                  see training/release/succession.py
     python -m training.release render                                          render cards, README and docs again
     python -m training.release page                                            render model_cards/index.html again
 
@@ -26,15 +26,15 @@ from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import Overlap
 from training.data.licenses import WEIGHTS_LICENCE, tier_of_all
 from training.data.overlap.verdicts import overlaps_with_all
-from training.data.records import CARDS, RECORD, ROOT, ZOO, read_json, readable
+from training.data.records import CARDS, RECORD, ZOO, read_json, readable
 from training.engine.log import read_journal
 from training.release.card import render_card
 from training.release.checks import ReleaseError, refuse_folder, refuse_seen, refuse_start
 from training.release.push import push
-from training.release.records import put_report, read_weights, write_weights
+from training.release.records import entry_of, put_report, read_weights, write_weights
 from training.release.render import page, render
+from training.release.succession import embed, retire
 from training.release.weights_file import PYRAMID, published_config, pyramid_of_run
-from usbackbones._files import atomic_write
 from usbackbones.exporting.pack import published_tensors
 from usbackbones.hub.pretraining_run import backbone_of_run, input_side
 from usbackbones.hub.pretraining_run import read_json as read_run
@@ -44,7 +44,6 @@ TRAJECTORY = 20
 """Steps of which the losses are kept, for training.reproduce to compare with."""
 KNOWN = "So a few-shot column of a dataset that it was trained on knows more labels than it says."
 """What a reader must know of a weight that was given labels."""
-EMBEDDED = ROOT / "usbackbones" / "weights"
 
 
 def add(
@@ -181,7 +180,7 @@ def overlap(
         cards: the folder of model folders.
     """
     content = read_weights(zoo, cards)
-    entry = _entry(content, name)
+    entry = entry_of(content, name)
     entry["overlap"]["benchmarks"] = _overlap_entry(overlaps_with_all(cards / name / LEDGER, entry["corpus"], root))
     write_weights(content, zoo, cards)
     render(zoo, cards)
@@ -206,37 +205,12 @@ def metrics(
         cards: the folder of model folders.
     """
     content = read_weights(zoo, cards)
-    _entry(content, name)
+    entry_of(content, name)
     for report in read_json(results)["tasks"].values():
         for control in put_report(content, name, report):
             print(f"{report['task']}: the control {control} has other numbers than before")  # noqa: T201
     write_weights(content, zoo, cards)
     render(zoo, cards)
-
-
-def embed(
-    name: Annotated[str, tyro.conf.Positional],
-    zoo: Path = ZOO,
-    cards: Path = CARDS,
-    weights: Path = EMBEDDED,
-) -> None:
-    """Copy a weight into the package, in place of the one there, and make it the default."""
-    content = read_weights(zoo, cards)
-    _entry(content, name)
-    with atomic_write(weights / f"{name}.safetensors") as stream:
-        stream.write((cards / name / "model.safetensors").read_bytes())
-    for other in weights.glob("*.safetensors"):
-        if other.name != f"{name}.safetensors":
-            other.unlink()
-    content["default"] = name
-    write_weights(content, zoo, cards)
-    render(zoo, cards)
-
-
-def _entry(content: dict[str, Any], name: str) -> dict[str, Any]:
-    if name not in content["weights"]:
-        raise ReleaseError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
-    return content["weights"][name]
 
 
 def main() -> None:
@@ -248,6 +222,7 @@ def main() -> None:
                 "metrics": metrics,
                 "overlap": overlap,
                 "embed": embed,
+                "retire": retire,
                 "render": render,
                 "page": page,
                 "push": push,

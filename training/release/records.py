@@ -61,6 +61,18 @@ def write_weights(content: Mapping[str, Any], zoo: Path = ZOO, cards: Path = CAR
     write_json(zoo, {**content, "weights": entries})
 
 
+def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The entry of a weight in what `read_weights` returned.
+
+    Raises:
+        CorpusError: if there is no such weight.
+    """
+    if name not in content["weights"]:
+        raise CorpusError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
+    entry: dict[str, Any] = content["weights"][name]
+    return entry
+
+
 def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """One number a task: {task: {metric, value, low, high, random, simclr, imagenet}}, null for what was not run."""
     found: dict[str, Any] = {}

@@ -55,7 +55,8 @@ def weights_table(content: Mapping[str, Any]) -> str:
     heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
     header = ["name", "method", "input", "license", "MB", *heads]
     lines = [f"|{'|'.join(header)}|", "|" + "---|" * len(header)]  # tight: three minutes to read, by `wc -w` too
-    for name, entry in content["weights"].items():
+    for name in sorted(content["weights"], key=lambda name: name != content["default"]):
+        entry = content["weights"][name]
         method = entry["paper"]["title"].partition(" (")[0]
         what = [f"[`{name}`](model_cards/{name}/README.md)", method, f"{entry['input']['size']} px"]
         what += [entry["licences"]["weights"], f"{entry['bytes'] / 1e6:.1f}"]

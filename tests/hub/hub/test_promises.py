@@ -37,6 +37,10 @@ def test_the_wheel_is_small_and_holds_the_package_alone(tmp_path):
     weights = [name for name in names if name.endswith(".safetensors")]
     zoo = json.loads((REPOSITORY / "usbackbones" / "zoo.json").read_text())
     assert weights == [f"usbackbones/weights/{zoo['default']}.safetensors"]
+    # An Apache-2.0 wheel carries an open weight alone.
+    entry = zoo["weights"][zoo["default"]]
+    assert entry["tier"] == "open" and entry["licences"]["weights"] == "Apache-2.0"
+    assert not any("NC" in licence for licence in entry["licences"]["data"])
 
 
 def test_the_embedded_weight_loads_offline_and_at_little_cost(tmp_path):

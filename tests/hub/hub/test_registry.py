@@ -97,13 +97,15 @@ def test_an_unknown_tag_of_a_plain_name_is_told_alike(published):
         timm.create_model("usresnet18.synthetic_open7", pretrained=True)
 
 
-def test_a_removed_name_fails_with_its_successor():
+@pytest.mark.parametrize(
+    ("removed", "successor"),
+    [("resnet18.uscl_nc1", "resnet18.uscl_nc2"), ("resnet18.hico_nc2", "resnet18.hico_open3")],
+)
+def test_a_removed_name_fails_with_its_successor(removed, successor):
     for ask in (registry.get_weight, lambda name: timm.create_model(f"usbackbones/{name}", pretrained=True)):
-        with pytest.raises(
-            registry.UnknownModel,
-            match=r"'usbackbones/resnet18.uscl_nc1' was removed; 'usbackbones/resnet18.uscl_nc2' takes its place",
-        ):
-            ask("resnet18.uscl_nc1")
+        told = f"'usbackbones/{removed}' was removed; 'usbackbones/{successor}' takes its place"
+        with pytest.raises(registry.UnknownModel, match=told):
+            ask(removed)
 
 
 @pytest.mark.parametrize("successors", [[], {"resnet18.old1": "resnet18.nowhere1"}])

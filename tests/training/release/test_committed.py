@@ -12,7 +12,6 @@ from training.data.locked_splits import has_locked_part, locked_groups
 from training.data.records import CARDS, RECORD, ZOO, read_json, readable
 from training.release.card import render_card, verdict
 from training.release.checks import refuse_seen
-from training.release.commands import EMBEDDED
 from training.release.records import LOADING, all_reports, headline, put_report, read_weights, row_key, write_weights
 from training.release.render import (
     FIGURE,
@@ -23,6 +22,7 @@ from training.release.render import (
     render_results,
     weights_table,
 )
+from training.release.succession import EMBEDDED
 
 
 def test_the_committed_cards_are_rendered_from_the_records_and_fit_a_screen():

@@ -14,16 +14,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import run_module
+from training.benchmark.markdown import interval_cell
+from training.data.corpora.muscle import dl_track
 from training.data.errors import CorpusError
 from training.data.fingerprints import FILE as LEDGER
-from training.data.fingerprints import read_ledger, write_ledger
+from training.data.fingerprints import KEPT, decoded, make_ledger, read_ledger, write_ledger
 from training.data.locked_splits import locked_split
 from training.data.overlap.verdicts import corpus_ledger
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
 from training.release.checks import ReleaseError, refuse_start
-from training.release.commands import add, embed, labels_told, metrics, overlap
+from training.release.commands import add, labels_told, metrics, overlap
 from training.release.records import read_weights
+from training.release.succession import embed, retire
 from training.release.weights_file import PYRAMID
 from usbackbones.hub.pretraining_run import RunError, backbone_of_run, input_side
 from usbackbones.phantom.simulator import phantom_clip
@@ -212,6 +215,23 @@ def test_a_frame_of_a_locked_test_part_is_refused_whatever_its_name(run, places,
     assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
 
 
+@pytest.mark.parametrize("run", ["test_resnet"], indirect=True)
+def test_the_pictures_of_dl_track_that_stand_in_locked_clips_are_refused(run, places, tmp_path, shared_data):
+    """They are put back into the ledger of a run, whose own record names no locked group."""
+    pictures = {f"apo_img_000{number}" for number in (15, 17, 19, 30, 31)}
+    back = [row for row in dl_track(shared_data / "dl_track", left_out=()) if row.clip in pictures]
+    seen = {"sources": ["dl_track"], "groups": sorted({row.group for row in back})}
+    copy = change(run, tmp_path, corpus=lambda corpus: corpus.update(seen))
+    write_ledger(make_ledger(decoded(back, progress=False), KEPT), copy / LEDGER)
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "timtrack_muscle").symlink_to(shared_data / "timtrack_muscle")
+    with pytest.raises(ReleaseError, match=r"it saw 5 locked test clip\(s\) of timtrack_muscle, as ") as refusal:
+        add(copy, "uscl_open1", root=root, **places)
+    assert all(name in str(refusal.value) for name in pictures)
+    assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
+
+
 def test_the_ledger_goes_with_the_weight_and_the_card_tells_what_was_seen(run, places, tmp_path):
     root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=30)
     add(run, "uscl_open1", root=root, **places)
@@ -286,8 +306,8 @@ def test_metrics_and_embedding(run, places, tmp_path):
     (name,) = json.loads(places["zoo"].read_text())["weights"]
     results = tmp_path / "results.json"
     committed = read_weights()
-    report = committed["weights"][committed["default"]]["metrics"]["pocus_lung"]
-    results.write_text(json.dumps({"tasks": {"pocus_lung": report}}))
+    report = committed["weights"][committed["default"]]["metrics"]["hc18"]
+    results.write_text(json.dumps({"tasks": {"hc18": report}}))
     with pytest.raises(CorpusError, match=f"no row usbackbones/{name}"):
         metrics(name, results, **places)
     results.write_text(results.read_text().replace(committed["default"], name))
@@ -299,8 +319,45 @@ def test_metrics_and_embedding(run, places, tmp_path):
     embed(name, weights=tmp_path / "weights", **places)
     assert [file.name for file in (tmp_path / "weights").iterdir()] == [f"{name}.safetensors"]
     assert json.loads(places["zoo"].read_text())["default"] == name
-    with pytest.raises(ReleaseError, match="not in the zoo"):
+    with pytest.raises(CorpusError, match="not in the zoo"):
         embed("resnet18.nope", weights=tmp_path / "weights", **places)
+    closed = json.loads(places["zoo"].read_text())
+    closed["weights"][name] |= {"tier": "nc"}
+    places["zoo"].write_text(json.dumps(closed))
+    with pytest.raises(ReleaseError, match=r"the package is Apache-2\.0: embed a weight of the open tier"):
+        embed(name, weights=tmp_path / "weights", **places)
+
+
+@pytest.mark.parametrize("run", ["test_resnet"], indirect=True)
+def test_a_retired_weight_leaves_its_numbers_and_the_name_of_its_successor(run, places, tmp_path):
+    study = tmp_path / "STUDY.md"
+    study.write_text("# What was tried\n")
+    for tag in ("uscl_open1", "uscl_open2", "uscl_open3"):
+        add(run, tag, **places)
+    old, new, newest = (f"test_resnet.uscl_open{number}" for number in (1, 2, 3))
+    committed = read_weights()
+    report = json.dumps({"tasks": {"organ": committed["weights"][committed["default"]]["metrics"]["hc18"]}})
+    (tmp_path / "results.json").write_text(report.replace(committed["default"], old))
+    metrics(old, tmp_path / "results.json", **places)
+    value = read_weights(**places)["weights"][old]["metrics"]["hc18"]["rows"][0]["results"]["ridge"]["frame"]
+    for wrong, told in ((old, "cannot take the place"), ("resnet18.nope", "not in the zoo")):
+        with pytest.raises((ReleaseError, CorpusError), match=told):
+            retire(old, wrong, study=study, **places)
+    retire(old, new, study=study, **places)
+    retire(new, newest, study=study, **places)
+    zoo = json.loads(places["zoo"].read_text())
+    assert zoo["successors"] == {old: newest, new: newest} and list(zoo["weights"]) == [newest]
+    assert [folder.name for folder in places["cards"].iterdir() if folder.is_dir()] == [newest]
+    text = study.read_text()
+    assert text.startswith("# What was tried\n") and text.count("## Retired weights") == 1
+    assert f"### {old}, now {new}" in text and f"### {new}, now {newest}" in text
+    assert f"| hc18, mm | {interval_cell(value['mae'], 1)} |" in text
+    with pytest.raises(ReleaseError, match="is released already"):
+        add(run, "uscl_open1", **places)
+    zoo["default"] = newest
+    places["zoo"].write_text(json.dumps(zoo))
+    with pytest.raises(ReleaseError, match="the weight inside the package: embed another one first"):
+        retire(newest, newest, study=study, **places)
 
 
 def test_the_card_is_valid_and_says_what_it_must(run, places):
