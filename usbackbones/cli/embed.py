@@ -2,12 +2,25 @@
 
 import json
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
 
 from tyro.conf import Positional
 
-from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, Progress, network, say, tell
+from usbackbones.cli.cleaning import check_cleaning, write_preview
+from usbackbones.cli.terminal import (
+    AsJson,
+    CommandError,
+    Count,
+    Model,
+    OptionalOut,
+    Progress,
+    Sheet,
+    network,
+    say,
+    tell,
+)
 
 if TYPE_CHECKING:
     from usbackbones.features.cache import FeatureCache, Times
@@ -16,12 +29,15 @@ if TYPE_CHECKING:
 
 def embed_command(
     paths: Positional[tuple[Path, ...]],
-    out: Out,
+    out: OptionalOut = None,
     model: Model = None,
+    size: Count = None,
     level: Literal["pooled", "levels", "tokens"] = "pooled",
     batch: int = 32,
     stride: int = 1,
     fast: bool = False,
+    clean: bool = False,
+    preview: Sheet = None,
     cache: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,10 +50,13 @@ def embed_command(
         paths: videos, images, and folders of them; a folder of stills is one clip.
         out: the .npz or .parquet file.
         model: the weight, <arch>.<tag>; the default one if none is named.
+        size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
         level: features [D]; level1 .. level4, each pooled; or tokens [C, h, w], the last map.
         batch: frames held and computed at a time.
         stride: every stride-th frame of a clip.
         fast: fold BatchNorm, and bf16 where it is faster; agrees to 2 %.
+        clean: cut clips to the sector, text and calipers black; a whole clip is held then.
+        preview: write an image of some clips before and after --clean, and stop.
         cache: a folder that keeps the features of each clip for the next time.
         as_json: print what was written as JSON.
     """
@@ -45,6 +64,12 @@ def embed_command(
 
     if batch < 1 or stride < 1:
         raise CommandError(f"--batch {batch} --stride {stride}: both must be at least 1")
+    if preview:
+        write_preview(lambda: _clips(paths)[0], preview)
+        return
+    if out is None:
+        raise CommandError("name the file with -o, or give --preview")
+    check_cleaning(clean)
     try:
         require(out)
     except (ValueError, ImportError) as error:
@@ -53,6 +78,7 @@ def embed_command(
         raise CommandError(f"{out} is a folder; write for example -o features.npz")
     import tempfile
 
+    from usbackbones.clips.cleaned import record
     from usbackbones.features.cache import FeatureCache
     from usbackbones.features.extract import Extractor, fingerprint
     from usbackbones.features.table import write_features
@@ -62,13 +88,14 @@ def embed_command(
     found, faults = _clips(paths)
     if not found:
         _refuse(paths, faults)
-    backbone = network(name)
+    backbone = network(name, size=size)
     extractor = Extractor(backbone, level, batch, fast)
     settings = {"level": level, "computed": extractor.computed, "stride": stride}
+    settings |= {"clean": record()} if clean else {}
     kept = FeatureCache(cache, fingerprint(backbone), **settings) if cache else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.parent) as spool:
-        ids, clips = _embed(found, spool, extractor, stride, kept, faults)
+        ids, clips = _embed(found, spool, extractor, stride, clean, kept, faults)
         if not clips:
             _refuse(paths, faults)
         for fault in faults:
@@ -112,6 +139,7 @@ def _embed(
     spool: IO[bytes],
     extractor: "Extractor",
     stride: int,
+    clean: bool,
     cache: "FeatureCache | None",
     faults: list[str],
 ) -> tuple[Any, int]:
@@ -123,7 +151,7 @@ def _embed(
     for clip in found:
         start = spool.tell()
         try:
-            seconds, names = _embed_one(clip, spool, extractor, stride, cache, progress)
+            seconds, names = _embed_one(clip, spool, extractor, stride, clean, cache, progress)
         except ClipError as error:
             faults.append(str(error))
             spool.seek(start)
@@ -144,10 +172,12 @@ def _embed_one(
     spool: IO[bytes],
     extractor: "Extractor",
     stride: int,
+    clean: bool,
     cache: "FeatureCache | None",
     progress: Progress,
 ) -> "Times":
     """Append a clip's rows to the spool, from the cache where it has them; returns the seconds and name of each."""
+    from usbackbones.clips.cleaned import cleaned_frames
     from usbackbones.clips.read import timed_frames
     from usbackbones.features.cache import blocks_of, clip_sum
 
@@ -160,7 +190,8 @@ def _embed_one(
         spool.truncate()
     seconds, names = list[float](), list[str]()
     warned = progress.warnings
-    with closing(timed_frames(clip, stride=stride, warn=progress.warn, names=names)) as timed:
+    read = cleaned_frames if clean else partial(timed_frames, one_size=False)
+    with closing(read(clip, stride=stride, warn=progress.warn, names=names)) as timed:
         for rows in extractor.rows(progress.frames(timed, seconds)):
             spool.write(rows.tobytes())
     # A clip with a warning is computed again, so that the warning is heard again.

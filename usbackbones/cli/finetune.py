@@ -7,23 +7,26 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, noted, say, tell
+from usbackbones.cli.cleaning import check_cleaning, write_preview
+from usbackbones.cli.terminal import AsJson, CommandError, Count, OptionalOut, Sheet, noted, say, tell
 
 
 def finetune_command(
     data: Positional[Path],
-    out: Out,
+    out: OptionalOut = None,
     model: Annotated[str | None, arg(metavar="NAME")] = None,
     target: Literal["auto", "class", "number"] = "auto",
-    size: int | None = None,
+    size: Count = None,
     group_from: str = "",
     license_name: Annotated[str, arg(name="license", metavar="NAME")] = "",
     test: float = 0.2,
     validation: float = 0.2,
-    epochs: int | None = None,
-    lr: float | None = None,
-    batch: int | None = None,
+    epochs: Count = None,
+    lr: Annotated[float | None, arg(metavar="N")] = None,
+    batch: Count = None,
     rates: Literal["decay", "metalr"] | None = None,
+    clean: bool = False,
+    preview: Sheet = None,
     seed: int = 0,
     pictures: bool = False,
     as_json: AsJson = False,
@@ -37,7 +40,7 @@ def finetune_command(
     Args:
         data: the folder or the table; no patient is divided whom a column, DICOM header or --group-from tells.
         out: the folder to write.
-        model: the weight to start from; the default one if none is named. Any timm model works, and random:ARCH.
+        model: to start from; any timm model, or random:ARCH.
         target: labels are classes or numbers; "auto" decides and says so.
         size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
@@ -48,18 +51,27 @@ def finetune_command(
         lr: peak learning rate of the classifier; by default the best of three on the validation part.
         batch: items in a batch.
         rates: "decay" slows lower layers by a fixed factor, "metalr" learns a learning rate for each.
+        clean: cut to the sector, text and calipers black.
+        preview: write an image of clips before and after --clean, and stop.
         seed: of the split, the classifier and the views.
         pictures: show frames, clips and groups in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
     """
+    from usbackbones.data.dataset import read_items
     from usbackbones.data.item import DataError
     from usbackbones.data.patients import counted
     from usbackbones.finetuning.run import defaults_for, finetune, without_nan
     from usbackbones.hub.backbone import full_name
     from usbackbones.hub.licensing import LicenseError
 
+    if preview:
+        write_preview(lambda: [item.path for item in read_items(data, group_from, noted)], preview)
+        return
+    if out is None:
+        raise CommandError("name the folder with -o, or give --preview")
+    check_cleaning(clean)
     name = full_name(model)
-    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed}
+    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed, "clean": clean}
     if lr is not None:
         given["search"] = False
     try:

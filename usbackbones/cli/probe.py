@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, network, noted, say, tell
+from usbackbones.cli.cleaning import check_cleaning, write_preview
+from usbackbones.cli.terminal import AsJson, CommandError, Count, Out, Sheet, network, noted, say, tell
 
 if TYPE_CHECKING:
     from usbackbones.probing.evaluate import Probed
@@ -18,10 +19,12 @@ def probe_command(
     out: Out = Path("probe"),
     model: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
     target: Literal["auto", "class", "number"] = "auto",
-    size: int | None = None,
+    size: Count = None,
     group_from: str = "",
     folds: int = 5,
     per_clip: int = 8,
+    clean: bool = False,
+    preview: Sheet = None,
     shots: tuple[str, ...] = (),
     repeats: int = 5,
     batch: int = 32,
@@ -43,6 +46,8 @@ def probe_command(
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
         folds: of the groups, where the data have no split.
         per_clip: frames of a clip, evenly spread.
+        clean: cut clips to the sector, text and calipers black.
+        preview: write an image of some clips before and after --clean, and stop.
         shots: labelled groups of a class, as 5, or a share, as 10%.
         repeats: draws for each of the shots.
         batch: frames embedded at a time.
@@ -66,6 +71,10 @@ def probe_command(
     from usbackbones.data.targets import decide_target
     from usbackbones.hub.backbone import full_name
 
+    if preview:
+        write_preview(lambda: [item.path for item in read_items(data, group_from, noted)], preview)
+        return
+    check_cleaning(clean)
     try:
         items = read_items(data, group_from, noted)
         kind = decide_target(items, target, noted)
@@ -79,7 +88,7 @@ def probe_command(
     from usbackbones.probing.evaluate import ProbeSpec
     from usbackbones.probing.run import probe
 
-    spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed)
+    spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed, clean)
     try:
         models = {name: network(name, size=size) for name in names}
         done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, arg(name="json")]
 Out = Annotated[Path, arg(aliases=["-o"])]
+OptionalOut = Annotated[Path | None, arg(aliases=["-o"], metavar="PATH")]
+Count = Annotated[int | None, arg(metavar="N")]
+Sheet = Annotated[Path | None, arg(metavar="PNG")]
 Model = Annotated[str | None, arg(metavar="NAME")]
 
 

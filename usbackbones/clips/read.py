@@ -134,15 +134,25 @@ def timed_frames(
     crop: bool = True,
     warn: Warn = warnings.warn,
     names: list[str] | None = None,
+    one_size: bool = True,
 ) -> Frames:
     """As `iter_frames`, each frame with its time in seconds from the first, None where the file does not tell.
 
-    `names` gets the name of each frame, as `Clip.names` has it, before the frame is yielded.
+    `names` gets the name of each frame, as `Clip.names` has it, before the frame is yielded. With `one_size` False the
+    stills of a folder or zip may differ in size.
     """
     request = Request(Path(path), stride, warn, crop)
     reading = _open(request, max_frames)
-    with closing(_named(request, max_frames, reading, [] if names is None else names)) as timed:
+    free = not one_size and holds_stills(request.path)
+    with closing(_named(request, max_frames, reading, [] if names is None else names, free)) as timed:
         yield from timed
+
+
+def holds_stills(path: Path | str) -> bool:
+    """Whether the frames of a clip are files of their own, in a folder or a zip."""
+    path = Path(path)
+    kind = None if path.is_dir() else file_kind(path)
+    return path.is_dir() or (kind is not None and kind[0] == "zip" and zip_holds(path) != "arrays")
 
 
 def _open(request: Request, max_frames: int | None) -> Reading:
@@ -162,21 +172,21 @@ def _open(request: Request, max_frames: int | None) -> Reading:
     return _READERS[kind[0]](request, kind[1])
 
 
-def _named(request: Request, max_frames: int | None, reading: Reading, names: list[str]) -> Frames:
+def _named(request: Request, max_frames: int | None, reading: Reading, names: list[str], free: bool = False) -> Frames:
     """The wanted frames; the name of each goes into `names`."""
-    with closing(_checked(request, max_frames, reading.frames)) as timed:
+    with closing(_checked(request, max_frames, reading.frames, free)) as timed:
         for frame in timed:
             names.append(reading.facts.name)
             yield frame
 
 
-def _checked(request: Request, max_frames: int | None, frames: Frames) -> Frames:
-    """The wanted frames, checked to be of one size."""
+def _checked(request: Request, max_frames: int | None, frames: Frames, free: bool) -> Frames:
+    """The wanted frames, checked to be of one size unless they are free to differ."""
     size: tuple[int, ...] | None = None
     with closing(frames):
         for pixels, seconds in islice(frames, max_frames):
             size = size or pixels.shape
-            if pixels.shape != size:
+            if pixels.shape != size and not free:
                 raise ClipError(
                     f"{request.path}: frames of different sizes, {size[1]}x{size[0]} and then "
                     f"{pixels.shape[1]}x{pixels.shape[0]} pixels; read the files one by one or bring them to one size"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from usbackbones._evenly import evenly
+from usbackbones.clips.cleaned import cleaned, why_not
 from usbackbones.clips.read import Clip, ClipError, read_clip
 from usbackbones.data.item import DataError, Item
 
@@ -30,6 +31,7 @@ class Frames:
         longest: int = 512,
         progress: bool = True,
         seen: Callable[[int, Clip], object] | None = None,
+        clean: bool = False,
     ) -> None:
         """Read the items.
 
@@ -40,9 +42,15 @@ class Frames:
             longest: side in pixels that none is longer than.
             progress: show a bar.
             seen: gets the number of each item that was read and its whole clip, for whoever needs more than its frames.
+            clean: cut each clip to its sector and black text and calipers out, see `clips.cleaned`.
+
+        Raises:
+            DataError: if nothing can be read, or nothing be cleaned here.
         """
         from tqdm import tqdm
 
+        if clean and (reason := why_not()):
+            raise DataError(reason)
         self.skipped: list[str] = []
         self.warned: list[str] = []
         owners: list[int] = []
@@ -55,7 +63,7 @@ class Frames:
                 except ClipError as error:
                     self.skipped.append(str(error))
                     continue
-                frames = clip.frames
+                frames = cleaned(clip.frames) if clean else clip.frames
                 if seen:
                     seen(number, clip)
                 for warning in clip.warnings[:1]:

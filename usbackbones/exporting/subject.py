@@ -62,7 +62,10 @@ def subject_of(
     network = build_backbone(full, channels or 1, None if headed else 0)
     classes = (config.get("label_names") or []) if headed else []
     output: Literal["features", "logits"] = "logits" if headed else "features"
-    return Subject(full, network, output, _facts(full, network, output, classes, str(license_for(full, license_name))))
+    facts = _facts(full, network, output, classes, str(license_for(full, license_name)))
+    if headed and (config.get("usbackbones") or {}).get("clean"):
+        facts["clean"] = "frames cut to the sector, text and calipers black: not done by the program"
+    return Subject(full, network, output, facts)
 
 
 def _segmenter(full: str, folder: Path, channels: int | None, backbone: bool, license_name: str) -> Subject:

@@ -33,6 +33,7 @@ class FineTune:
         patience: epochs without a better validation score before training stops.
         frames: maximum number of frames used of a clip, evenly spaced.
         seed: of the classifier, the order and the views.
+        clean: cut clips to their sector and black text and calipers out; predict then does the same.
 
     Raises:
         DataError: naming a setting that is out of its range.
@@ -52,6 +53,7 @@ class FineTune:
     patience: int = 8
     frames: int = 8
     seed: int = 0
+    clean: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from usbackbones._files import atomic_write
+from usbackbones.clips.cleaned import record
 from usbackbones.data.item import DataError
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub.backbone import rebuild_args
@@ -53,6 +54,8 @@ def folder_config(tuner: Tuner, model: str, data: str, license_: License) -> dic
     config["label_names"] = list(tuner.target.classes)
     config["usbackbones"] = tuner.target.describe(tuner.frames.item[rows], prediction)
     config["usbackbones"]["license"] = license_.block()
+    if tuner.spec.clean:
+        config["usbackbones"]["clean"] = record()
     return config
 
 

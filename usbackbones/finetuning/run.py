@@ -164,7 +164,7 @@ def finetune(
     if claim(out, "finetune", settings):
         return _read(out)
     nulls = NullRows(item.path for item in given)
-    frames = Frames(given, out / "frames.u8", spec.frames, progress=progress, seen=nulls.seen)
+    frames = Frames(given, out / "frames.u8", spec.frames, progress=progress, seen=nulls.seen, clean=spec.clean)
     notes(frames.told_warnings())
     pairs = copies_among(given, frames, progress)
     divided = split_items(together(strata, pairs), test, validation, spec.seed)

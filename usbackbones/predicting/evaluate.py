@@ -106,7 +106,8 @@ def evaluate(
     calibration = trained.calibration()
     predictor = Predictor(trained, calibration.temperature)
     with TemporaryDirectory() as scratch:
-        frames = Frames(items, Path(scratch) / "frames.u8", frames_per_clip, progress=progress)
+        file = Path(scratch) / "frames.u8"
+        frames = Frames(items, file, frames_per_clip, progress=progress, clean=trained.clean)
         probability = _probabilities(predictor, frames, batch, progress)
         seen = _count_seen(trained, items, frames)
     y, groups = np.array([trained.classes.index(items[i].label) for i in frames.item]), _groups(items, frames)

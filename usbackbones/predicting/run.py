@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usbackbones._version import __version__
+from usbackbones.clips.cleaned import cleaned_frames
 from usbackbones.clips.patient import patient_of
 from usbackbones.clips.read import ClipError, read_clip, timed_frames
 from usbackbones.data.seen import Seen, read_seen
@@ -109,12 +110,13 @@ def predict(
         "classes": list(trained.classes),
         "size": trained.size,
         "stride": stride,
+        "clean": trained.clean,
         "calibration": str(calibration or ""),
         "temperature": calibration.temperature if calibration else 1.0,
         "warning": "for research, not a medical device",
     }
     tables = Tables(places.unfinished, settings, *predictor.columns())
-    reader = _Reader(stride, read_seen(trained.folder), masks is not None)
+    reader = _Reader(stride, read_seen(trained.folder), masks is not None, trained.clean)
     try:
         _fill(tables, inputs, predictor, reader, batch, progress)
     finally:
@@ -135,8 +137,8 @@ def predict(
 class _Reader:
     """Reads clips frame by frame, and what their rows need besides."""
 
-    def __init__(self, stride: int, seen: Seen | None, spacing: bool) -> None:
-        self.stride, self.seen, self.spacing = stride, seen, spacing
+    def __init__(self, stride: int, seen: Seen | None, spacing: bool, clean: bool) -> None:
+        self.stride, self.seen, self.spacing, self.clean = stride, seen, spacing, clean
         self.warnings: list[str] = []
 
     def frames(self, clip: Clip) -> Iterator[Frame]:
@@ -149,7 +151,8 @@ class _Reader:
             clip.group = source.group or patient_of(source.path) or ""
             if self.spacing:
                 clip.spacing = read_clip(source.path, max_frames=1).spacing_mm
-            with closing(timed_frames(source.path, stride=self.stride, warn=self._warner(source))) as timed:
+            read = cleaned_frames if self.clean else timed_frames
+            with closing(read(source.path, stride=self.stride, warn=self._warner(source))) as timed:
                 for number, (pixels, seconds) in enumerate(timed):
                     if number == 0 and self.seen:
                         clip.seen = "yes" if self.seen.has(source.path, pixels) else "no"

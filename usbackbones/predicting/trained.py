@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from usbackbones._files import sha256_of
+from usbackbones.clips.cleaned import record, why_not
 from usbackbones.features.transforms import Transform, transforms
 from usbackbones.hub.licensing import license_of
 from usbackbones.metrics.calibration import Calibration, calibrate
@@ -53,6 +55,7 @@ class Trained:
         sha256: of its weights.
         license: of its weights, as its folder states it; "" where it states none.
         validation: its validation predictions; None where the folder holds none.
+        clean: it was tuned on clean frames and is to see clean ones, see `clips.cleaned`.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class Trained:
     sha256: str
     license: str
     validation: Validation | None = None
+    clean: bool = False
 
     def calibration(self) -> Calibration:
         """The temperature of its probabilities, fitted on its validation groups where there are enough."""
@@ -118,8 +122,20 @@ def _classifier(folder: Path, size: int | None) -> Trained:
     license_name = str(license_of(f"local-dir:{folder}") or "")
     return Trained(
         folder, task, _ready(model), prepare, tuple(names), prepare.size[0], sha256_of(folder / WEIGHTS), license_name,
-        _validation(folder, names) if task == "classes" else None,
+        _validation(folder, names) if task == "classes" else None, _clean(folder, config),
     )  # fmt: skip
+
+
+def _clean(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a folder's model saw clean frames; refused where the same cleaning cannot be done here."""
+    recorded = config.get("usbackbones", {}).get("clean")
+    if not recorded:
+        return False
+    if reason := why_not():
+        raise PredictError(f"{folder} was tuned on clean frames, and {reason}")
+    if recorded != record():
+        raise PredictError(f"{folder} was tuned on frames that another version cleaned otherwise: tune it again")
+    return True
 
 
 def _segmenter(folder: Path, size: int | None) -> Trained:

@@ -31,6 +31,7 @@ class ProbeSpec:
         repeats: draws of each.
         batch: frames embedded at a time.
         seed: of the folds, the draws and the intervals.
+        clean: cut clips to their sector and black text and calipers out.
     """
 
     folds: int = 5
@@ -39,6 +40,7 @@ class ProbeSpec:
     repeats: int = 5
     batch: int = 32
     seed: int = 0
+    clean: bool = False
 
 
 @dataclass

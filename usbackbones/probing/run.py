@@ -67,7 +67,8 @@ def probe(
         return Probed(**kept | {"was_finished": True})
     with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
         nulls = NullRows(item.path for item in items)
-        frames = Frames(items, Path(scratch) / "frames.u8", spec.per_clip, progress=progress, seen=nulls.seen)
+        file = Path(scratch) / "frames.u8"
+        frames = Frames(items, file, spec.per_clip, progress=progress, seen=nulls.seen, clean=spec.clean)
         if warned := frames.told_warnings():
             note(warned)
         pairs = copies_among(items, frames, progress)

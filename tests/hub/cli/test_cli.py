@@ -174,14 +174,15 @@ def test_a_batch_goes_on_after_broken_clips_and_names_them(run, archive, tmp_pat
         "embed", folder, sound, tmp_path / "absent.mp4", sound, "-o", out, "--model", Published.resnet
     )
     assert code == 0
-    assert "features [8, " in told
-    assert "of 2 clips" in told
+    assert "features [11, " in told
+    assert "of 3 clips" in told
     lines = err.splitlines()
-    assert len(lines) == 5
-    for name in ("absent.mp4", "sizes", "empty.avi", "note.mp4", "cut.mp4"):
+    assert len(lines) == 4
+    for name in ("absent.mp4", "empty.avi", "note.mp4", "cut.mp4"):
         assert sum(line.startswith("usbackbones: skipped: ") and name in line for line in lines) == 1
     with np.load(out) as saved:
-        assert saved["source"].tolist() == [str(folder / "stills")] * 3 + [str(sound)] * 5
+        stills = [str(folder / name) for name in ("sizes", "stills") for _ in range(3)]
+        assert saved["source"].tolist() == [*stills, *[str(sound)] * 5]
 
 
 def test_a_damaged_clip_gives_a_warning_and_its_frames(run, archive, tmp_path):

@@ -11,9 +11,9 @@ from tqdm import tqdm
 from training.data.errors import CorpusError
 from training.data.manifest import Row
 from training.data.prepare.decode import decode, pick
-from training.data.prepare.preview import preview_sheet
 from usbackbones._evenly import evenly
 from usbackbones.clips.cleaning.clean import Cleaning, clean
+from usbackbones.clips.cleaning.preview import preview_sheet
 from usbackbones.clips.read import ClipError
 
 _SAMPLE = 12

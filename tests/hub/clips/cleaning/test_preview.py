@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.hub.clips.cleaning.screens import decorate, screen, speckle
-from training.data.prepare.preview import preview_sheet
 from usbackbones.clips.cleaning.clean import Cleaned, Cleaning, clean
+from usbackbones.clips.cleaning.preview import preview_sheet
 
 GREEN, RED = (90, 220, 90), (255, 80, 80)
 

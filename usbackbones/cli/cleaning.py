@@ -1,0 +1,30 @@
+"""Share among commands the options --clean and --preview."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from usbackbones.cli.terminal import CommandError, say
+
+
+def check_cleaning(clean: bool) -> None:
+    """Refuse --clean where it cannot be done, before anything is read."""
+    from usbackbones.clips.cleaned import why_not
+
+    if clean and (reason := why_not()):
+        raise CommandError(f"--clean: {reason}")
+
+
+def write_preview(clips: Callable[[], Sequence[Path]], sheet: Path) -> None:
+    """Write the image of --preview and say so; the name is looked at before the clips."""
+    from usbackbones.clips.cleaned import preview
+    from usbackbones.clips.read import ClipError
+    from usbackbones.data.item import DataError
+
+    check_cleaning(True)
+    if sheet.suffix.lower() != ".png" or sheet.is_dir():
+        raise CommandError(f"--preview {sheet} is no name for an image; write for example --preview sheet.png")
+    try:
+        shown = preview(clips(), sheet)
+    except (ClipError, DataError) as error:
+        raise CommandError(str(error)) from error
+    say(f"{sheet}: {shown} clips before and after the cleaning")
