@@ -15,6 +15,16 @@ class FolderTaken(FileExistsError):
     """An output folder that holds something else; one line that names it and the remedy."""
 
 
+def apart(folder: Path, data: Path) -> None:
+    """Refuse an output folder inside the folder of data, where its files would be read as data the next time.
+
+    Raises:
+        FolderTaken: if it is there.
+    """
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise FolderTaken(f"{folder} lies in the data folder {data}: choose an -o outside, or it is read as data")
+
+
 def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
     """Take a folder for a run, before anything else is written there.
 

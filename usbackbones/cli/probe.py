@@ -65,6 +65,7 @@ def probe_command(
             raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
     from importlib.util import find_spec
 
+    from usbackbones._run_folder import apart
     from usbackbones.data.dataset import read_items
     from usbackbones.data.item import DataError
     from usbackbones.data.patients import counted
@@ -75,6 +76,7 @@ def probe_command(
         write_preview(lambda: [item.path for item in read_items(data, group_from, noted)], preview)
         return
     check_cleaning(clean)
+    apart(out, data)
     try:
         items = read_items(data, group_from, noted)
         kind = decide_target(items, target, noted)

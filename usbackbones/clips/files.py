@@ -1,21 +1,24 @@
 """Images, clips and other files in folders of data; whoever reads a folder has to name the others."""
 
-import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 from usbackbones.clips.find import SUFFIXES
-from usbackbones.clips.formats.base import natural, shortened
+from usbackbones.clips.formats.base import by_parts, shortened
 from usbackbones.clips.formats.kinds import file_kind
-from usbackbones.clips.formats.names import image_named, is_litter, label_maps, stem_of
+from usbackbones.clips.formats.names import identity_of, image_named, images_named, is_litter, label_maps, stem_of
 from usbackbones.clips.formats.stills import entries, is_still
 
 __all__ = [
+    "by_parts",
     "claims_clip",
     "entries",
     "file_kind",
     "files_below",
+    "identity_of",
     "image_named",
+    "images_named",
     "is_litter",
     "label_maps",
     "passed_over",
@@ -38,10 +41,30 @@ def stills_in(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in natural order, litter left out; folders that links lead to are not entered."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not is_litter(name)), key=natural)
-        yield from (Path(place) / name for name in sorted(names, key=natural) if not is_litter(name))
+    """Every file below a folder in natural order, litter left out; each real folder once, wherever links lead.
+
+    What lies in folders that links lead to comes last, so that a folder keeps the name that is its own.
+
+    Raises:
+        ClipError: if a folder cannot be listed.
+    """
+    seen, links = {identity_of(above) for above in folder.resolve().parents}, deque([folder])
+    while links:
+        yield from _files_of(links.popleft(), seen, links)
+
+
+def _files_of(folder: Path, seen: set[tuple[int, int] | Path], links: deque[Path]) -> Iterator[Path]:
+    if identity_of(folder) in seen:
+        return
+    seen.add(identity_of(folder))
+    folders = list[Path]()
+    for entry in entries(folder):
+        if not entry.is_dir():
+            yield entry
+        else:
+            (links if entry.is_symlink() else folders).append(entry)
+    for below in folders:
+        yield from _files_of(below, seen, links)
 
 
 def passed_over(files: list[Path], below: Path, why: str) -> str:

@@ -4,9 +4,9 @@ import re
 from collections import deque
 from pathlib import Path
 
-from usbackbones.clips.formats.base import GIVE, ClipError, natural
+from usbackbones.clips.formats.base import GIVE, ClipError, by_parts
 from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unreadable
-from usbackbones.clips.formats.names import label_maps
+from usbackbones.clips.formats.names import identity_of, label_maps
 from usbackbones.clips.formats.stills import entries, is_still
 from usbackbones.clips.formats.zipped import zip_holds
 
@@ -24,7 +24,7 @@ def find_clips(path: Path | str) -> list[Path]:
     arrays, which are as often labels or features: give these by name.
 
     Symbolic links are followed, but a file or folder that was found under its own name, or by an earlier link, is not
-    found again: a link to a folder above it ends there.
+    found again: a link to a folder above it ends there, be it above `path` itself.
 
     Raises:
         ClipError: if the path does not exist or is a folder without clips.
@@ -44,25 +44,24 @@ class _Search:
     Attributes:
         root: folder that is searched.
         found: the clips, in the order in which they were met.
-        seen: (device, inode) of every file and folder that was met.
+        seen: `identity_of` every file and folder that was met, and of the folders above the root.
         links: symbolic links that are still to be followed.
     """
 
     def __init__(self, root: Path) -> None:
         self.root, self.found = root, dict[Path, None]()
-        self.seen, self.links = set[tuple[int, int]](), deque[Path]()
+        self.seen, self.links = set[tuple[int, int] | Path](), deque[Path]()
 
     def clips(self) -> list[Path]:
         """The clips in natural order, a folder of stills before what lies in it."""
+        for above in self.root.resolve().parents:
+            self._is_new(above)
         self._enter(self.root)
         while self.links:
             link = self.links.popleft()
             self._enter(link) if link.is_dir() else self._take(link)
 
-        def order(clip: Path) -> list[tuple[list[str | int], str]]:
-            return [(natural(Path(part).stem), part) for part in clip.relative_to(self.root).parts]
-
-        return sorted(self.found, key=order)
+        return sorted(self.found, key=lambda clip: by_parts(clip.relative_to(self.root)))
 
     def _enter(self, folder: Path) -> None:
         if not self._is_new(folder):
@@ -84,12 +83,9 @@ class _Search:
             self.found[clip] = None
 
     def _is_new(self, path: Path) -> bool:
-        try:
-            status = path.stat()
-        except OSError:  # a link that leads nowhere: whoever reads it says so
-            return True
-        known = (status.st_dev, status.st_ino) in self.seen
-        self.seen.add((status.st_dev, status.st_ino))
+        identity = identity_of(path)
+        known = identity in self.seen
+        self.seen.add(identity)
         return not known
 
 

@@ -4,15 +4,19 @@ from pathlib import Path
 
 from usbackbones.clips.dicom.header import read_header
 from usbackbones.clips.dicom.identity import identify
-from usbackbones.clips.formats.base import ClipError, Facts, Request
+from usbackbones.clips.formats.base import Facts, Request
+from usbackbones.clips.formats.identity import BadSalt
 from usbackbones.clips.formats.kinds import file_kind
+
+__all__ = ["BadSalt", "patient_of"]
 
 
 def patient_of(path: Path) -> str | None:
     """The pseudonym that `read_clip` gives; None for other files than DICOM, and where the header names nobody.
 
     Raises:
-        ClipError: if the header cannot be read, or there is no salt to make pseudonyms with.
+        BadSalt: if there is no salt to make pseudonyms with.
+        ClipError: if the header cannot be read.
     """
     kind = file_kind(path)
     if kind is None or kind[0] != "dicom":
@@ -21,5 +25,5 @@ def patient_of(path: Path) -> str | None:
     header = read_header(path, kind[1] == "bare")
     identify(header.dataset, Request(path, 1, faults.append, identify=True), facts)
     if faults:
-        raise ClipError(faults[0])
+        raise BadSalt(faults[0])
     return facts.patient

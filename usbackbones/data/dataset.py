@@ -11,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import entries, files_below, label_maps, passed_over, stills_in
-from usbackbones.data.item import PARTS, DataError, Item
-from usbackbones.data.patients import Note, column_groups, name_pattern, silent, told_patients, with_groups
+from usbackbones.clips.files import entries, files_below, identity_of, label_maps, passed_over, stills_in
+from usbackbones.data.each_once import each_once, in_natural_order
+from usbackbones.data.item import PARTS, DataError, Item, Note
+from usbackbones.data.patients import grouped, name_pattern, silent, told_patients, with_groups
 from usbackbones.data.splits import SplitError, assert_disjoint, holdout
 from usbackbones.data.table import read_table
 
 _DATA_OF_MHD = (".raw", ".zraw")
+_PART_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 def read_items(data: Path, group_from: str = "", note: Note = silent) -> list[Item]:
@@ -34,7 +36,10 @@ def read_items(data: Path, group_from: str = "", note: Note = silent) -> list[It
     """
     pattern = name_pattern(group_from)
     if data.is_dir():
-        items = _of_folder(data, note)
+        try:
+            items = _of_folder(data, note)
+        except ClipError as error:
+            raise DataError(str(error)) from error
     elif data.is_file():
         items = _of_table(data, note)
     else:
@@ -49,7 +54,14 @@ def read_items(data: Path, group_from: str = "", note: Note = silent) -> list[It
     return items
 
 
-def split_items(items: Sequence[Item], test: float = 0.2, validation: float = 0.2, seed: int = 0) -> list[Item]:
+def split_items(
+    items: Sequence[Item],
+    test: float = 0.2,
+    validation: float = 0.2,
+    seed: int = 0,
+    *,
+    every_label: bool = True,
+) -> list[Item]:
     """The items with a part each; where the data decide it is kept, and checked, else whole groups are drawn.
 
     Args:
@@ -57,6 +69,7 @@ def split_items(items: Sequence[Item], test: float = 0.2, validation: float = 0.
         test: share of each class's groups for the test part.
         validation: share of the others to stop early on.
         seed: of the draw.
+        every_label: each part needs an item of each; otherwise labels are no more than strata of the draw.
 
     Raises:
         DataError: if a group is in two parts, or a part lacks a class.
@@ -75,7 +88,7 @@ def split_items(items: Sequence[Item], test: float = 0.2, validation: float = 0.
             assert_disjoint(groups[first], groups[second], f"group in {first} and {second}; it")
     except SplitError as error:
         raise DataError(str(error)) from error
-    classes = {item.label for item in items}
+    classes = {item.label for item in items} if every_label else set()
     for part in PARTS:
         lacking = classes - {item.label for item in items if item.part == part}
         if lacking:
@@ -101,29 +114,30 @@ def _of_folder(folder: Path, note: Note) -> list[Item]:
     Raises:
         DataError: if a class folder holds no clip, or one file stands under two classes.
     """
-    items, used = [], dict[Path, Item]()
-    for place in (entry for entry in entries(folder) if entry.is_dir()):
-        for path in _clips(place):
-            item, file = Item(path, place.name, ""), path.resolve()
-            if file not in used:
-                items.append(item)
-            elif used[file].label != place.name:
-                first = used[file]
-                raise DataError(f"{path} is the file of {first.path}, under another class: leave it in one of the two")
-            used.setdefault(file, item)
-    _name_the_rest(folder, set(used), note)
+    places = [entry for entry in entries(folder) if entry.is_dir()]
+    parts = [place.name for place in places if place.name.casefold() in _PART_NAMES]
+    if parts:
+        raise DataError(
+            f"{folder}: {', '.join(parts)} named like a part of a split and not like a class: give a CSV with the "
+            "columns path, label and split, or the folder that holds the class folders of one part"
+        )
+    if {"images", "masks"} <= {place.name for place in places}:
+        raise DataError(f"{folder} holds images/ and masks/, which are no classes: give it to segment")
+    items = each_once([Item(path, place.name, "") for place in places for path in _clips(place)], note)
+    _name_the_rest(folder, items, note)
     return items
 
 
-def _name_the_rest(folder: Path, used: set[Path], note: Note) -> None:
+def _name_the_rest(folder: Path, items: Sequence[Item], note: Note) -> None:
     """Notes about all files below a folder that belong to no item."""
     files = list(files_below(folder))
-    masks, stems = label_maps(files), {(file.parent, file.stem) for file in used}
+    masks, used = label_maps(files), {identity_of(item.path) for item in items}
+    stems = {(identity_of(item.path.parent), item.path.stem) for item in items}
     rest = [
         file
         for file in files
-        if not {place := file.resolve(), place.parent} & used
-        and not (file.suffix in _DATA_OF_MHD and (place.parent, place.stem) in stems)
+        if not {identity_of(file), identity_of(file.resolve().parent)} & used
+        and not (file.suffix in _DATA_OF_MHD and (identity_of(file.parent), file.stem) in stems)
     ]
     for line in (
         passed_over([file for file in rest if file in masks], folder, "that outline their neighbors"),
@@ -159,14 +173,6 @@ def _of_table(table: Path, note: Note) -> list[Item]:
             unlabeled += 1
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
-    labels: dict[Path, Item] = {}
-    for item in items:
-        first = labels.setdefault(item.path.resolve(), item)
-        if first.label != item.label:
-            raise DataError(f"{table}: {item.path} is both {first.label} and {item.label}: give it one label")
     if unlabeled:
         note(f"passed over {unlabeled} rows without a label")
-    groups, told_by = column_groups(table, rows, note)
-    if not groups:
-        return items
-    return [replace(item, group=group, told_by=told_by) for item, group in zip(items, groups, strict=True)]
+    return each_once(in_natural_order(grouped(items, table, rows, note)), note)

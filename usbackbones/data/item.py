@@ -1,7 +1,9 @@
 """A labelled clip or still, and the error of data that cannot be trained on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 PARTS = ("train", "validation", "test")
 
@@ -27,3 +29,12 @@ class Item:
     group: str
     part: str = ""
     told_by: str = field(default="", kw_only=True)
+
+    def files(self) -> tuple[Path, ...]:
+        """All that is read for it."""
+        return (self.path,)
+
+
+AnyItem = TypeVar("AnyItem", bound=Item)
+Note = Callable[[str], object]
+"""Gets a line about the data, to show and to keep."""

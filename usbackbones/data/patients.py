@@ -6,24 +6,20 @@ unknown ones may be of the known patients.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from usbackbones.clips.files import shortened
-from usbackbones.clips.patient import patient_of
+from usbackbones.clips.patient import BadSalt, patient_of
 from usbackbones.clips.read import ClipError
-from usbackbones.data.item import DataError, Item
+from usbackbones.data.item import AnyItem, DataError, Item, Note
 
 COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id")
 """Columns of a table that tell patients apart, the first that is filled wins; case, spaces and underscores are free."""
 HEADER = "the DICOM header"
 NAMES = "file names"
 _UNKNOWN = "nothing tells patients apart, so every file counts as a patient of its own"
-
-Note = Callable[[str], object]
-AnyItem = TypeVar("AnyItem", bound=Item)
 
 
 def name_pattern(group_from: str) -> re.Pattern[str] | None:
@@ -64,6 +60,14 @@ def column_groups(table: Path, rows: Sequence[Mapping[str, str]], note: Note) ->
     if others:
         note(f"patients are told by the column {column}; {', '.join(others)} passed over")
     return columns[column], f"the column {column}"
+
+
+def grouped(items: Sequence[AnyItem], table: Path, rows: Sequence[Mapping[str, str]], note: Note) -> list[AnyItem]:
+    """The items of a table's rows, each with the group that a column tells, see `column_groups`, if one does."""
+    groups, told_by = column_groups(table, rows, note)
+    if not groups:
+        return list(items)
+    return [replace(item, group=group, told_by=told_by) for item, group in zip(items, groups, strict=True)]
 
 
 def with_groups(items: Sequence[AnyItem], pattern: re.Pattern[str] | None, note: Note) -> list[AnyItem]:
@@ -164,6 +168,8 @@ def _headers(items: Iterable[Item]) -> tuple[dict[Path, str], list[Path]]:
     for path in dict.fromkeys(item.path for item in items):
         try:
             patient = patient_of(path)
+        except BadSalt as error:
+            raise DataError(str(error)) from error
         except ClipError:  # reading the clip will say what is wrong with it
             continue
         if patient:

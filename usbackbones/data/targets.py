@@ -5,8 +5,7 @@ from dataclasses import replace
 from math import isfinite
 from typing import Literal
 
-from usbackbones.data.item import DataError, Item
-from usbackbones.data.patients import Note
+from usbackbones.data.item import DataError, Item, Note
 
 Kind = Literal["class", "number"]
 MOST_CLASSES = 10

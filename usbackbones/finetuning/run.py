@@ -14,12 +14,13 @@ from typing import Any, Literal
 import torch
 
 from usbackbones._files import atomic_write
-from usbackbones._run_folder import claim, digest, finish
+from usbackbones._run_folder import apart, claim, finish
+from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
-from usbackbones.data.item import PARTS
+from usbackbones.data.item import PARTS, Note
 from usbackbones.data.leakage import copies_among, together, told
-from usbackbones.data.patients import Note, Notes, counted, levels, silent, told_patients, unit
+from usbackbones.data.patients import Notes, counted, levels, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
 from usbackbones.data.targets import as_one_class, decide_target
 from usbackbones.finetuning.config import FineTune
@@ -141,6 +142,7 @@ def finetune(
         LicenseError: if nobody states the license of the weights, or `license_name` allows what their source does not.
     """
     spec = spec or defaults_for(model)
+    apart(out, data)
     license_ = license_for(model, license_name)
     notes = Notes(note)
     given = read_items(data, group_from, notes)
@@ -156,7 +158,7 @@ def finetune(
         "spec": asdict(spec),
         "target": kind,
         "size": size,
-        "items": digest([asdict(item) for item in given]),
+        "items": digest_of(given),
         "parts": [test, validation],
         "pictures": pictures,
         "license": str(license_),

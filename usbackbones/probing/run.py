@@ -11,11 +11,12 @@ import numpy as np
 from torch import nn
 
 from usbackbones._files import atomic_write
-from usbackbones._run_folder import claim, digest, finish
+from usbackbones._run_folder import claim, finish
+from usbackbones.data.content import digest_of
 from usbackbones.data.frames import Frames
-from usbackbones.data.item import Item
+from usbackbones.data.item import Item, Note
 from usbackbones.data.leakage import copies_among, together, told
-from usbackbones.data.patients import Note, silent
+from usbackbones.data.patients import silent
 from usbackbones.data.targets import Kind, as_one_class
 from usbackbones.hub.torch_checkpoint import sum_of
 from usbackbones.probing.evaluate import Evaluation, Probed, ProbeSpec, divisions, evaluate
@@ -58,7 +59,7 @@ def probe(
         "models": {name: sum_of(model.state_dict()) for name, model in models.items()},
         "spec": asdict(spec),
         "target": target,
-        "items": digest([asdict(item) | _state(item.path) for item in items]),
+        "items": digest_of(items),
         "pictures": pictures,
     }
     if claim(out, "probe", settings):
@@ -86,12 +87,6 @@ def probe(
         write_probe_report(out / "report.html", whole, frames, found, pictures)
     finish(out)
     return found.done
-
-
-def _state(path: Path) -> dict[str, int]:
-    """Size and time of a file, so that a run on other content is not taken for the same."""
-    state = path.stat()
-    return {"bytes": state.st_size, "changed": state.st_mtime_ns}
 
 
 def _write_predictions(file: Path, items: Sequence[Item], whole: Sequence[Item], found: Evaluation) -> None:

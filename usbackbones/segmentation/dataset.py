@@ -16,14 +16,17 @@ from usbackbones.clips.files import (
     claims_clip,
     entries,
     files_below,
+    identity_of,
     image_named,
+    images_named,
     label_maps,
     passed_over,
     shortened,
     stem_of,
 )
-from usbackbones.data.item import PARTS, DataError
-from usbackbones.data.patients import Note, column_groups, name_pattern, silent, told_patients, with_groups
+from usbackbones.data.each_once import each_once, in_natural_order
+from usbackbones.data.item import PARTS, DataError, Note
+from usbackbones.data.patients import grouped, name_pattern, silent, told_patients, with_groups
 from usbackbones.data.table import read_table
 from usbackbones.metrics.segmentation import Spacing
 from usbackbones.segmentation.look import Answers, look_at
@@ -64,25 +67,25 @@ def read_masked(
         raise DataError(f"{data}: no such file or folder; {_GIVE}")
     if not any(item.masks for item in items):
         raise DataError(f"{data} holds no image with a mask: {_GIVE}")
-    items = with_groups(_each_once(items), pattern, note)
+    items = with_groups(each_once(items, note), pattern, note)
     note(told_patients(items))
-    return look_at(items, answers or Answers(), note, progress)
-
-
-def _each_once(items: Iterable[Masked]) -> list[Masked]:
-    """The items without those whose file and masks are another's, reached by a link."""
-    return list({(item.path.resolve(), *(mask.resolve() for mask in item.masks)): item for item in items}.values())
+    return look_at(_strata(items), answers or Answers(), note, progress)
 
 
 def _of_neighbors(folder: Path, note: Note) -> list[Masked]:
     """Every image below a folder, with the files named after it as its masks."""
     files = list(files_below(folder))
-    named = label_maps(files)
-    images = [file for file in files if file not in named and image_named(file) is None and claims_clip(file)]
-    masks: dict[Path, list[Path]] = defaultdict(list)
-    for file in (file for file in files if file in named):
-        masks[file.with_name(str(image_named(file)))].append(file)
-    used = {file for files in masks.values() for file in files} | set(images)
+    stems, masks = defaultdict[Path, set[str]](set), defaultdict[Path, list[Path]](list)
+    for file in files:
+        stems[file.parent].add(stem_of(file))
+    for file in files:
+        if (stem := image_named(file, stems[file.parent])) is not None:
+            masks[file.with_name(stem)].append(file)
+    named = {file for files in masks.values() for file in files}
+    others = [file for file in files if file not in named and claims_clip(file)]
+    # A file called as x_mask is no image even where its own is lost, unless it has a mask itself.
+    images = [file for file in others if file.with_name(stem_of(file)) in masks or not images_named(file)]
+    used = named | set(images)
     _say(passed_over(_unused(files, used), folder, "that are neither an image nor a mask of one"), note)
     bare = [file.relative_to(folder).as_posix() for file in images if file.with_name(stem_of(file)) not in masks]
     if bare and masks:
@@ -95,12 +98,12 @@ def _of_folders(data: Path, note: Note) -> list[Masked]:
     """The images of images/ with those of the same stem in masks/; an image without a mask is a fault."""
     images, masks = data / "images", data / "masks"
     of: dict[str, list[Path]] = defaultdict(list)
+    there = sorted(file for file in entries(images) if file.is_file())
+    beside, stems = label_maps(there), {stem_of(file) for file in there}
     inside = [file for file in entries(masks) if file.is_file() and claims_clip(file)] if masks.is_dir() else []
     for file in sorted(inside):
-        for stem in {stem_of(file), image_named(file) or stem_of(file)}:
+        for stem in {stem_of(file), image_named(file, stems) or stem_of(file)}:
             of[stem].append(file)
-    there = sorted(file for file in entries(images) if file.is_file())
-    beside = label_maps(there)
     pictures = [file for file in there if claims_clip(file) and file not in beside]
     lacking = [file.name for file in pictures if stem_of(file) not in of]
     if lacking:
@@ -120,23 +123,33 @@ def _of_table(table: Path, note: Note) -> list[Masked]:
         files, part = [table.parent / name.strip() for name in names], str(row.get("split") or "").strip()
         missing = [file for file in files if not file.is_file()]
         if missing:
-            faults.append(f"line {line}: {missing[0]} does not exist")
+            faults.append(f"line {line}: {missing[0]} " + ("is a folder" if missing[0].is_dir() else "does not exist"))
         elif part not in ("", *PARTS):
             faults.append(f"line {line}: split {part!r} is none of {', '.join(PARTS)}")
         spacing = _spacing(str(row.get("spacing") or ""), f"{table} line {line}")
         items.append(Masked(files[0], "", "", part, masks=tuple(files[1:]), spacing=spacing))
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
-    groups, told_by = column_groups(table, rows, note)
-    if not groups:
-        return items
-    return [replace(item, group=group, told_by=told_by) for item, group in zip(items, groups, strict=True)]
+    return in_natural_order(grouped(items, table, rows, note))
 
 
 def _unused(files: Iterable[Path], used: set[Path]) -> list[Path]:
-    """The files that are neither used nor the data of a header that is."""
-    headers = {(file.parent, file.stem) for file in used if file.suffix == ".mhd"}
-    return [file for file in files if file not in used and (file.parent, file.stem) not in headers]
+    """The files that are neither used, by whatever name, nor the data of a header that is."""
+    identities = {identity_of(file) for file in used}
+    headers = {(identity_of(file.parent), file.stem) for file in used if file.suffix.lower() == ".mhd"}
+    return [
+        file
+        for file in files
+        if identity_of(file) not in identities and (identity_of(file.parent), file.stem) not in headers
+    ]
+
+
+def _strata(items: list[Masked]) -> list[Masked]:
+    """The items with their labels if each has enough groups to be in all parts; else without, as one stratum."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        groups[item.label].add(item.group)
+    return items if min(map(len, groups.values())) >= len(PARTS) else [replace(item, label="") for item in items]
 
 
 def _say(line: str, note: Note) -> None:

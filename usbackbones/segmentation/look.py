@@ -7,8 +7,7 @@ from typing import Literal
 from usbackbones.clips.files import shortened
 from usbackbones.clips.read import ClipError
 from usbackbones.clips.region import Box, region_of
-from usbackbones.data.item import DataError
-from usbackbones.data.patients import Note
+from usbackbones.data.item import DataError, Note
 from usbackbones.segmentation.mask_values import Seen, decide, only_alpha, values_of
 from usbackbones.segmentation.masked import Masked, clip_of, mask_frames
 

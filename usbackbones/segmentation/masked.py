@@ -39,6 +39,10 @@ class Masked(Item):
     box: Box | None = None
     resize: bool = False
 
+    def files(self) -> tuple[Path, ...]:
+        """The image and its masks."""
+        return (self.path, *self.masks)
+
     @property
     def name(self) -> str:
         """The file's name, with the number of the frame where there are several."""

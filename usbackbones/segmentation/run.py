@@ -19,13 +19,15 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from usbackbones._files import atomic_write
-from usbackbones._run_folder import claim, digest, finish
+from usbackbones._run_folder import apart, claim, finish
+from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import split_items
-from usbackbones.data.item import PARTS, DataError
+from usbackbones.data.item import PARTS, DataError, Note
 from usbackbones.data.leakage import together, told
-from usbackbones.data.patients import Note, Notes, silent, told_patients, unit
+from usbackbones.data.patients import Notes, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
 from usbackbones.hub.licensing import license_for
+from usbackbones.hub.torch_checkpoint import sum_of
 from usbackbones.metrics.segmentation import Spacing, coco_ap, dice, hd95, iou, mean_interval
 from usbackbones.segmentation.config import Segment, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
@@ -76,6 +78,8 @@ def segment(
         LicenseError: if nobody states the license of the weights, or `license_name` allows what their source does not.
     """
     spec = spec or Segment()
+    if not (data / "images").is_dir():  # where all that lies below is read
+        apart(out, data)
     license_ = license_for(model, license_name)
     notes = Notes(note)
     given = read_masked(data, answers, group_from=group_from, note=notes, progress=progress)
@@ -85,7 +89,7 @@ def segment(
     chosen = np.arange(len(given))
     if 0 < at_most < len(given):
         chosen = np.sort(np.random.default_rng(spec.seed).choice(len(given), at_most, replace=False))
-    decided = split_items([joined[i] for i in chosen], test, validation, spec.seed)
+    decided = split_items([joined[i] for i in chosen], test, validation, spec.seed, every_label=False)
     parts = [replace(given[i], group=item.group, part=item.part) for i, item in zip(chosen, decided, strict=True)]
     counts = {}
     for part in PARTS:
@@ -93,7 +97,8 @@ def segment(
         counts[part] = {"images": len(members), "groups": len({item.group for item in members})}
         if not members:
             raise DataError(f"the {part} part of {data} is empty: give more groups, or a larger share")
-    settings = {"model": model, "spec": asdict(spec), "items": digest([asdict(item) for item in parts])}
+    weights = sum_of(build(model, spec).state_dict())
+    settings = {"model": model, "weights": weights, "spec": asdict(spec), "items": digest_of(parts)}
     if claim(out, "segment", settings | {"pictures": pictures, "license": str(license_)}):
         return _read(out)
     run = Segmenter(model, parts, spec, out, progress)

@@ -8,11 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from usbackbones.cli import main as cli
+from usbackbones.clips import find_clips
+from usbackbones.clips.files import files_below
 from usbackbones.clips.read import read_clip
+from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.phantom.simulator import phantom_archive
+from usbackbones.segmentation.masked import Masked
 
 
 def still(file: Path, level: int = 100, size: tuple[int, int] = (40, 30)) -> None:
@@ -71,14 +76,14 @@ def test_a_file_that_links_lead_to_again_counts_once(folder):
     (folder / "benign" / "z.png").symlink_to(folder / "benign" / "p00_benign.png")
     assert [item.label for item in read_items(folder)].count("benign") == 7
     (folder / "malignant" / "z.png").symlink_to(folder / "benign" / "p00_benign.png")
-    with pytest.raises(DataError, match=r"z\.png is the file of .*p00_benign\.png, under another class"):
+    with pytest.raises(DataError, match=r"z\.png is the file of .*p00_benign\.png, with another label"):
         read_items(folder)
 
 
 def test_a_file_under_two_labels_is_refused(tmp_path):
     still(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("path,label\na.png,x\n./a.png,y\n")
-    with pytest.raises(DataError, match=r"a\.png is both x and y: give it one label"):
+    with pytest.raises(DataError, match=r"a\.png is named twice, with another label \(x, y\): keep one"):
         read_items(tmp_path / "t.csv")
 
 
@@ -180,3 +185,69 @@ def test_frames_are_a_few_of_each_item(tmp_path):
     assert len(frames.skipped) == 1 and "broken.mp4" in frames.skipped[0]
     with pytest.raises(DataError, match="not one of 1 clips could be read"):
         Frames([Item(broken, "x", "g")], tmp_path / "none.u8", 4, progress=False)
+
+
+def test_a_table_that_contradicts_itself_about_a_file(tmp_path):
+    """By name, link or hard link; rows that say the same count once, and are counted."""
+    still(tmp_path / "a.png")
+    still(tmp_path / "b.png", 50)
+    (tmp_path / "link.png").symlink_to("a.png")
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "a.png")
+    for other, told in (
+        ("link.png,y,p1,train", r"another label \(x, y\): keep one"),
+        ("hard.png,x,p2,train", r"another group \(p1, p2\): a file is of one patient"),
+        ("a.png,x,p1,test", r"is named twice, with another split \(train, test\): give it one split"),
+    ):
+        (tmp_path / "t.csv").write_text(f"path,label,patient,split\na.png,x,p1,train\nb.png,y,p3,train\n{other}\n")
+        with pytest.raises(DataError, match=told):
+            read_items(tmp_path / "t.csv")
+    notes = []
+    rows = ["link.png,x,p1", "b.png,y,p3", "hard.png,x,p1", "a.png,x,p1"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,patient", *rows]))
+    assert [item.path.name for item in read_items(tmp_path / "t.csv", "", notes.append)] == ["a.png", "b.png"]
+    assert "2 names of files that were named before, which count once: hard.png, link.png" in notes
+
+
+def test_folders_that_are_no_classes_are_refused(tmp_path):
+    for names, told in (
+        (("train", "test"), "test, train named like a part of a split and not like a class: give a CSV"),
+        (("benign", "malignant", "Test"), "Test named like a part"),
+        (("images", "masks"), "which are no classes: give it to segment"),
+    ):
+        for name in names:
+            still(tmp_path / names[0] / "set" / name / "a.png", len(name))
+        with pytest.raises(DataError, match=told):
+            read_items(tmp_path / names[0] / "set")
+
+
+def test_what_runs_read_is_their_content_and_not_their_names(tmp_path):
+    """A file that changes, a file more in a folder of stills, a mask that is drawn again."""
+    still(tmp_path / "clip" / "a.png")
+    still(tmp_path / "m.png")
+    items = [
+        Item(tmp_path / "clip", "x", "p"),
+        Masked(tmp_path / "clip" / "a.png", "", "p", masks=(tmp_path / "m.png",)),
+    ]
+    seen = [[digest_of([item]) for item in items]]
+    for change in (("clip/b.png", 40), ("m.png", 30), ("clip/a.png", 20)):
+        still(tmp_path / change[0], change[1], size=(9, change[1]))
+        seen.append([digest_of([item]) for item in items])
+    assert [len(set(column)) for column in zip(*seen, strict=True)] == [3, 3]
+
+
+def test_outputs_may_not_lie_where_data_are_read(folder, tmp_path):
+    for command in (["finetune"], ["probe"], ["segment"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*command, str(folder), "-o", str(folder / "benign" / "out"), "--model", "random:test_resnet"])
+    assert not (folder / "benign" / "out").exists()
+
+
+def test_links_of_folders_are_followed_once_and_never_upwards(tmp_path):
+    data = tmp_path / "data"
+    still(data / "a" / "x.png")
+    still(tmp_path / "far" / "y.png", 9)
+    still(tmp_path / "beside.png")
+    for link, target in (("b", "a"), ("a/up", ".."), ("a/top", "../.."), ("c", "../far"), ("a/again", "../../far")):
+        (data / link).symlink_to(target, target_is_directory=True)
+    found = [file.relative_to(data).as_posix() for file in files_below(data)]
+    assert found == ["a/x.png", "c/y.png"] and find_clips(data / "a") == [data / "a", data / "a" / "again"]

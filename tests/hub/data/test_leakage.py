@@ -101,7 +101,8 @@ def test_both_commands_refuse_a_patient_on_both_sides(planted, model, tmp_path, 
     parts = ["train", "train", "validation", "validation", "test", "test"]
     rows = [f"{file},{file.parent.name},{file.name[:3]},{parts[n % 6]}" for n, file in enumerate(files)]
     leak = next(n for n, row in enumerate(rows) if row.endswith(first))
-    rows.append(rows[leak].removesuffix(first) + "test")
+    Image.fromarray(phantom_clip(50, frames=1, size=96)[0]).save(tmp_path / "another.png")
+    rows.append(f"another.png,{files[leak].parent.name},{files[leak].name[:3]},test")
     (tmp_path / "leak.csv").write_text("\n".join(["path,label,group,split", *rows]))
     name, *options = command
     with pytest.raises(SystemExit) as stop:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.hub.clips.dicom.dicom_files import write_dicom
 from tests.hub.data.test_dataset import still
+from usbackbones.cli import main as cli
 from usbackbones.clips.patient import patient_of
 from usbackbones.clips.read import read_clip
 from usbackbones.data.dataset import read_items, split_items
@@ -105,3 +107,21 @@ def test_where_nobody_knows_nobody_claims(tmp_path):
     assert unit(items) == "" and notes == [told_patients(items)]
     assert notes[0].startswith("nothing tells patients apart, so every file counts as a patient of its own (2 files)")
     assert unit([]) == "" and unit([Item(Path("a"), "x", "1", told_by="the column subject")]) == "patient"
+
+
+@pytest.mark.parametrize("command", ["finetune", "probe", "segment"])
+def test_without_a_salt_nobody_pretends_that_headers_tell_nothing(headers, tmp_path, monkeypatch, capsys, command):
+    """A short one, and a home that cannot keep one, are a line and not files that count as patients."""
+    for file in headers.rglob("*.dcm"):
+        Image.fromarray(np.zeros((8, 10), np.uint8)).save(file.with_name(f"{file.stem}_mask.png"))
+    (tmp_path / "file").touch()
+    for salt, home, told in (
+        ("abc", tmp_path, "$USBACKBONES_SALT: a salt of 3 characters can be guessed"),
+        ("", tmp_path / "file", "no pseudonyms, the file of the salt can be neither read nor made; set"),
+    ):
+        monkeypatch.setenv("USBACKBONES_SALT", salt)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([command, str(headers), "-o", str(tmp_path / "out"), "--model", "random:test_resnet"])
+        err = capsys.readouterr().err
+        assert told in err.splitlines()[-1] and "Traceback" not in err and not (tmp_path / "out").exists()

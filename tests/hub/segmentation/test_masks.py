@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from usbackbones.cli import main as cli
+from usbackbones.clips.files import stills_in
+from usbackbones.clips.read import read_clip
 from usbackbones.clips.stored import stored_frames
 from usbackbones.data.item import DataError
 from usbackbones.segmentation.config import Segment
@@ -274,3 +276,28 @@ def test_a_unet_of_classes_from_the_command_line(tmp_path, capsys):
     assert "dice nerve" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(DataError, match="--classes needs --head unet"):
         Segment(head="mask_rcnn", classes=("a", "b"))
+
+
+@pytest.mark.parametrize("names", [("image_1", "mask_1"), ("Img-2", "Mask-2"), ("7", "mask_7"), ("FRAME03", "LABEL03")])
+@pytest.mark.parametrize("apart", [True, False])
+def test_masks_that_are_called_so_first(tmp_path, names, apart):
+    """image_1 and mask_1, in two folders or in one; the mask is no image, and none of a class folder either."""
+    for name, content, place in zip(names, (LABELS, DISC), ("images", "masks"), strict=True):
+        (tmp_path / (place * apart)).mkdir(exist_ok=True)
+        Image.fromarray(content).save(tmp_path / (place * apart) / f"{name}.png")
+    (item,) = read(tmp_path)[0]
+    assert item.path.stem == names[0] and pixels([item]) == [DISC.sum()]
+    if not apart:
+        assert [file.stem for file in stills_in(tmp_path)] == [names[0]]
+        assert read_clip(tmp_path).names == (f"{names[0]}.png",)
+
+
+def test_one_image_twice_with_other_masks_is_refused(tmp_path):
+    save(tmp_path, [DISC, DISC])
+    row = "images/a0.png,masks/a{}.png"
+    (tmp_path / "t.csv").write_text("\n".join(["image,mask", row.format(0), row.format(1)]))
+    with pytest.raises(DataError, match="is named twice, with other masks: give all masks of an image in one row"):
+        read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("\n".join(["image,mask", "images/a0.png,masks"]))
+    with pytest.raises(DataError, match=r"line 2: .*masks is a folder"):
+        read(tmp_path / "t.csv")

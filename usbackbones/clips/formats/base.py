@@ -96,6 +96,11 @@ def natural(name: str) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
+def by_parts(path: Path) -> list[tuple[list[str | int], str]]:
+    """A sort key by the natural order of every part of a path: frame2 before frame10."""
+    return [(natural(Path(part).stem), part) for part in path.parts]
+
+
 def shortened(names: list[str], show: int = 3) -> str:
     """The first few names, and how many more there are."""
     return ", ".join(names[:show]) + (f" and {len(names) - show} more" if len(names) > show else "")

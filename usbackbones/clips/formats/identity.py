@@ -20,6 +20,10 @@ VARIABLE = "USBACKBONES_SALT"
 _SHORTEST = 8  # characters of a salt; a shorter one is guessed together with the id
 
 
+class BadSalt(ClipError):
+    """A salt that pseudonyms must not be made with."""
+
+
 class NoSalt(OSError):
     """The user's own salt can be neither read nor kept."""
 
@@ -39,7 +43,7 @@ def find_salt(given: str | None) -> str:
     """The salt to use, by the order told above.
 
     Raises:
-        ClipError: if the salt that was given is too short.
+        BadSalt: if the salt that was given is too short.
         NoSalt: if the user's own can be neither read nor kept.
     """
     salt = given or os.environ.get(VARIABLE)
@@ -47,7 +51,7 @@ def find_salt(given: str | None) -> str:
         return _own_salt()
     if len(salt) < _SHORTEST:
         named = "salt" if given else f"${VARIABLE}"
-        raise ClipError(
+        raise BadSalt(
             f"{named}: a salt of {len(salt)} characters can be guessed; give at least {_SHORTEST}, drawn by chance"
         )
     return salt
