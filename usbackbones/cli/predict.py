@@ -9,11 +9,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
+from usbackbones.cli.terminal import AsJson, CommandError, Out, noted, say, tell
 
 
 def predict_command(
-    model: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
     paths: Positional[tuple[Path, ...]],
     out: Out,
     group_from: str = "",
@@ -28,8 +28,8 @@ def predict_command(
     A clip that cannot be read gets a row with its error. Every output says which weights, version and command made it.
 
     Args:
-        model: the folder of the trained model; it knows its preprocessing.
-        paths: clips, folders, zips of stills, or lists of paths (.txt, .csv).
+        model: the folder of the trained model, which knows its preprocessing; or hf-hub:OWNER/NAME, or a timm name.
+        paths: clips, folders, zips of stills, or lists of paths (.txt, .csv); - is a list on standard input.
         out: a .csv or .parquet file with a row a frame, clip means beside it; or a folder, needed for masks.
         group_from: a regular expression that finds the patient in a file's name, as '^([0-9]+)_'.
         size: side of the input, pixels, if not the training's.
@@ -48,7 +48,7 @@ def predict_command(
     try:
         done = predict(
             model, paths, out, group_from=group_from, size=size, batch=batch, stride=stride, overwrite=overwrite,
-            command=command,
+            command=command, note=noted,
         )  # fmt: skip
     except (PredictError, DataError) as error:
         raise CommandError(str(error)) from error
@@ -61,4 +61,7 @@ def predict_command(
     say(f"means over clips: {done.clips}; what made them: {done.about}")
     if done.calibration:
         say(done.calibration)
+    say(f"license of the weights: {done.license or 'not stated'}")
     say("For research, not a medical device.")
+    if done.errors and not done.predicted:
+        raise CommandError(f"not one of {done.errors} clips could be read: the column error says why")

@@ -13,7 +13,6 @@ from usbackbones.data.dataset import read_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import levels, told_patients, unit
-from usbackbones.data.seen import read_seen
 from usbackbones.data.table import read_table
 from usbackbones.metrics.calibration import scaled
 from usbackbones.metrics.levels import by_clip
@@ -94,7 +93,7 @@ def evaluate(
     out, data = Path(out), Path(data)
     trained = load_trained(model, size)
     if trained.task != "classes":
-        raise PredictError(f"{trained.folder} predicts {trained.task}: evaluate takes a classifier; use predict")
+        raise PredictError(f"{trained.name} predicts {trained.task}: evaluate takes a classifier; use predict")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PredictError(f"-o {out} is there already: give another folder")
     notes: list[str] = []
@@ -131,7 +130,7 @@ def evaluate(
     done = Evaluated(out, metrics, by_class, threshold, subgroups, counts, told, unit(items), skipped)
     write_results(done, trained, items, numbers, clip_y, clip_p, clip_groups, command)
     facts = {
-        "model": trained.folder.name,
+        "model": Path(trained.name).name,
         "data": data.name,
         "clips": str(len(numbers)),
         "groups": told_patients(items),
@@ -152,7 +151,7 @@ def _probabilities(predictor: Predictor, frames: Frames, batch: int, progress: b
 
 def _count_seen(trained: Trained, items: Sequence[Item], frames: Frames) -> int:
     """How many clips the model was trained on; 0 where its folder does not say."""
-    seen = read_seen(trained.folder)
+    seen = trained.seen()
     if seen is None:
         return 0
     first = np.unique(frames.item, return_index=True)[1]

@@ -9,6 +9,7 @@ import torch
 
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.metrics.calibration import scaled
+from usbackbones.predicting.areas import area_columns
 from usbackbones.predicting.inputs import Input
 from usbackbones.predicting.trained import Trained
 
@@ -30,7 +31,6 @@ class Clip:
         rows: of its frames so far.
         total: sum of the numbers of its frames.
         error: why it could not be read to its end; else "".
-        ended: all its frames have been given out.
     """
 
     source: Input
@@ -40,7 +40,6 @@ class Clip:
     rows: list[Row] = field(default_factory=list)
     total: np.ndarray | None = None
     error: str = ""
-    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,9 @@ class Predictor:
     def _numbers(self) -> list[str]:
         if self.trained.task == "classes":
             return [f"prob_{name}" for name in self.trained.classes]
-        return ["value"] if self.trained.task == "number" else ["area_pixels", "area_mm2"]
+        if self.trained.task == "number":
+            return [value_column(self.trained)]
+        return area_columns(self.trained.classes)
 
     def _cells(self, numbers: np.ndarray) -> Row:
         cells: Row = {
@@ -132,3 +133,8 @@ class Predictor:
         if self.trained.task == "classes":
             cells["prediction"] = self.trained.classes[int(np.argmax(numbers))]
         return cells
+
+
+def value_column(trained: Trained) -> str:
+    """The column of a number: value, with what it measures and its unit where the model's folder tells them."""
+    return f"value_{trained.target}" if trained.target else "value"

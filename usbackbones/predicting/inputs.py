@@ -1,16 +1,20 @@
 """From the paths of a user to the clips to predict: files, folders, archives and lists of them."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import stills_in
+from usbackbones.clips.files import passed_over, stills_in
 from usbackbones.data.item import DataError
-from usbackbones.data.patients import column_groups, name_pattern
+from usbackbones.data.patients import Note, column_groups, name_pattern, silent
 from usbackbones.data.table import read_table
+from usbackbones.predicting.places import is_written_by_us
 
-_LISTS = {".csv", ".txt"}
+STDIN = Path("-")
+_TABLES = {".csv", ".parquet"}
+_LISTS = {*_TABLES, ".txt"}
 
 
 @dataclass(frozen=True)
@@ -28,43 +32,62 @@ class Input:
     fault: str = ""
 
 
-def read_inputs(paths: Sequence[Path], group_from: str = "") -> list[Input]:
+def read_inputs(paths: Sequence[Path], group_from: str = "", note: Note = silent) -> list[Input]:
     """The clips at the paths, each once, in natural order.
 
-    A still in a folder is a clip of its own, as it is for `finetune`; masks beside their images are none.
+    A still in a folder is a clip of its own, as it is for `finetune`; masks beside their images are none, nor is what
+    an earlier run of ours wrote below a folder.
 
     Args:
-        paths: clips, folders, zips, and lists: a .txt with a path a line, or a .csv with the column path, and perhaps
-            one that tells patients apart, see `data.patients`. Paths in a list are relative to it.
+        paths: clips, folders, zips, and lists: a .txt with a path a line, or a table (.csv, .parquet) with the column
+            path, and perhaps one that tells patients apart, see `data.patients`. Paths in a list are relative to it.
+            "-" is a list on standard input. What a list names and cannot be read becomes a row with its error.
         group_from: a regular expression with one bracket that finds the group in a file's name.
+        note: gets a line about images that are passed over.
 
     Raises:
-        DataError: if there is nothing to predict, a list is malformed, or `group_from` cannot be used.
+        DataError: if there is nothing to predict, a path does not exist or holds no clip, a list is malformed, or
+            `group_from` cannot be used.
     """
     pattern = name_pattern(group_from)
     inputs: dict[Path, Input] = {}
+    ours: list[Path] = []
+    wrong: list[str] = []
     for path in paths:
-        for one in _of_list(path) if path.suffix.lower() in _LISTS and path.is_file() else [Input(path)]:
-            clips, fault = _clips_at(one.path)
+        listed = path == STDIN or (path.suffix.lower() in _LISTS and path.is_file())
+        for one in _of_list(path) if listed else [Input(path)]:
+            clips, fault = _clips_at(one.path, ours)
+            if fault and not listed:
+                wrong.append(fault)
             for clip in clips:
                 match = pattern.search(clip.name) if pattern and not one.group else None
-                inputs.setdefault(clip, Input(clip, match[1] if match else one.group, fault))
+                inputs.setdefault(clip.resolve(), Input(clip, match[1] if match else one.group, fault))
+    if wrong:
+        raise DataError("; ".join(wrong[:5]) + f" and {len(wrong) - 5} more" * (len(wrong) > 5))
     if not inputs:
         raise DataError(f"nothing to predict: {', '.join(map(str, paths)) or 'no path was given'}")
+    if ours:
+        note(passed_over(ours, Path(), "that an earlier run wrote"))
     return list(inputs.values())
 
 
-def _clips_at(path: Path) -> tuple[list[Path], str]:
-    """The clips of a path, or the path itself with what is wrong with it."""
+def _clips_at(path: Path, ours: list[Path]) -> tuple[list[Path], str]:
+    """The clips of a path, or the path itself with what is wrong with it; what is our own output goes into `ours`."""
     try:
         clips = find_clips(path)
     except ClipError as error:
         return [path], str(error)
-    return [clip for found in clips for clip in (stills_in(found) if found.is_dir() else [found])], ""
+    if not path.is_dir():
+        return clips, ""
+    stills = [clip for found in clips for clip in (stills_in(found) if found.is_dir() else [found])]
+    written = {clip for clip in stills if is_written_by_us(clip, path)}
+    ours += [clip for clip in stills if clip in written]
+    kept = [clip for clip in stills if clip not in written]
+    return (kept, "") if kept else ([path], f"{path}: a folder without clips of others than an earlier run")
 
 
-def _of_list(file: Path) -> list[Input]:
-    if file.suffix.lower() == ".csv":
+def _of_list(file: Path) -> Iterable[Input]:
+    if file.suffix.lower() in _TABLES:
         rows = [row for row in read_table(file, {"path"}) if (row["path"] or "").strip()]
         groups, _ = column_groups(file, rows, lambda line: None)
         return [
@@ -72,7 +95,7 @@ def _of_list(file: Path) -> list[Input]:
             for row, group in zip(rows, groups or [""] * len(rows), strict=True)
         ]
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is no text in UTF-8: save the list as UTF-8") from error
-    return [Input(file.parent / line.strip()) for line in lines if line.strip()]
+    return [Input(file.parent / line.strip()) for line in text.splitlines() if line.strip()]

@@ -10,14 +10,16 @@ from usbackbones._version import __version__
 from usbackbones.clips.cleaned import cleaned_frames
 from usbackbones.clips.patient import patient_of
 from usbackbones.clips.read import ClipError, read_clip, timed_frames
-from usbackbones.data.seen import Seen, read_seen
+from usbackbones.data.patients import Note, silent
+from usbackbones.data.seen import Seen
 from usbackbones.predicting.frames import Clip, Frame, Predictor
 from usbackbones.predicting.inputs import Input, read_inputs
 from usbackbones.predicting.places import Places
 from usbackbones.predicting.tables import Tables
 from usbackbones.predicting.trained import PredictError, load_trained
 
-_WAITING = 4  # batches' worth of clips that may wait for a batch to fill
+_SYNC = 8
+"""After a clip that ends with so many batches of frames since the last one, or a batch of clips, the rows count."""
 _MOST_WARNINGS = 100
 
 
@@ -33,6 +35,7 @@ class Predicted:
         errors: number of clips that could not be read; each has a row that says why.
         calibration: what was done to the probabilities, in a line; empty for numbers and masks.
         warnings: what was odd about clips that were read, a line each, at most 100.
+        license: of the weights; empty where their source states none.
     """
 
     frames: Path
@@ -42,6 +45,7 @@ class Predicted:
     errors: int
     calibration: str = ""
     warnings: tuple[str, ...] = ()
+    license: str = ""
 
 
 def predict(
@@ -56,16 +60,17 @@ def predict(
     overwrite: bool = False,
     progress: bool = True,
     command: str = "",
+    note: Note = silent,
 ) -> Predicted:
     """Predict clips with a model that `finetune` or `segment` trained; the same call goes on after an interruption.
 
     A clip that cannot be read is a row with its error and does not end the run. Preprocessing is the model folder's.
 
     Args:
-        model: the folder of the trained model.
+        model: the folder of the trained model, or another name that carries a classifier, see `load_trained`.
         paths: clips, folders, zips of stills, or lists (.txt, .csv); see `predicting.inputs.read_inputs`.
         out: a .csv or .parquet file, beside which NAME.clips.csv and NAME.about.json are written; or a folder, which
-            gets predictions.csv, clips.csv, about.json, and masks/ and overlays/ from a segmenter.
+            gets predictions.csv, clips.csv, about.json, and masks/, overlays/ and legend.csv from a segmenter.
         group_from: a regular expression that finds the patient or group in a file's name.
         size: side of the input in pixels, if not the training's.
         batch: frames computed at a time.
@@ -73,6 +78,7 @@ def predict(
         overwrite: replace what stands under the output's names.
         progress: show a bar.
         command: recorded in the output; empty for a call from Python.
+        note: gets a line about images that are passed over.
 
     Returns:
         Where the tables are, and how many clips they hold.
@@ -82,45 +88,49 @@ def predict(
     """
     if batch < 1 or stride < 1:
         raise PredictError(f"batch {batch}, stride {stride}: both must be at least 1")
+    given = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     trained = load_trained(model, size)
-    inputs = read_inputs([Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)], group_from)
     places = Places.of(Path(out), trained.task == "masks", overwrite)
+    inputs = read_inputs(given, group_from, note)
     calibration = trained.calibration() if trained.task == "classes" else None
+    temperature = calibration.temperature if calibration else 1.0
     masks = None
     if trained.task == "masks":
         from usbackbones.predicting.masks import MaskWriter  # smp and scipy, which a classifier does without
 
         masks = MaskWriter(Path(out), trained)
-    predictor = Predictor(trained, calibration.temperature if calibration else 1.0, masks)
+    predictor = Predictor(trained, temperature, masks)
     names = "\n".join(f"{source.path}\t{source.group}" for source in inputs)
     settings = {
         "weights": trained.sha256,
         "size": trained.size,
         "stride": stride,
+        "batch": batch,
+        "temperature": temperature,
         "version": __version__,
-        "inputs": hashlib.sha256(names.encode()).hexdigest(),
+        "inputs": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
     }
     about = {
         "usbackbones": __version__,
         "command": command,
-        "model": str(trained.folder),
-        "weights_sha256": trained.sha256,
-        "weights_license": trained.license,
+        **trained.about(),
         "task": trained.task,
         "classes": list(trained.classes),
         "size": trained.size,
         "stride": stride,
         "clean": trained.clean,
         "calibration": str(calibration or ""),
-        "temperature": calibration.temperature if calibration else 1.0,
+        "temperature": temperature,
         "warning": "for research, not a medical device",
     }
     tables = Tables(places.unfinished, settings, *predictor.columns())
-    reader = _Reader(stride, read_seen(trained.folder), masks is not None, trained.clean)
+    reader = _Reader(stride, trained.seen(), masks is not None, trained.clean)
     try:
         _fill(tables, inputs, predictor, reader, batch, progress)
     finally:
         tables.close()
+    if masks:
+        masks.write_legend()
     counts = {"clips": tables.done, "clips_with_error": tables.errors}
     tables.finish(places.frames, places.clips, places.about, about | counts)
     return Predicted(
@@ -131,6 +141,7 @@ def predict(
         tables.errors,
         str(calibration or ""),
         tuple(reader.warnings),
+        trained.license,
     )
 
 
@@ -171,29 +182,34 @@ class _Reader:
 def _fill(
     tables: Tables, inputs: list[Input], predictor: Predictor, reader: _Reader, batch: int, progress: bool
 ) -> None:
-    """Add the rows of all clips from where the tables stand; a batch holds frames of several clips."""
+    """Add the rows of all clips from where the tables stand; a batch holds frames of several clips.
+
+    The last digits of a network's numbers depend on what else is in the batch. So rows count only at points where no
+    frame waits, which depend on the inputs alone: a run that was interrupted goes on with the batches of a whole one.
+    """
     from tqdm import tqdm
 
     waiting: list[Frame] = []
     clips: list[Clip] = []
+    frames = 0
     with tqdm(total=len(inputs), initial=tables.done, unit="clip", disable=not progress, desc="predicting") as bar:
 
         def flush() -> None:
             if waiting:
                 predictor.add_rows(waiting)
                 waiting.clear()
-            while clips and clips[0].ended:
-                tables.add(*predictor.clip_rows(clips.pop(0)))
-                bar.update()
 
-        for source in inputs[tables.done :]:
+        for number, source in enumerate(inputs[tables.done :], start=tables.done + 1):
             clip = Clip(source)
             clips.append(clip)
             for frame in reader.frames(clip):
                 waiting.append(frame)
+                frames += 1
                 if len(waiting) == batch:
                     flush()
-            clip.ended = True
-            if len(clips) > _WAITING * batch:
+            if len(clips) == batch or frames >= _SYNC * batch or number == len(inputs):
                 flush()
-        flush()
+                tables.add([predictor.clip_rows(clip) for clip in clips])
+                bar.update(len(clips))
+                clips.clear()
+                frames = 0

@@ -1,7 +1,7 @@
 """Tables of predictions that grow clip by clip, survive an interruption, and appear under their names at the end.
 
-While a run is going on its rows lie in a folder beside the output. After each clip a line of a journal says how long
-both tables are, so that the same call goes on behind the last whole clip.
+While a run is going on its rows lie in a folder beside the output. After some clips a line of a journal says how long
+both tables are, so that the same call goes on behind the last of these.
 """
 
 import csv
@@ -45,37 +45,39 @@ class Tables:
         except OSError as error:
             raise PredictError(f"{place.parent} cannot be written ({error.strerror}): choose another -o") from error
         self._check(settings)
-        lengths = self._last_whole_clip()
+        lengths = self._last_line()
         self._streams: dict[str, IO[bytes]] = {}
         for name in self.columns:
             stream = (place / f"{name}.csv").open("ab")
             stream.truncate(lengths.get(name, 0))
             stream.seek(0, io.SEEK_END)
             self._streams[name] = stream
-            if not lengths:
+            if name not in lengths:
                 self._write(name, [dict(zip(self.columns[name], self.columns[name], strict=True))])
         self._journal = (place / "done.jsonl").open("a", encoding="utf-8")
 
-    def add(self, frames: Sequence[Row], clip: Row) -> None:
-        """Append the rows of one clip; they count once its line is in the journal."""
-        self._write("frames", frames)
-        self._write("clips", [clip])
-        self.done += 1
-        self.errors += bool(clip["error"])
+    def add(self, clips: Sequence[tuple[Sequence[Row], Row]]) -> None:
+        """Append the rows of some clips, of each those of its frames and its own; they count once all are written."""
+        for frames, clip in clips:
+            self._write("frames", frames)
+            self._write("clips", [clip])
+            self.done += 1
+            self.errors += bool(clip["error"])
         lengths = {name: stream.tell() for name, stream in self._streams.items()}
-        self._journal.write(json.dumps(lengths | {"errors": self.errors}) + "\n")
+        self._journal.write(json.dumps(lengths | {"done": self.done, "errors": self.errors}) + "\n")
         self._journal.flush()
 
     def finish(self, frames: Path, clips: Path, about: Path, content: Mapping[str, Any]) -> None:
-        """Move both tables to their names (.csv or .parquet), write `about`, and remove the place."""
+        """Copy both tables to their names (.csv or .parquet), write `about`, and remove the place."""
         self.close()
         for name, file in (("frames", frames), ("clips", clips)):
             table = self.place / f"{name}.csv"
             if file.suffix == ".parquet":
                 with atomic_write(file) as stream:
                     _write_parquet(table, stream, {key: str(value) for key, value in content.items()})
-            else:
-                table.replace(file)
+            else:  # a copy, so that a run that is killed here finds its rows again
+                with atomic_write(file) as stream, table.open("rb") as rows:
+                    shutil.copyfileobj(rows, stream)
         with atomic_write(about, "w", encoding="utf-8") as stream:
             json.dump(content, stream, indent=1)
         shutil.rmtree(self.place)
@@ -102,22 +104,21 @@ class Tables:
         with atomic_write(file, "w", encoding="utf-8") as stream:
             stream.write(text)
 
-    def _last_whole_clip(self) -> dict[str, int]:
-        """The lengths of both tables behind the last clip of the journal; none for a new run."""
+    def _last_line(self) -> dict[str, int]:
+        """The lengths of both tables behind the last clips of the journal; none for a new run."""
         file = self.place / "done.jsonl"
-        if not file.is_file():
-            return {}
         last: dict[str, int] = {}
-        whole: list[str] = []
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
             try:
                 last = json.loads(line)
             except json.JSONDecodeError:
                 break  # the line that was being written
-            whole.append(line)
+        tables = {name: self.place / f"{name}.csv" for name in self.columns}
+        if any(not table.is_file() or table.stat().st_size < last.get(name, 0) for name, table in tables.items()):
+            last = {}
         with atomic_write(file, "w", encoding="utf-8") as stream:
-            stream.writelines(f"{line}\n" for line in whole)
-        self.done, self.errors = len(whole), last.get("errors", 0)
+            stream.write(json.dumps(last) + "\n" if last else "")
+        self.done, self.errors = last.get("done", 0), last.get("errors", 0)
         return last
 
 
@@ -130,7 +131,11 @@ def _write_parquet(table: Path, stream: IO[bytes], about: Mapping[str, str]) -> 
     with table.open(newline="", encoding="utf-8") as text:
         names = next(csv.reader(text))
     types = {name: pa.float64() if _is_number(name) else pa.string() for name in names}
-    with pa_csv.open_csv(table, convert_options=pa_csv.ConvertOptions(column_types=types)) as reader:
+    with pa_csv.open_csv(
+        table,
+        convert_options=pa_csv.ConvertOptions(column_types=types),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+    ) as reader:
         schema = reader.schema.with_metadata(dict(about))
         with parquet.ParquetWriter(stream, schema) as writer:
             for batch in reader:
@@ -138,4 +143,4 @@ def _write_parquet(table: Path, stream: IO[bytes], about: Mapping[str, str]) -> 
 
 
 def _is_number(column: str) -> bool:
-    return column.startswith(("prob_", "area_")) or column in ("frame", "frames", "seconds", "value")
+    return column.startswith(("prob_", "area_", "value_")) or column in ("frame", "frames", "seconds", "value")

@@ -15,8 +15,10 @@ from usbackbones.segmentation.trainer import Segmenter
 ABOUT = ("path", "frame", "group", "mask")
 Row = dict[str, str | float]
 """Of a test image its path, frame, group, the metrics, and the file of its mask."""
-PALETTE = [0, 0, 0, 255, 196, 0, 0, 158, 255, 213, 94, 0, 0, 190, 120, 204, 121, 167, 240, 228, 66, 120, 94, 240]
-"""RGB of the classes in a written mask, background first."""
+COLORS = (
+    (255, 196, 0), (0, 158, 255), (213, 94, 0), (0, 190, 120), (204, 121, 167), (240, 228, 66), (120, 94, 240)
+)  # fmt: skip
+"""RGB of the classes in a written mask; after the last they begin again."""
 SHOWN = 12
 """Pictures of the overlay, evenly spread from the worst Dice to the best."""
 CELL = 192
@@ -56,6 +58,19 @@ class Segmented:
     notes: tuple[str, ...] = ()
     was_finished: bool = False
     license: str = ""
+
+
+def color_of(number: int) -> tuple[int, int, int]:
+    """RGB of a class, counted from 1."""
+    return COLORS[(number - 1) % len(COLORS)]
+
+
+def mask_image(labels: np.ndarray) -> Image.Image:
+    """A mask for a PNG: black and white of bool [H, W], a palette of the numbers of labels uint8 [H, W]."""
+    image = Image.fromarray(labels)
+    if labels.dtype != bool:
+        image.putpalette([0, 0, 0, *(level for number in range(1, 256) for level in color_of(number))])
+    return image
 
 
 def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pictures: bool) -> None:

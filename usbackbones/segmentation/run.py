@@ -14,7 +14,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -34,7 +33,7 @@ from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.look import Answers
 from usbackbones.segmentation.losses import targets_of
 from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of, spacing_of, truth_of
-from usbackbones.segmentation.report import ABOUT, PALETTE, Row, Segmented, overlay, write_segment_report
+from usbackbones.segmentation.report import ABOUT, Row, Segmented, mask_image, overlay, write_segment_report
 from usbackbones.segmentation.trainer import Segmenter, at_size, resized
 
 
@@ -177,14 +176,6 @@ def compared(found: np.ndarray, truth: np.ndarray, classes: Sequence[str], spaci
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
-
-
-def mask_image(labels: np.ndarray) -> Image.Image:
-    """A mask for a PNG: black and white of bool [H, W], a palette of the numbers of labels uint8 [H, W]."""
-    image = Image.fromarray(labels)
-    if labels.dtype != bool:
-        image.putpalette(PALETTE)
-    return image
 
 
 def mean_of(rows: Sequence[Row], metric: str, seed: int) -> dict[str, float]:

@@ -1,14 +1,22 @@
 """Tiny trained models in the layout of `finetune` and `segment`, and clips to predict."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from usbackbones.data.seen import write_seen
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.phantom.simulator import phantom_clip
+from usbackbones.segmentation.config import Segment, blueprint, build
+from usbackbones.segmentation.losses import network_input
+from usbackbones.segmentation.mask_values import Meaning
+from usbackbones.segmentation.models import pyramid_of
 
 
 @pytest.fixture(scope="session")
@@ -46,4 +54,47 @@ def clips(tmp_path):
     frames = [Image.fromarray(frame) for frame in phantom_clip(5, frames=5, size=80)]
     frames[0].save(folder / "p5_cine.tif", save_all=True, append_images=frames[1:])
     (folder / "p6_broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"x" * 300)
+    return folder
+
+
+def structures(folder, first=0, count=9, side=64):
+    """images/ and masks/ of phantoms with a nerve of value 1 and an artery of value 2, in a table with a spacing."""
+    rows, columns = np.indices((side - 8, side))
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    lines = ["image,mask,patient,spacing,scanner"]
+    for number in range(first, first + count):
+        rng = np.random.default_rng(number)
+        frame = phantom_clip(number, frames=1, size=side, kind="abdomen")[0][: side - 8]
+        labels = np.zeros(frame.shape, np.uint8)
+        for value, (x, y) in ((1, rng.integers(12, 26, 2)), (2, rng.integers(34, 46, 2))):
+            labels[(rows - y) ** 2 + (columns - x) ** 2 < 64] = value
+        frame = np.where(labels == 1, 230, np.where(labels == 2, 10, frame // 2 + 40)).astype(np.uint8)
+        Image.fromarray(frame).save(folder / "images" / f"s{number}.png")
+        Image.fromarray(labels).save(folder / "masks" / f"s{number}.png")
+        lines.append(f"images/s{number}.png,masks/s{number}.png,P{number // 2},0.5|0.2,{'AB'[number % 2]}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter(tmp_path_factory):
+    """The folder of a U-Net of a nerve and an artery that nobody trained, with some of each in its masks."""
+    folder = tmp_path_factory.mktemp("segmenter")
+    spec = Segment(size=32, classes=("nerve", "artery"))
+    model = build("random:resnet10t", spec).eval()
+    head = model.segmentation_head[0]
+    frame = Image.fromarray(phantom_clip(0, frames=1, size=64, kind="abdomen")[0]).resize((32, 32))
+    with torch.no_grad():  # no class lies above the others everywhere
+        logits = model(network_input(model, torch.from_numpy(np.array(frame))[None]))[0]
+        spread = logits.std((1, 2))
+        head.bias.copy_((head.bias - logits.mean((1, 2))) / spread)
+        head.weight.div_(spread[:, None, None, None])
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    settings = {
+        "model": "random:resnet10t", "spec": asdict(spec), "license": "none (random initialization)",
+        "masks": asdict(Meaning((0, 1, 2), (0, 1, 2), spec.classes)), "classes": ["background", *spec.classes],
+        "blueprint": blueprint(pyramid_of(model).network), "pretrained_cfg": model.pretrained_cfg,
+    }  # fmt: skip
+    (folder / "model.json").write_text(json.dumps(settings))
     return folder

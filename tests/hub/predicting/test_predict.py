@@ -1,16 +1,22 @@
 """Predictions as tables: the numbers of the model itself, one row a frame, through interruptions and broken files."""
 
 import csv
+import io
 import json
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import timm
 import torch
 
-from tests.conftest import python
+from tests.conftest import REPOSITORY, python
 from usbackbones.cli import main as cli
 from usbackbones.clips import read_clip
+from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
 from usbackbones.metrics.calibration import scaled
 from usbackbones.predicting import run as predicting_run
@@ -71,29 +77,68 @@ def test_every_output_names_what_made_it(classifier, clips, tmp_path):
     assert table["prob_heart"].type == "double" and table.num_rows == 9
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(classifier, clips, tmp_path, monkeypatch):
-    whole = predict(classifier, clips, tmp_path / "whole.csv", progress=False)
-    add, computed = Tables.add, []
-
-    def interrupted(self, frames, clip):
-        computed.append(clip["file"])
-        add(self, frames, clip)
-        if len(computed) == 3:
-            self._streams["frames"].write(b"half a ro")
-            self._streams["frames"].flush()
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Tables, "add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        predict(classifier, clips, tmp_path / "x.csv", progress=False)
-    assert not (tmp_path / "x.csv").exists()
-    with pytest.raises(PredictError, match="unfinished run of other clips or settings"):
-        predict(classifier, clips, tmp_path / "x.csv", stride=2, progress=False)
-    done = predict(classifier, clips, tmp_path / "x.csv", progress=False)
-    assert len(computed) == 5  # none twice
+def test_a_killed_run_goes_on_to_the_same_bytes(classifier, clips, tmp_path):
+    """A real process that kills itself (SIGKILL) between the rows of two clips; the rest is computed by another."""
+    whole = predict(classifier, clips, tmp_path / "whole.csv", batch=2, progress=False)
+    code = f"""
+import os, signal
+from usbackbones.predicting.run import predict
+from usbackbones.predicting.tables import Tables
+write, calls = Tables._write, []
+def killed(self, name, rows):
+    calls.append(name)
+    if len(calls) == 9:  # two headers, two clips that count, the frames of one that does not
+        self._streams["frames"].write(b"half a ro")
+        self._streams["frames"].flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, name, rows)
+Tables._write = killed
+predict({str(classifier)!r}, {str(clips)!r}, {str(tmp_path / "x.csv")!r}, batch=2, progress=False)
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False, capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    left = (tmp_path / ".x.csv.part" / "frames.csv").read_bytes()
+    assert left.endswith(b"half a ro") and not (tmp_path / "x.csv").exists()
+    for other in ({"stride": 2, "batch": 2}, {"batch": 3}):
+        with pytest.raises(PredictError, match="unfinished run of other clips or settings"):
+            predict(classifier, clips, tmp_path / "x.csv", progress=False, **other)
+    done = predict(classifier, clips, tmp_path / "x.csv", batch=2, progress=False)
     for first, second in ((whole.frames, done.frames), (whole.clips, done.clips)):
-        assert first.read_text() == second.read_text()
+        assert first.read_bytes() == second.read_bytes()
     assert not list(tmp_path.glob(".x.csv*"))
+
+
+def test_a_run_goes_on_with_the_batches_of_a_whole_one(classifier, clips, tmp_path, monkeypatch):
+    """Whatever the rows are, interrupted after any sync point and while the tables are moved to their names."""
+    batches, add_rows, add = [], predicting_run.Predictor.add_rows, Tables.add
+
+    def counted(self, batch):
+        batches.append([(frame.clip.source.path.name, frame.number) for frame in batch])
+        add_rows(self, batch)
+
+    def interrupted(self, rows):
+        add(self, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predicting_run.Predictor, "add_rows", counted)
+    whole = predict(classifier, clips, tmp_path / "whole.csv", batch=2, progress=False)
+    wanted = batches.copy()
+    batches.clear()
+    monkeypatch.setattr(Tables, "add", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            predict(classifier, clips, tmp_path / "x.csv", batch=2, progress=False)
+    assert batches == wanted
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("usbackbones.predicting.tables.json.dump", killed)  # of about.json, after both tables
+    with pytest.raises(KeyboardInterrupt):
+        predict(classifier, clips, tmp_path / "x.csv", batch=2, progress=False)
+    monkeypatch.undo()
+    done = predict(classifier, clips, tmp_path / "x.csv", batch=2, progress=False)
+    assert whole.frames.read_bytes() == done.frames.read_bytes() and whole.clips.read_bytes() == done.clips.read_bytes()
 
 
 def test_lists_and_archives_and_what_is_refused(classifier, clips, tmp_path):
@@ -109,6 +154,53 @@ def test_lists_and_archives_and_what_is_refused(classifier, clips, tmp_path):
         predict(tmp_path, table, tmp_path / "y.csv", progress=False)
     with pytest.raises(PredictError, match="is a file; give a folder"):
         predict(classifier, table, clips / "p1_a.png", progress=False)
+
+
+def test_every_clip_once_in_a_stable_order(classifier, clips, tmp_path, monkeypatch):
+    """Paths given twice, through links and detours, files of one name, and the outputs of earlier runs."""
+    (clips / "more").mkdir()
+    shutil.copy(clips / "p0_a.png", clips / "more" / "p0_a.png")
+    (clips / "link").symlink_to(clips / "more")
+    names = []
+    for number in range(2):
+        given = [clips, clips / "p0_a.png", clips / ".." / "clips" / "p1_a.png", clips / "link"]
+        done = predict(classifier, given, clips / f"out{number}", progress=False)
+        names.append([row["file"] for row in rows_of(done.clips)])
+    assert names[0] == names[1] and len(names[0]) == len(set(names[0])) == 6
+    (clips / "out0" / "masks").mkdir()
+    shutil.copy(clips / "p2_a.png", clips / "out0" / "masks" / "m.png")
+    notes = []
+    third = predict(classifier, clips, tmp_path / "third", progress=False, note=notes.append)
+    assert [row["file"] for row in rows_of(third.clips)] == names[0]
+    assert "passed over 1 file that an earlier run wrote" in notes[0]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{clips / 'p1_a.png'}\n\n{clips / 'absent.png'}\n"))
+    listed = predict(classifier, "-", tmp_path / "stdin.csv", progress=False)
+    assert (listed.predicted, listed.errors) == (1, 1)
+
+
+def test_what_is_no_clip_is_refused_by_name(classifier, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    for path, fault in (
+        ("absent", "no such file or folder"), ("empty", "a folder without clips"), ("empty.txt", "nothing to predict"),
+        ("-", "nothing to predict: -"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=fault):
+            predict(classifier, path if path == "-" else tmp_path / path, tmp_path / "x.csv", progress=False)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predict", str(classifier), str(tmp_path / "broken.png"), "-o", str(tmp_path / "y.csv")])
+    assert "not one of 1 clips could be read" in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "y.csv")) == 1
+
+
+def test_any_name_that_carries_a_classifier(clips, tmp_path, monkeypatch):
+    for name in ("usbackbones/resnet18.uscl_nc2", "random:resnet18", "resnet18.uscl_nc2"):
+        with pytest.raises(PredictError, match="is a backbone without a head: usbackbones finetune DATA --model"):
+            load_trained(name)
+    with pytest.raises(PredictError, match="no model of timm or of ours has this name"):
+        load_trained("resnet19")
 
 
 def test_memory_follows_the_batch(classifier, clips, tmp_path, monkeypatch):
