@@ -46,6 +46,11 @@ _GZIP = b"\x1f\x8b"
 _VRS = frozenset((b"UL", b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"PN", b"OB", b"DT"))
 
 
+def video_containers() -> tuple[str, ...]:
+    """FFmpeg's names of the containers that are read."""
+    return tuple(dict.fromkeys(form for _, _, (family, form) in _SIGNATURES if family == "video"))
+
+
 def kind_of(head: bytes) -> Kind | None:
     """What the first `HEAD` bytes of a file stand for; None for all that is no clip."""
     found = next((kind for offset, mark, kind in _SIGNATURES if head.startswith(mark, offset)), None)

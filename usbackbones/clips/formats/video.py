@@ -6,12 +6,34 @@ from typing import Any
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
+from PIL import Image
 
-from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request
+from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request, luma
 from usbackbones.clips.formats.upright import matrix_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 
+PIXEL_FORMATS: tuple[str, ...] = (
+    *("gray", "ya8", "pal8", "monob"),
+    *(f"gray{bits}le" for bits in (9, 10, 12, 14, 16)),
+    *("gray16be", "ya16le", "ya16be"),
+    *("rgb24", "bgr24", "rgba", "bgra", "argb", "abgr", "bgr0", "rgb555le", "rgb555be", "rgb565le", "rgb565be"),
+    *("rgb48le", "rgb48be", "rgba64le", "rgba64be"),
+    *("gbrp", "gbrap", "gbrp9le", "gbrpf32le"),
+    *(f"{name}{bits}le" for name in ("gbrp", "gbrap") for bits in (10, 12, 14, 16)),
+    *(f"yuv{layout}p" for layout in (410, 411, 420, 422, 440, 444)),
+    *(f"yuvj{layout}p" for layout in (411, 420, 422, 440, 444)),
+    *(f"yuv{layout}p{bits}le" for layout in (420, 422, 444) for bits in (9, 10, 12, 14, 16)),
+    *("yuv440p10le", "yuv440p12le"),
+    *(f"yuva{layout}p" for layout in (420, 422, 444)),
+    *(f"yuva{layout}p{bits}le" for layout in (420, 422, 444) for bits in (9, 10, 16)),
+    *("yuva422p12le", "yuva444p12le"),
+    *("yuyv422", "uyvy422", "yvyu422", "nv12", "nv21", "ayuv", "vuya", "uyva", "vyu444"),
+    *("y210le", "y216le", "v30xle", "xv30le", "xv48le"),
+)
+"""FFmpeg's names of the layouts that are read; the tests compare each with an independent reader."""
 _PLANAR = tuple(f"{name}{layout}p" for name in ("yuv", "yuvj") for layout in (420, 422, 440, 444))
+# Of these FFmpeg makes noise (big-endian as RGB), or a white of 248 (little-endian as gray).
+_COARSE = ("rgb555le", "rgb555be", "rgb565le", "rgb565be")
 _PALE = 24  # so far from 128, chroma makes at most 78 levels between R, G and B, in any range and by any matrix
 
 
@@ -51,10 +73,15 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
                     if frame.is_corrupt:
                         bad += 1
                         continue
+                    if frame.format.name not in PIXEL_FORMATS:
+                        raise ClipError(
+                            f"{path}: a video whose pixels are not read here ({frame.format.name}); convert it, for "
+                            "example with ffmpeg -pix_fmt yuv420p"
+                        )
                     if good % request.stride == 0:
                         if not watch.facts.colour and _may_be_vivid(frame):
-                            watch.look(frame.to_ndarray(format="rgb24"))
-                        yield upright(frame.to_ndarray(format="gray"), _orientation(request, frame)), frame.time
+                            watch.look(_rgb(frame))
+                        yield upright(_gray(frame), _orientation(request, frame)), frame.time
                     good, last = good + 1, frame.time
             # Matroska and webm do not count their frames, but they state how long they last.
             rate = stream.average_rate if demuxer == "matroska" and len(container.streams) == 1 else None
@@ -66,6 +93,23 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
         raise ClipError(f"{path}: broken {demuxer} video, no frame can be decoded{reason}; copy or export it again")
     if bad or reason or missing > 0:
         request.warn(f"{path}: damaged or cut short, {good} frames read, {max(bad, missing)} lost{reason}")
+
+
+def _gray(frame: av.VideoFrame) -> np.ndarray:
+    return luma(Image.fromarray(_rgb(frame))) if frame.format.name in _COARSE else frame.to_ndarray(format="gray")
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    """The frame as uint8 [H, W, 3]; pixels of 15 and 16 bits are taken apart here."""
+    name = frame.format.name
+    if name not in _COARSE:
+        return frame.to_ndarray(format="rgb24")
+    plane, green = frame.planes[0], int(name[4])  # bits of green; red and blue have 5
+    words = np.frombuffer(memoryview(plane), "<u2" if name.endswith("le") else ">u2").astype(np.uint16)
+    words = words.reshape(plane.height, -1)[:, : plane.width]
+    parts = ((words >> (green + 5)) & 31, (words >> 5) & ((1 << green) - 1), words & 31)
+    levels = [part * (255 / ((1 << bits) - 1)) for part, bits in zip(parts, (5, green, 5), strict=True)]
+    return np.round(np.stack(levels, -1)).astype(np.uint8)
 
 
 def _is_whole_riff(path: Path) -> bool:

@@ -40,7 +40,8 @@ def layouts():
 
 def named(uid, name=""):
     """A transfer syntax as the page names it; the root that most of them share is left out."""
-    return f"{name} {uid.replace(ROOT, '…', 1)}".strip()
+    short = f"…{uid.removeprefix(ROOT)}" if f"{uid}.".startswith(f"{ROOT}.") else uid
+    return f"{name} {short}".strip()
 
 
 def _is_legal(uid, color):

@@ -1,7 +1,6 @@
 """Compare what is read of each layout of a format with an independent judge, and write the verdicts as a table."""
 
 import importlib.util
-import math
 import os
 import re
 import tempfile
@@ -81,15 +80,24 @@ class Table:
 
 
 def verdict(name: str, cells: Iterable[Cell]) -> str:
-    """How the files of one layout are read: same, within some gray levels, or refused; several if they differ."""
-    found = {}
+    """How the files of one layout are read: same, within the most gray levels of any, or refused; or both."""
+    within, refused = list[int](), dict[str, None]()
     for index, cell in enumerate(cells):
         with tempfile.TemporaryDirectory() as folder:
-            found[_of_cell(f"{name}, file {index}", cell, Path(folder))] = None
-    return "; ".join(sorted(found, reverse=True))
+            why = _of_cell(f"{name}, file {index}", cell, Path(folder))
+        refused |= {f"refused: {why}": None} if why else {}
+        within += [] if why else [cell.within]
+    most = max(within, default=0)
+    read = f"within {most} gray level{'s' * (most > 1)}" if most else "same"
+    return "; ".join([*([read] if within else []), *refused])
 
 
 def _of_cell(name: str, cell: Cell, folder: Path) -> str:
+    """Why a file is refused; "" if it is read as the judge shows it.
+
+    Raises:
+        AssertionError: if it is read as something else.
+    """
     path = cell.write(folder)
     with mock.patch.dict(os.environ, {"USBACKBONES_SALT": "a salt for the tests"}):
         try:
@@ -97,12 +105,12 @@ def _of_cell(name: str, cell: Cell, folder: Path) -> str:
         except ClipError as error:
             message = str(error).replace(f"{path}: ", "").replace(f"{path}/", "")
             assert "\n" not in message and ";" in message and "broken" not in message, f"{name}: {message}"
-            return f"refused: {re.sub(r' [(].*', '', message.split(';')[0])}"
+            return re.sub(r" [(].*", "", message.split(";")[0])
     expected = np.asarray(cell.judge(path), np.float64)
     assert frames.shape == expected.shape, f"{name}: {frames.shape}, the judge shows {expected.shape}"
     apart = np.abs(frames - expected).max()
     assert apart <= cell.within + _ROUNDING, f"{name}: {apart:.2f} gray levels from the judge"
-    return f"within {math.ceil(cell.within)} gray level{'s' * (cell.within > 1)}" if cell.within else "same"
+    return ""
 
 
 def rendered(table: Table) -> str:

@@ -8,6 +8,7 @@ from tests.hub.clips.formats import (
     dicom_gray_cells,
     orientation_cells,
     stills_cells,
+    video_cells,
     volume_cells,
 )
 from tests.hub.clips.formats.table import Table, rendered
@@ -54,6 +55,19 @@ TABLES = (
         "where",
         array_cells.folder_layouts,
         array_cells.folder_cells,
+        ("cv2",),
+    ),
+    Table(
+        "Video",
+        "Judges: OpenCV, whose FFmpeg is another build under the LGPL (the binary of imageio-ffmpeg is built under the "
+        "GPL and no part of the tests), and of pixel formats what was written, in float64. Chroma of thinned colors is "
+        "smoothed by OpenCV and not by a reader of gray, so the two are compared on gray content. OpenCV turns by "
+        "right angles; mirrored frames are turned in the slow form of ISO 14496-12. Pixels that are no square are "
+        "shown as they are stored.",
+        "container or layout",
+        "codecs and layouts",
+        video_cells.layouts,
+        video_cells.cells,
         ("cv2",),
     ),
     Table(

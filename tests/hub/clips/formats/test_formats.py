@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 
 from tests.hub.clips.formats import table as module
+from tests.hub.clips.formats import video_cells
 from tests.hub.clips.formats.table import Cell, Table, verdict
 from tests.hub.clips.formats.tables import COMMAND, HEAD, PAGE, TABLES
+from usbackbones.clips import ClipError, read_clip
 from usbackbones.clips.dicom.syntaxes import COMPRESSED, NATIVE, UNREAD
+from usbackbones.clips.formats import video
 from usbackbones.clips.formats.layouts import LAYOUTS
 
 
@@ -48,6 +51,14 @@ def test_a_judge_that_differs_is_seen():
         verdict("gray", [Cell(write, lambda path: right + 2, 1)])
     with pytest.raises(AssertionError, match="the judge shows"):
         verdict("gray", [Cell(write, lambda path: right.swapaxes(1, 2))])
+
+
+def test_a_pixel_format_that_is_not_listed_is_refused(tmp_path, monkeypatch):
+    path = video_cells._writer("ffv1", "mkv", "gray", np.zeros((2, 16, 16, 3), np.uint8))(tmp_path)
+    assert read_clip(path).frames.shape == (2, 16, 16)
+    monkeypatch.setattr(video, "PIXEL_FORMATS", ("yuv420p",))
+    with pytest.raises(ClipError, match=r"pixels are not read here \(gray\); convert it"):
+        read_clip(path)
 
 
 def test_a_missing_judge_is_named():
