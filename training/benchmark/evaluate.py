@@ -178,8 +178,7 @@ def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProt
         return "unknown"
     rows = task.test_rows if protocol.part == "test" else task.rows
     judged = {(row.source, row.group.removeprefix(f"{row.source}/")) for row in rows}
-    seen = {(source, group) for corpus in corpora for source in corpus["sources"] for group in corpus["groups"]}
-    shared = sorted(group for _, group in judged & seen)
+    shared = sorted(group for _, group in judged & seen_groups(entry))
     if shared and protocol.part == "test":
         raise ValueError(
             f"{entry.name} was pretrained on {len(shared)} locked groups of {task.name} ({', '.join(shared[:5])}): "
@@ -187,6 +186,15 @@ def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProt
         )
     verdicts = sorted({benchmarks[source]["verdict"] for source, _ in judged if source in benchmarks})
     return "; ".join([f"{len(shared)} of {len(judged)} groups", *(f"by frames {verdict}" for verdict in verdicts)])
+
+
+def seen_groups(entry: Entry) -> set[tuple[str, str]]:
+    """(source, group) of all that a row's networks were pretrained on, as far as it is recorded.
+
+    A corpus lists its sources and its groups apart, so that a name counts as seen in each of its sources.
+    """
+    corpora, _ = _corpora(entry)
+    return {(source, group) for corpus in corpora for source in corpus["sources"] for group in corpus["groups"]}
 
 
 def _corpora(entry: Entry) -> tuple[list[dict[str, Any]], dict[str, Any]]:

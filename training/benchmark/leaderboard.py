@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from training.benchmark.evaluate import Columns, task_report
+from training.benchmark.evaluate import Columns, seen_groups, task_report
 from training.benchmark.html_report import write_comparison
 from training.benchmark.markdown import summary
 from training.benchmark.models import entries
@@ -50,7 +50,7 @@ def main(
     data: Path,
     tasks: tuple[str, ...] = ("lung",),
     control: tuple[str, ...] = (),
-    part: Literal["test", "inner"] = "test",
+    part: Literal["test", "inner", "unseen"] = "test",
     size: int | None = None,
     seeds: int = 5,
     shots: tuple[str, ...] = ("1", "5", "10"),
@@ -67,7 +67,8 @@ def main(
         data: folder that holds a folder for each dataset.
         tasks: names of tasks; a wrong one lists them.
         control: run:FOLDER of SimCLR runs, for the row that is always there.
-        part: judge on the locked test groups, or cross-validate without them to make a choice.
+        part: judge on the locked test groups; cross-validate without them to make a choice; or cross-validate on all
+            clips of groups that no weight of the table was pretrained on, for sets whose locked part is small.
         size: side of every network's input in pixels; by default each pretrained network's own. Random networks
             take size, mean and std of the first pretrained one of their architecture.
         seeds: random networks of each architecture, draws of the few-shot groups, and divisions of the inner part.
@@ -84,6 +85,9 @@ def main(
     try:
         loaded = [load_task(name, data, cache) for name in tasks]
         rows = entries(models, size, seeds, always=True, controls=control)
+        if part == "unseen":
+            seen = set().union(*map(seen_groups, rows))
+            loaded = [task.unseen(seen) for task in loaded]
         reports = [task_report(task, rows, protocol, columns, command, cache) for task in loaded]
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error

@@ -1,13 +1,11 @@
 """The tables of the benchmark as Markdown, rendered from the numbers alone."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any, Literal
 
 COLUMNS = ("frame", "clip")
-FEW = "5"
-"""Labelled groups of each class in the few-shot column of the table of all tasks."""
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
 _DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
 BESIDE = {"to_simclr": "SimCLR", "to_imagenet": "ImageNet"}
@@ -28,61 +26,9 @@ def summary(report: Mapping[str, Any]) -> str:
     return "\n\n".join(f"### {task}\n\n{markdown(content)}" for task, content in report["tasks"].items())
 
 
-def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """One table of all tasks, one number each: the linear probe on clips, or the error of the ridge probe.
-
-    In bold what beats random weights of the same architecture beyond the interval of the paired difference and by more
-    than random networks differ among themselves, in italics what does the first alone.
-    """
-    heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
-    models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
-    models.sort(key=lambda model: not model.startswith("usbackbones/"))
-    asked = {task: report for task, report in reports.items() if report.get("kind") != "number"}
-    common = {task: report for task, report in asked.items() if _all_of_ours(report, models)}
-    gains = {model: few_shot_gain(model, common.values()) for model in models}
-    if any(gains.values()):
-        heads.append(f"{FEW} groups a class, less random" + f" ({', '.join(common)})" * (len(common) < len(asked)))
-    lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
-    for model in models:
-        found = [next((row for row in report["rows"] if row["model"] == model), None) for report in reports.values()]
-        cells = [headline_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
-        cells += [gains[model]] * any(gains.values())
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _all_of_ours(report: Mapping[str, Any], models: Iterable[str]) -> bool:
-    """Whether a report has few-shot numbers of every weight of ours, so that a mean over tasks is one for all."""
-    found = {row["model"] for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})}
-    return all(model in found for model in models if model.startswith("usbackbones/"))
-
-
 def headline_metric(report: Mapping[str, Any]) -> tuple[str, str, str]:
     """Probe, level and metric of the one number that stands for a task."""
     return ("ridge", "frame", "mae") if report.get("kind") == "number" else ("linear", "clip", "balanced_accuracy")
-
-
-def few_shot_gain(model: str, reports: Iterable[Mapping[str, Any]]) -> str:
-    """Points of balanced accuracy over random weights of the architecture with few labelled groups of each class.
-
-    The mean over the reports, of the linear probe on clips; empty where one was not run.
-    """
-    gains = []
-    for report in reports:
-        rows = [row for row in report["rows"] if FEW in row.get("few_shot", {}).get("linear", {})]
-        own = next((row for row in rows if row["model"] == model), None)
-        null = next((row for row in rows if own and is_null_of(row, own)), None)
-        if own is None or null is None or null is own:
-            return ""
-        mine, theirs = (row["few_shot"]["linear"][FEW]["value"] for row in (own, null))
-        gains.append(100 * (mine - theirs))
-    return f"{sum(gains) / len(gains):+.1f}" if gains else ""
-
-
-def is_null_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a row is that of random weights of another's architecture, at the other's input size."""
-    sides = {one.get("input", {}).get("input_size", [0])[-1] for one in (row, other)}
-    return row["model"].startswith("random:") and row["arch"] == other["arch"] and len(sides) == 1
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -100,16 +46,6 @@ def between(text: str, marker: str, content: str) -> str:
 def _commands(report: Mapping[str, Any]) -> list[str]:
     """The command that made a report, or those that made the rows of a merged one."""
     return report.get("commands", [report["command"]])
-
-
-def headline_cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
-    """The one number of a row on a task, in bold or italics where it beats random weights."""
-    if row is None or "not_run" in row:
-        return "not run"
-    probe, level, metric = headline_metric(report)
-    text = f"{row['results'][probe][level][metric]['value']:.{1 if metric == 'mae' else 2}f}"
-    mark = {"": "", "interval": "*", "spread": "**"}[gain(row, probe, level, metric)]
-    return f"{mark}{text}{mark}"
 
 
 def compared(
@@ -157,6 +93,7 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     controls = _compared(report)
     header = ["model", *["overlap"] * overlaps, "probe", *_CLASSES, *_DIFFERENCES]
     header += [f"clip bal. acc. − {BESIDE[control]}" for control in controls]
+    header += ["clip bal. acc. of the divisions"] * _divided(report)
     header += [f"{shot} a class" for shot in shots] + ["legacy; honest"] * legacy
     rows = []
     for row in report["rows"]:
@@ -167,11 +104,25 @@ def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             cells = [interval_cell(levels[level][m]) for level in COLUMNS for m in ("balanced_accuracy", "macro_f1")]
             cells += [_difference(row, probe, level, "balanced_accuracy") for level in COLUMNS]
             cells += [interval_cell(levels["clip"]["balanced_accuracy"].get(control)) for control in controls]
+            if _divided(report):
+                cells.append(_spread(levels["clip"]["balanced_accuracy"]["members"], report))
             few = row.get("few_shot", {}).get(probe, {})
             cells += [f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "" for shot in shots]
             cells += [_legacy(row) if probe == "linear" else ""] * legacy
             rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
     return header, rows
+
+
+def _divided(report: Mapping[str, Any]) -> bool:
+    """Whether a report is of repeated folds, whose spread is told."""
+    return bool(report["protocol"]["part"] == "unseen")
+
+
+def _spread(members: Sequence[float], report: Mapping[str, Any]) -> str:
+    """The lowest and the highest of the divisions, each the mean over the networks of a row."""
+    repeats = report["protocol"]["repeats"]
+    means = [sum(members[repeat::repeats]) / len(members[repeat::repeats]) for repeat in range(repeats)]
+    return f"{min(means):.3f} to {max(means):.3f}"
 
 
 def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -230,11 +181,13 @@ def _foot(report: Mapping[str, Any]) -> list[str]:
         side: f"{n['clips']} clips of {n['groups']} groups ({n['frames']} frames)"
         for side, n in report["counts"].items()
     }
-    on = (
-        f"fitted on {counts['pretrain']}, judged on the locked {counts['test']}"
-        if "test" in counts
-        else (f"cross-validated on {counts['pretrain']}, no test clip opened")
-    )
+    protocol = report["protocol"]
+    on = {
+        "test": f"fitted on {counts['pretrain']}, judged on the locked {counts.get('test')}",
+        "inner": f"cross-validated on {counts['pretrain']}, no test clip opened",
+        "unseen": f"{protocol.get('repeats')} times {protocol.get('folds')} folds of all that no weight of the table "
+        f"was pretrained on, locked groups among them: {counts['pretrain']}",
+    }[protocol["part"]]
     lines = [f"{report['task']}: {on}. Brackets: 95 % bootstrap over groups."]
     if any("noise" in row for row in report["rows"]):
         lines.append("In italics: a difference no larger than that between the best and the worst random network.")

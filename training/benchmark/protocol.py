@@ -28,7 +28,7 @@ class Protocol:
 
     Attributes:
         part: "test" fits on the pretraining part and judges on the locked one; "inner" cross-validates inside the
-            pretraining part.
+            pretraining part; "unseen" does so on what `Task.unseen` gives.
         folds: of the inner part.
         repeats: how often the inner part is divided anew.
         resamples: of the bootstrap over groups.
@@ -38,7 +38,7 @@ class Protocol:
         draws: of the labelled groups, for each number.
     """
 
-    part: Literal["inner", "test"] = "inner"
+    part: Literal["inner", "test", "unseen"] = "inner"
     folds: int = 5
     repeats: int = 3
     resamples: int = 2000

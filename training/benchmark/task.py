@@ -91,7 +91,7 @@ class Task:
         assert_disjoint((row.path for row in self.rows), (row.path for row in self.test_rows), "clip")
         for side, rows in (("pretraining", self.rows), ("test", self.test_rows)):
             missing = set(self.classes) - {row.label for row in rows}
-            if missing:
+            if missing and rows:
                 raise ValueError(f"the {side} part of {self.name} has no clip of {', '.join(sorted(missing))}")
             unmeasured = [row.clip for row in rows if self.kind == "number" and row.clip not in self.measures]
             if unmeasured:
@@ -121,6 +121,23 @@ class Task:
             raise ValueError(f"not in the pretraining part of {self.name}: {', '.join(sorted(strangers))}")
         kept = tuple(row for row in self.rows if row.group not in groups)
         return replace(self, rows=kept, test_rows=tuple(row for row in self.rows if row.group in groups))
+
+    def unseen(self, seen: Collection[tuple[str, str]]) -> "Task":
+        """All clips of groups that nobody was pretrained on, locked ones too, as one part to cross-validate on.
+
+        For a small set, of which the locked part alone tells little. There is no test part then.
+
+        Args:
+            seen: (source, group) of what any weight of the table was pretrained on.
+        """
+        rows = tuple(
+            row
+            for row in (*self.rows, *self.test_rows)
+            if (row.source, row.group.removeprefix(f"{row.source}/")) not in seen
+        )
+        if not rows:
+            raise ValueError(f"every group of {self.name} was pretrained on: none is left to evaluate on")
+        return replace(self, name=f"{self.name}_unseen", rows=rows, test_rows=())
 
     def _load(self, rows: tuple[Row, ...]) -> Part:
         """Decode the clips, or take them from the cache file whose name is the hash of all that decides them."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.markdown import between, compact, headline_cell, markdown
+from training.benchmark.compact import compact, headline_cell
+from training.benchmark.markdown import between, markdown
 from training.data.records import CARDS, ROOT, ZOO
 from training.release.card import CONTROLS, render_card, verdict
 from training.release.figure import figure, panel_of
@@ -17,6 +18,22 @@ README = ROOT / "README.md"
 STUDY = ROOT / "training" / "STUDY.md"
 RESULTS = ROOT / "docs" / "results.md"
 FIGURE = ROOT / "docs" / "results.svg"
+_DENSE = "--part test --size 128 --epochs 10 --seeds 3 --most 300"
+PLANNED = {
+    "pocus_lung": ("leaderboard", "--tasks lung --bf16"),
+    "pocus_lung_unseen": ("leaderboard", "--tasks lung --part unseen --bf16"),
+    "busi": ("leaderboard", "--tasks busi --bf16"),
+    "gallbladder_ba": ("leaderboard", "--tasks gallbladder --bf16"),
+    "organ": ("leaderboard", "--tasks organ --bf16"),
+    "hc18": ("leaderboard", "--tasks hc18 --bf16"),
+    "bus_uclm": ("leaderboard", "--tasks bus_uclm --bf16"),
+    "camus": ("leaderboard", "--tasks camus --bf16"),
+    "busi_lesion": ("dense", f"--tasks busi_lesion {_DENSE}"),
+    "camus_cavity": ("dense", f"--tasks camus_cavity {_DENSE}"),
+    "camus_myocardium": ("dense", f"--tasks camus_myocardium {_DENSE}"),
+    "camus_atrium": ("dense", f"--tasks camus_atrium {_DENSE}"),
+}
+"""The evaluations that the default weight is to have: module of `training.benchmark` and options, by task."""
 
 
 def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
@@ -75,10 +92,26 @@ def weights_table(content: Mapping[str, Any]) -> str:
 
 
 def render_results(content: Mapping[str, Any]) -> str:
-    """docs/results.md: one number a task of every row, then the whole table of every task."""
+    """docs/results.md: one number a task of every row, the whole table of every task, and what was not run."""
     tables = [f"## {task}\n\n{markdown(report)}" for task, report in all_reports(content).items()]
     about = "Rendered from the records of `model_cards/` by `python -m training.release render`; never edited by hand."
-    return "\n\n".join(["# All results", about, compact(all_reports(content)), *tables, ""])
+    return "\n\n".join(["# All results", about, compact(all_reports(content)), *tables, *_not_run(content), ""])
+
+
+def _not_run(content: Mapping[str, Any]) -> list[str]:
+    """The evaluations of the default weight that have no numbers yet, each with its command."""
+    default = content["default"]
+    done = content["weights"][default]["metrics"] or {} if default else PLANNED
+    left = {name: options for name, options in PLANNED.items() if name not in done}
+    if not left:
+        return []
+    models = f"usbackbones/{default} local-dir:imagenet/lite0"
+    lines = [
+        f"- {name}: `python -m training.benchmark.{module} {models} {options} --data FOLDER`"
+        for name, (module, options) in left.items()
+    ]
+    about = "What was not run for the default weight, for want of time on two cores; each command runs it."
+    return ["## Not run", about, "\n".join(lines)]
 
 
 def render_figure(content: Mapping[str, Any]) -> str:

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
+from training.benchmark.dense.task import DENSE_TASKS
 from training.benchmark.markdown import between
+from training.benchmark.tasks import TASKS
 from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import read_ledger
 from training.data.locked_splits import has_locked_part, locked_groups
@@ -15,6 +17,7 @@ from training.release.checks import refuse_seen
 from training.release.records import LOADING, all_reports, headline, put_report, read_weights, row_key, write_weights
 from training.release.render import (
     FIGURE,
+    PLANNED,
     README,
     RESULTS,
     render_figure,
@@ -200,6 +203,16 @@ def test_the_table_of_weights_has_every_weight_and_names_what_was_run_nowhere():
     assert len({line.count("|") for line in rows}) == 1 and not any("[0." in line for line in rows)
     assert lines[-1].startswith("Not run: ") and "SimCLR resnet18" in lines[-1]
     assert not any(line.startswith("|SimCLR resnet18|") for line in rows)
+
+
+def test_results_name_what_the_default_was_not_run_on_with_commands_that_are_understood():
+    content = read_weights()
+    done = content["weights"][content["default"]]["metrics"]
+    text = render_results(content)
+    for name, (module, options) in PLANNED.items():
+        assert (f"\n- {name}: `python -m training.benchmark.{module} " in text) == (name not in done)
+        task = options.split()[1]
+        assert task in (TASKS if module == "leaderboard" else DENSE_TASKS)
 
 
 def test_a_readme_without_its_markers_is_refused():
