@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from usbackbones.clips.dicom.read import open_dicom
 from usbackbones.clips.formats.arrays import open_array
 from usbackbones.clips.formats.base import PILLOW_ERRORS, ClipError, Request
 from usbackbones.clips.formats.kinds import file_kind
@@ -37,7 +38,7 @@ class Stored:
 
 
 def stored_frames(path: Path) -> Iterator[Stored]:
-    """The frames of a mask; volumes and images keep what is stored, videos and DICOM the whole gray screen.
+    """The frames of a mask; volumes and images keep what is stored, DICOM the whole screen, videos gray.
 
     Raises:
         ClipError: if it cannot be read.
@@ -49,8 +50,11 @@ def stored_frames(path: Path) -> Iterator[Stored]:
             yield Stored(values)
     elif family == "image":
         yield from _pages(path, form)
+    elif family == "dicom":
+        for values, _ in open_dicom(Request(path, 1, lambda line: None, crop=False, stored=True), form).frames:
+            yield Stored(values)
     else:
-        for gray in iter_frames(path, crop=False, warn=lambda line: None):
+        for gray in iter_frames(path, warn=lambda line: None):
             yield Stored(gray, lossy=family == "video")
 
 

@@ -74,7 +74,8 @@ def read_masked(
 
 def _of_neighbors(folder: Path, note: Note) -> list[Masked]:
     """Every image below a folder, with the files named after it as its masks."""
-    files = list(files_below(folder))
+    everything = list(files_below(folder))
+    files = [file for file in everything if claims_clip(file)]
     stems, masks = defaultdict[Path, set[str]](set), defaultdict[Path, list[Path]](list)
     for file in files:
         stems[file.parent].add(stem_of(file))
@@ -82,11 +83,11 @@ def _of_neighbors(folder: Path, note: Note) -> list[Masked]:
         if (stem := image_named(file, stems[file.parent])) is not None:
             masks[file.with_name(stem)].append(file)
     named = {file for files in masks.values() for file in files}
-    others = [file for file in files if file not in named and claims_clip(file)]
+    others = [file for file in files if file not in named]
     # A file called as x_mask is no image even where its own is lost, unless it has a mask itself.
     images = [file for file in others if file.with_name(stem_of(file)) in masks or not images_named(file)]
     used = named | set(images)
-    _say(passed_over(_unused(files, used), folder, "that are neither an image nor a mask of one"), note)
+    _say(passed_over(_unused(everything, used), folder, "that are neither an image nor a mask of one"), note)
     bare = [file.relative_to(folder).as_posix() for file in images if file.with_name(stem_of(file)) not in masks]
     if bare and masks:
         note(f"{len(bare)} images without a mask count as showing nothing: {shortened(bare)}")

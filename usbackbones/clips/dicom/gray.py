@@ -91,7 +91,7 @@ class Shade:
     def gray(self, samples: np.ndarray, luminance: bool) -> np.ndarray:
         """Gray uint8 [H, W] of samples [H, W] or [H, W, 3]; `luminance` where the three are luma and chroma."""
         if self.table is not None:
-            return self.table[self._values(samples)]
+            return self.table[self.numbers(samples)]
         samples = self._ybr(samples) if luminance else self._bytes(samples)
         return samples[..., 0].copy() if luminance else luma(Image.fromarray(samples))
 
@@ -101,14 +101,14 @@ class Shade:
             return False
         part = samples[::2, ::2]
         if self.palette is not None:
-            part = self.palette[self._values(part)]
+            part = self.palette[self.numbers(part)]
         elif luminance:
             part = np.asarray(Image.fromarray(self._ybr(part), "YCbCr").convert("RGB"))
         else:
             part = self._bytes(part)
         return is_vivid(part)
 
-    def _values(self, samples: np.ndarray) -> np.ndarray:
+    def numbers(self, samples: np.ndarray) -> np.ndarray:
         """Stored values as places in a table: bits that do not count are cut off, signs are left to the table."""
         return samples.view(f"u{samples.itemsize}") >> self.picture.shift & ((1 << (self.picture.stored or 8)) - 1)
 

@@ -74,13 +74,16 @@ class _View:
         top, left, bottom, right = layout.tissue.box if layout.tissue else (0, 0, *first.samples.shape[:2])
         self._region = (slice(top, bottom), slice(left, right))
         self._crop = request.crop
+        self._stored = request.stored and first.picture.photometric == "MONOCHROME2"
         facts.spacing_mm = (layout.tissue and layout.tissue.spacing_mm) or pixel_spacing(header.dataset)
         if layout.colour:
             self._watch.tell_colour("colour Doppler (the header names a region of colour flow)")
 
     def show(self, frame: Sampled) -> np.ndarray:
-        """The frame in gray, uint8 [H, W], cut to the B-mode region where that is wanted."""
+        """The frame in gray, uint8 [H, W], or in its numbers; cut to the B-mode region where that is wanted."""
         region = frame.samples[self._region]
+        if self._stored:
+            return self._shade.numbers(region if self._crop else frame.samples)
         if not self._watch.facts.colour and self._shade.is_colour(region, frame.luminance):
             self._watch.tell_colour("colour Doppler (its pixels are vivid)")
         return self._shade.gray(region if self._crop else frame.samples, frame.luminance)

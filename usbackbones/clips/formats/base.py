@@ -46,7 +46,7 @@ class Request:
         crop: whether the frames are cut to the B-mode region, where the file names one.
         identify: whether the pseudonyms of patient and study are wanted.
         salt: what they are made with; None for the user's own, see `usbackbones.clips.formats.identity`.
-        stored: volumes give their numbers float64 [H, W] as they are, labels for example, and no gray.
+        stored: volumes give their numbers float64 [H, W] as they are, gray DICOM its integers: labels, and no gray.
         warn: gets each warning as one line.
     """
 
