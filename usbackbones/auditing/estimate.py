@@ -4,6 +4,7 @@ The same folds for every row of features, so that differences between rows are p
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ WIDE = 100
 """Features: rows of more are pixels or a network's features, and are fitted under the stronger penalty."""
 C_FEW, C_WIDE = 1.0, 0.01
 """Inverse penalties of the logistic regression, for rows of few features and of many."""
+_LACKING = "the audit needs scikit-learn: pip install 'usbackbones[bench]'"
 RIDGE_FEW, RIDGE_WIDE = 0.01, 1.0
 """Penalties of the ridge regression for numbers, as shares of the number of rows fitted."""
 
@@ -55,6 +57,16 @@ class Estimate:
     level: float | None = None
 
 
+def one_thread() -> AbstractContextManager[object]:
+    """Linear algebra on one thread: the matrices are small, and several threads take six times as long to wait."""
+    try:
+        import sklearn.linear_model  # noqa: F401 - only libraries that are loaded can be limited
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise ImportError(_LACKING) from error
+    return threadpool_limits(1, "blas")
+
+
 def folds_of(target: Target, groups: Ids, folds: int = FOLDS, repeats: int = REPEATS) -> list[list[np.ndarray]]:
     """Held-out rows of each fold of each repeat; classes dealt evenly, groups whole.
 
@@ -87,12 +99,14 @@ def fitted(known: np.ndarray, y: np.ndarray, new: np.ndarray, classes: bool) -> 
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise ImportError("the audit needs scikit-learn: pip install 'usbackbones[bench]'") from error
+        raise ImportError(_LACKING) from error
     if classes and len(set(y)) < 2:
         return np.full(len(new), y[0])
     scaler = StandardScaler()
     known, new = scaler.fit_transform(known), scaler.transform(new)
     wide = known.shape[1] > WIDE
+    if wide:  # half the time, and the same classes
+        known, new = known.astype(np.float32), new.astype(np.float32)
     if not classes:
         model = Ridge(alpha=(RIDGE_WIDE if wide else RIDGE_FEW) * len(known)).fit(known, y)
         return model.predict(new).clip(y.min(), y.max())  # a file unlike all others is not told beyond what was seen

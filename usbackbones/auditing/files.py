@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,16 +139,31 @@ def remarks(looked: Looked, twins: Twins) -> list[list[str]]:
     return found
 
 
-def write_repairs(folder: Path, looked: Looked, twins: Twins, seed: int) -> list[str]:
+def write_repairs(
+    folder: Path, looked: Looked, twins: Twins, classes: bool, masks: Mapping[Path, Sequence[Path]], seed: int
+) -> list[str]:
     """Write groups.csv (twins joined), split.csv (by patient, stratified) and drop.csv; tables that probe takes.
+
+    Args:
+        folder: to write to.
+        looked: the files.
+        twins: of the files.
+        classes: labels are classes, of which every part gets its share; numbers have none.
+        masks: of each image of a set of masks, for which the tables are those that segmentation takes.
+        seed: of the split.
 
     Returns:
         the names of the files that were written.
     """
     joined = twins.joined
-    _table(folder / "groups.csv", ["path", "label", "group"], [[_path(i), i.label, i.group] for i in joined])
+    header = ["image", "mask"] if masks else ["path", "label"]
+
+    def cells(item: Item) -> list[str]:
+        return [_path(item), "|".join(str(mask.resolve()) for mask in masks[item.path]) if masks else item.label]
+
+    _table(folder / "groups.csv", [*header, "group"], [[*cells(item), item.group] for item in joined])
     written = ["groups.csv"]
-    labels, groups = [item.label for item in joined], [item.group for item in joined]
+    labels, groups = [item.label * classes for item in joined], [item.group for item in joined]
     try:
         _, test = holdout(groups, labels, 0.2, seed)
         rest = [(g, label) for g, label in zip(groups, labels, strict=True) if g not in test]
@@ -157,8 +172,8 @@ def write_repairs(folder: Path, looked: Looked, twins: Twins, seed: int) -> list
         test = validation = set()
     if test and validation:
         part = {g: "test" if g in test else "validation" if g in validation else "train" for g in groups}
-        rows = [[_path(item), item.label, item.group, part[item.group]] for item in joined]
-        _table(folder / "split.csv", ["path", "label", "group", "split"], rows)
+        rows = [[*cells(item), item.group, part[item.group]] for item in joined]
+        _table(folder / "split.csv", [*header, "group", "split"], rows)
         written.append("split.csv")
     drop = [[_path(item), item.label, "cannot be read"] for item in looked.lost]
     opposite = {n for pair in twins.pairs if joined[pair[0]].label != joined[pair[1]].label for n in pair}

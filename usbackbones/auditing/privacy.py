@@ -4,6 +4,7 @@ No value is kept, shown or written: a file gets the names of what was noticed, a
 """
 
 import re
+import warnings
 from pathlib import Path
 
 import av
@@ -11,20 +12,30 @@ import numpy as np
 from PIL import Image
 
 from usbackbones.auditing import screens
-from usbackbones.clips.files import file_kind
+from usbackbones.clips.files import file_kind, stills_in
 from usbackbones.clips.read import ClipError, iter_frames
 from usbackbones.features.shortcuts import Facts
 
-_ANONYMOUS = re.compile(r"(anon|removed|unknown|deident|none|patient|test|n/?a)|^[\W_\d]*$", re.IGNORECASE)
-_DATE = re.compile(r"(?<!\d)((19|20)\d{2}[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])|"
-                   r"(0[1-9]|[12]\d|3[01])[-_.](0[1-9]|1[0-2])[-_.](19|20)\d{2})(?!\d)")  # fmt: skip
+_NOBODY = re.compile(
+    r"anon\w*|deident\w*|removed|redacted|unknown|none|no|name|patient|subject|case|test|phantom|na|n|a|x+",
+    re.IGNORECASE,
+)
+"""Words that stand in place of a name."""
+_DAY, _MONTH, _YEAR = r"(0[1-9]|[12]\d|3[01])", r"(0[1-9]|1[0-2])", r"(19|20)\d{2}"
+_TIME = r"([01]\d|2[0-3])[0-5]\d[0-5]\d(\d{3})?"
+_DATE = re.compile(
+    rf"(?<!\d)({_YEAR}[-_. ]?{_MONTH}[-_. ]?{_DAY}({_TIME})?"
+    rf"|{_DAY}[-_. ]{_MONTH}[-_. ]{_YEAR}|{_MONTH}[-_. ]{_DAY}[-_. ]{_YEAR})(?!\d)"
+)
 _RECORD = re.compile(r"(?<!\d)\d{7,10}(?!\d)")
-_NAMES = ("PatientName", "OtherPatientNames", "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName")
-_DATES = ("PatientBirthDate", "StudyDate", "AcquisitionDate", "ContentDate", "SeriesDate")
 _SCANNER = ("Manufacturer", "ManufacturerModelName", "InstitutionName", "StationName", "DeviceSerialNumber")
 CODED = _SCANNER[2:]
 """Facts of a scanner that may name a hospital; they are shown as A, B, C."""
-_EXIF_DATES, _EXIF_NAMES = (0x0132, 0x9003, 0x9004), (0x013B, 0x8298, 0x9C9D)
+_EXIF_DATES, _EXIF_NAMES = (0x0132, 0x9003, 0x9004), (0x013B, 0x8298, 0x9C9D, 0xA430)
+_EXIF_TEXT = (0x010E, 0x9286, 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F)
+"""Description, comment, and what Windows adds: title, comment, keywords, subject."""
+_INFO = ("comment", "xmp", "XML:com.adobe.xmp", "photoshop")
+"""Keys under which Pillow hands on comments, XMP and IPTC."""
 _TAG = re.compile(r"artist|author|date|name|title|comment|description|location|creation|time", re.IGNORECASE)
 _PLAIN_TAGS = {"handler_name", "encoder", "major_brand", "minor_version", "compatible_brands", "language", "vendor_id"}
 
@@ -33,54 +44,77 @@ KINDS = {
     "header dates": "DICOM headers with dates",
     "header denies text": "BurnedInAnnotation is NO, but text was found on the screen",
     "exif": "EXIF with names, dates or a place",
-    "image text": "text fields in a PNG, TIFF or GIF",
+    "image text": "text fields, comments, XMP or IPTC in an image",
     "video tags": "tags with names, dates or places in a video",
-    "name with a date": "file names that look like a date",
-    "name with a number": "file names that look like a record number",
+    "name with a date": "names of files or folders that look like a date",
+    "name with a number": "names of files or folders that look like a record number",
 }
 """What may be noticed of a file, in words."""
+LOOKED = "DICOM, images and videos"
+"""Kinds of files whose headers and tags are looked at."""
 
 
-def noticed(path: Path) -> tuple[list[str], Facts]:
-    """What a file tells about people, as keys of `KINDS`, and of its scanner.
+def noticed(path: Path, root: Path | None = None) -> tuple[list[str], Facts, bool]:
+    """What a file tells about people, as keys of `KINDS`, of its scanner, and whether its header could be looked at.
 
     Args:
-        path: a clip that could be read.
+        path: a clip that could be read; of a folder of stills each is looked at.
+        root: folder of the data; names of folders below it count as the file's own.
     """
-    found = [
-        key for key, like in (("name with a date", _DATE), ("name with a number", _RECORD)) if like.search(path.name)
-    ]
+    inside = root is not None and path.is_relative_to(root)
+    name = "/".join(path.relative_to(root).parts) if root is not None and inside else path.name
+    found = dict.fromkeys(_of_name(name))
+    scanner: Facts = {}
+    looked = True
+    for file in stills_in(path) if path.is_dir() else [path]:
+        more, of, there = _of_file(file)
+        found |= dict.fromkeys([*(_of_name(file.name) if path.is_dir() else []), *more])
+        scanner, looked = scanner or of, looked and there
+    return [key for key in KINDS if key in found], scanner, looked
+
+
+def _of_name(name: str) -> list[str]:
+    return [key for key, like in (("name with a date", _DATE), ("name with a number", _RECORD)) if like.search(name)]
+
+
+def _of_file(path: Path) -> tuple[list[str], Facts, bool]:
     kind = file_kind(path) if path.is_file() else None
-    if kind is None:
-        return found, {}
-    if kind[0] == "dicom":
-        more, scanner = _of_header(path)
-        return found + more, scanner
-    if kind[0] == "image":
-        return found + _of_image(path, kind[1]), {}
-    if kind[0] == "video":
-        return found + _of_video(path, kind[1]), {}
-    return found, {}
+    if kind is not None and kind[0] == "dicom":
+        return _of_header(path)
+    if kind is not None and kind[0] == "image":
+        return _of_image(path, kind[1]), {}, True
+    if kind is not None and kind[0] == "video":
+        return _of_video(path, kind[1]), {}, True
+    return [], {}, False
 
 
-def _of_header(path: Path) -> tuple[list[str], Facts]:
+def _of_header(path: Path) -> tuple[list[str], Facts, bool]:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
+    found, told = [], {}
     try:
-        wanted = [*_NAMES, *_DATES, *_SCANNER, "BurnedInAnnotation"]
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(wanted), force=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they would print the values
+            header = dcmread(path, stop_before_pixels=True, force=True)
+            filled = [element for element in header.iterall() if element.value not in (None, "", [])]
+        if any(element.VR == "PN" and is_name(str(element.value)) for element in filled):
+            found.append("header names")
+        if any(element.VR in ("DA", "DT") for element in filled):
+            found.append("header dates")
+        wanted = (*_SCANNER, "BurnedInAnnotation")
         told = {name: str(value).strip(" \0") for name in wanted if (value := header.get(name)) not in (None, "")}
-    except (InvalidDicomError, OSError, ValueError, AttributeError, TypeError, LookupError):
-        return [], {}  # a header that the reader could follow and pydicom cannot: nothing is known of it
-    found = []
-    if any(name in told and not _ANONYMOUS.search(told[name]) for name in _NAMES):
-        found.append("header names")
-    if any(name in told for name in _DATES):
-        found.append("header dates")
+    except (InvalidDicomError, OSError, ValueError, AttributeError, TypeError, LookupError, NotImplementedError):
+        return [], {}, False  # a header that the reader could follow and pydicom cannot: nothing is known of it
     if told.get("BurnedInAnnotation", "").upper() == "NO" and screens.can_look() and _has_text(path):
         found.append("header denies text")
-    return found, {name: told[name] for name in _SCANNER if name in told}
+    return found, {name: told[name] for name in _SCANNER if name in told}, True
+
+
+def is_name(value: str) -> bool:
+    """Whether a value may be a person's name: a word of letters that does not stand in place of one."""
+    words = [word for word in re.split(r"[\W_]+", value) if word and not any(c.isdigit() for c in word)]
+    return any(not _NOBODY.fullmatch(word) for word in words)
 
 
 def _has_text(path: Path) -> bool:
@@ -100,9 +134,8 @@ def _of_image(path: Path, form: str) -> list[str]:
             own = dict(exif) | dict(exif.get_ifd(0x8769))
             if any(own.get(tag) for tag in (*_EXIF_DATES, *_EXIF_NAMES)) or exif.get_ifd(0x8825):
                 found.append("exif")
-            if getattr(image, "text", None) or any(
-                isinstance(image.info.get(key), str | bytes) for key in ("comment",)
-            ):
+            texts = [getattr(image, "text", None), *(own.get(tag) for tag in _EXIF_TEXT)]
+            if any(texts) or any(image.info.get(key) for key in _INFO):
                 found.append("image text")
     except (OSError, SyntaxError, ValueError):
         return found

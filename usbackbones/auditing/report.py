@@ -1,12 +1,15 @@
 """The report of an audit: one page without names or images, unless they are asked for."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from usbackbones.auditing.files import Twins
 from usbackbones.auditing.look import Looked
 from usbackbones.auditing.privacy import KINDS
 from usbackbones.auditing.result import Audited
 from usbackbones.auditing.rows import ALPHA, MARGIN, Row
+from usbackbones.auditing.screens import DETECTED, MEASURED
 from usbackbones.report import Section, picture_section, table_section, write_report
 from usbackbones.report.markup import element, joined
 from usbackbones.report.plots import whiskers
@@ -37,6 +40,7 @@ def write_audit_report(file: Path, done: Audited, looked: Looked, twins: Twins, 
         "permutations": done.how or "none: no labels",
     }
     sections = [_findings(done), *_rows(done), _classes(done), *_sources(done), *_associations(done), _privacy(done)]
+    sections += _detectors(done)
     if done.missing:
         sections.append(table_section("Not run", ["part", "why"], [line.split(": ", 1) for line in done.missing]))
     if twins.pairs:
@@ -90,7 +94,8 @@ def _cells(row: Row, chance: float, groupings: list[str]) -> list[str]:
         verdict = "expected" if row.expected else "tells" if row.alarms(chance) else "cannot tell"
         if verdict == "cannot tell" and row.tested.adjusted <= ALPHA:
             verdict = "tells little"
-    scores = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in (row.scores[name] for name in groupings)]
+    given = [row.scores.get(name) for name in groupings]
+    scores = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" if s else "" for s in given]
     if row.score.error is not None:
         scores[-1] += f", error {row.score.error:.3g} of {row.score.level:.3g}"
     beside = f"{row.beside.value:.3f}" if row.beside else ""
@@ -140,6 +145,25 @@ def _privacy(done: Audited) -> Section:
     files = done.counts["files"]
     rows = [[KINDS[key], f"{count} of {files}"] for key, count in done.privacy.items()]
     if done.detectors:
-        rows += [[f"{key} on the screen", f"{done.detectors[key]} of {files}"] for key in ("text", "calipers")]
+        rows += [[f"{key} on the screen", f"{done.detectors[key]} of {files}"] for key in DETECTED]
     note = "Counts only. Text and calipers are detected, not read, and faint ones are missed: look before you share."
     return table_section("Privacy", ["noticed", "files"], rows, note)
+
+
+def _detectors(done: Audited) -> list[Section]:
+    """Sensitivity and specificity on this set, as far as it is labelled, and where they were measured before."""
+    if not done.detectors:
+        return []
+    here = [
+        ("this set", key, done.detectors[f"{key} checked"]) for key in DETECTED if f"{key} checked" in done.detectors
+    ]
+    rows = [
+        [where, key, *(_rate(of, rate, count) for rate, count in (("sensitivity", "with"), ("specificity", "without")))]
+        for where, key, of in [*here, *MEASURED]
+    ]
+    note = "Columns has_text and has_calipers of the table, 1 or 0, say what there is; docs/audit.md has the commands."
+    return [table_section("Detectors", ["on", "of", "sensitivity", "specificity"], rows, note)]
+
+
+def _rate(of: Mapping[str, Any], rate: str, count: str) -> str:
+    return "no such file" if of[rate] is None else f"{of[rate]:.2f} ({of[count]} files)"

@@ -1,5 +1,6 @@
 """Result of an audit, and audit.json."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Audited:
         associations: of single facts with the class.
         sources: the backbone with sources held out; empty where it was not run.
         privacy: files by what was noticed.
-        detectors: files with text and with calipers.
+        detectors: files with text and with calipers; sensitivity and specificity where the table labels them.
         missing: what was not run, and why.
         written: names of the files in the folder.
         notes: of the readers.
@@ -39,7 +40,7 @@ class Audited:
     associations: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, Any] = field(default_factory=dict)
     privacy: dict[str, int] = field(default_factory=dict)
-    detectors: dict[str, int] = field(default_factory=dict)
+    detectors: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -77,5 +78,5 @@ def as_json(done: Audited, data: Path, settings: dict[str, Any]) -> dict[str, An
         "permutations": done.how,
         "rows": of_rows,
         **found,
-        "notes": done.notes,
+        "notes": [re.split(r": |, as ", line)[0] for line in done.notes],  # what follows may be names of files
     }

@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tqdm import tqdm
 
 from usbackbones.auditing.estimate import Estimate, Target, estimate, folds_of, predictions
 from usbackbones.auditing.findings import Finding
-from usbackbones.auditing.look import Seen
+from usbackbones.auditing.look import Seen, View
 from usbackbones.auditing.privacy import CODED
+from usbackbones.auditing.screens import MISSING
 from usbackbones.auditing.statistics import Tested, permutation_test
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.targets import Kind
@@ -85,8 +87,7 @@ def no_tissue(seen: Sequence[Seen], columns: Mapping[str, Sequence[str]]) -> tup
         rows["text and calipers"] = np.stack([s.writing for s in screens]).astype(float)
     else:
         missing += [
-            f"{name}: not run, OpenCV is missing; pip install 'usbackbones[train]'"
-            for name in ("sector shape", "outside of sector", "text and calipers")
+            f"{name}: not run, {MISSING}" for name in ("sector shape", "outside of sector", "text and calipers")
         ]
     for name, values in columns.items():
         rows[name] = encoded([_fact(name, value) for value in values])
@@ -103,14 +104,14 @@ def _fact(name: str, value: str) -> Facts:
         return {name: value}
 
 
-def cheap(seen: Sequence[Seen]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def cheap(views: Sequence[View]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Features of the cheap rows, each with as many random inner pixels beside it."""
-    pixels = np.stack([inner(s.small.astype(float)) for s in seen])
+    pixels = np.stack([inner(view.small.astype(float)) for view in views])
     some = np.random.default_rng(0).permutation(pixels.shape[1])
     return {
-        f"border of {SIDE} x {SIDE}": (np.stack([border(s.small.astype(float)) for s in seen]), pixels),
-        "gray levels": (np.stack([s.levels for s in seen]).astype(float), pixels[:, some[:LEVELS]]),
-        "thumbnail": (np.stack([s.thumb for s in seen]).astype(float), pixels[:, some[: len(seen[0].thumb)]]),
+        f"border of {SIDE} x {SIDE}": (np.stack([border(view.small.astype(float)) for view in views]), pixels),
+        "gray levels": (np.stack([view.levels for view in views]).astype(float), pixels[:, some[:LEVELS]]),
+        "thumbnail": (np.stack([v.thumb for v in views]).astype(float), pixels[:, some[: len(views[0].thumb)]]),
     }
 
 
@@ -154,6 +155,7 @@ def tested(
     expected: Collection[str],
     draws: int,
     seed: int,
+    progress: bool = False,
 ) -> tuple[list[Row], str]:
     """The no-tissue rows with their adjusted p, and how the permutations were drawn.
 
@@ -163,10 +165,11 @@ def tested(
     if unknown := set(expected) - set(rows):
         raise DataError(f"--expected {', '.join(sorted(unknown))}: no such row; there are {', '.join(rows)}")
     strictest = list(groups.values())[-1]
-    alike, how = permutation_test(rows, target.y, strictest, draws, seed, numbers=not target.classes)
+    numbers = not target.classes
+    alike, how = permutation_test(rows, target.y, strictest, draws, seed, numbers=numbers, progress=progress)
     found = [
         replace(scored(name, x, target, groups, False), tested=alike[name], expected=name in expected)
-        for name, x in rows.items()
+        for name, x in tqdm(rows.items(), "scoring", unit="row", disable=not progress)
     ]
     return found, how
 

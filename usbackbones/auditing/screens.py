@@ -1,8 +1,9 @@
 """Features of the screen around the tissue: the sector's shape, the surroundings, text and calipers.
 
-Needs OpenCV, which the extra `train` brings; without it the rows that rest on this are not run.
+Needs OpenCV, which the extra `clean` brings; without it the rows that rest on this are not run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -17,6 +18,10 @@ LONG = 48
 """Frames of a clip that are looked at, at most, evenly spread."""
 DARK = 16
 """Gray level above which a pixel is lit."""
+DETECTED = ("text", "calipers")
+MEASURED: list[tuple[str, str, dict[str, float | int | None]]] = []
+"""Where the detectors were measured: set, what was looked for, result of `checked`; docs/audit.md has the commands."""
+MISSING = "OpenCV is missing; pip install 'usbackbones[clean]'"
 
 
 def can_look() -> bool:
@@ -49,8 +54,7 @@ def look_at(frames: np.ndarray) -> Screen:
     from usbackbones.clips.cleaning.sector import find_sector
     from usbackbones.clips.cleaning.text import find_writing, lines_of
 
-    chosen = evenly(len(frames), LONG)
-    extremes = extremes_of(frames[chosen])
+    extremes = extremes_of(frames[evenly(len(frames), LONG)])
     height, width = frames.shape[1:]
     sector, _ = find_sector(extremes.highest, extremes.lowest)
     facts: Facts = {"kind": sector.kind, "seen": " ".join(sector.seen) or "none"}
@@ -72,6 +76,18 @@ def look_at(frames: np.ndarray) -> Screen:
         len(lines),
         len(writing.calipers),
     )
+
+
+def checked(detected: Sequence[bool], labels: Sequence[str]) -> dict[str, float | int | None]:
+    """Sensitivity and specificity of a detector on the files whose label is "1" or "0"; None where there are none."""
+    told = {cell: [found for found, label in zip(detected, labels, strict=True) if label == cell] for cell in "10"}
+    there, lacking = told["1"], told["0"]
+    return {
+        "with": len(there),
+        "without": len(lacking),
+        "sensitivity": sum(there) / len(there) if there else None,
+        "specificity": 1 - sum(lacking) / len(lacking) if lacking else None,
+    }
 
 
 def in_cells(picture: np.ndarray) -> np.ndarray:

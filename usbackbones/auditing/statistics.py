@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 PENALTY = 0.1
 """Of the ridge regression; the mean square of a feature is one, the weights of the training rows add up to one."""
@@ -177,6 +178,7 @@ def permutation_test(
     draws: int = 999,
     seed: int = 0,
     numbers: bool = False,
+    progress: bool = False,
 ) -> tuple[dict[str, Tested], str]:
     """Test every row of features with the same permutations, and adjust for their number.
 
@@ -187,6 +189,7 @@ def permutation_test(
         draws: B permutations; p is never below 1 / (B + 1).
         seed: of folds and draws.
         numbers: the targets are numbers, not classes.
+        progress: show a bar.
 
     Returns:
         (result by row, how the permutations were drawn).
@@ -201,7 +204,7 @@ def permutation_test(
     folds = [blind_folds(groups, seed=seed + repeat) for repeat in range(REPEATS)]
     classes = 0 if numbers else int(y.max()) + 1
     found = {}
-    for name, x in rows.items():
+    for name, x in tqdm(rows.items(), "permuting", unit="row", disable=not progress):
         of_repeat = [hats(x, groups, fold) for fold in folds]
         found[name] = np.concatenate(
             [

@@ -22,6 +22,7 @@ def audit_command(
     source_from: str = "",
     expected: Names = "",
     target: Literal["auto", "class", "number"] = "auto",
+    foreground: str = "",
     unlabelled: bool = False,
     model: str = "",
     baseline: Path | None = None,
@@ -34,8 +35,8 @@ def audit_command(
 ) -> int:
     """Look for cues that are no medicine: container, frame size, scanner, border, twins, patients in two parts.
 
-    DATA is a folder of class folders or a CSV, as for probe and finetune. The output is a folder with audit.json,
-    files.csv, report.html and the repair files groups.csv, split.csv and drop.csv.
+    DATA is a folder of class folders or a CSV, as for probe and finetune, or images with masks, as for segment. The
+    output is a folder with audit.json, files.csv, report.html and the repair files groups.csv, split.csv and drop.csv.
 
     Args:
         data: a group is a patient and never divided.
@@ -44,7 +45,8 @@ def audit_command(
         columns: of the CSV; each becomes a no-tissue row, as scanner or pixel_mm.
         source_from: a column of the CSV, or a regular expression for names, that tells the clinic or scanner.
         expected: rows that deployment will have too; they are shown and do not alarm.
-        target: labels are classes or a number; auto decides by the labels.
+        target: labels are classes or a number; auto decides. Of masks: empty or marked, or the share they mark (auto).
+        foreground: values in the masks that mark something, as for segment.
         unlabelled: only what needs no label; DATA may be any folder of clips.
         model: of the frozen backbone, as for probe; the default weight if empty, none to leave it out.
         baseline: an audit.json whose findings have a reason under "accepted".
@@ -79,6 +81,7 @@ def audit_command(
             source_from=source_from,
             expected=_split(expected),
             target=target,
+            foreground=foreground,
             unlabelled=unlabelled,
             backbone=backbone,
             baseline=baseline,

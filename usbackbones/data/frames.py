@@ -1,6 +1,7 @@
 """Frames of labelled clips, decoded once into a file."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,41 @@ from usbackbones._evenly import evenly
 from usbackbones.clips.cleaned import cleaned, why_not
 from usbackbones.clips.read import Clip, ClipError, read_clip
 from usbackbones.data.item import DataError, Item
+
+
+class FrameFile:
+    """Frames of many sizes in one file, so that memory follows the batch and not the data."""
+
+    def __init__(self, file: Path, longest: int) -> None:
+        """Begin a file; `add` fills it, and frames are read after `close`.
+
+        Args:
+            file: that the frames are written to.
+            longest: side in pixels that none is longer than.
+        """
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file, self._longest = file, longest
+        self._places: list[tuple[int, int, int]] = []  # where a frame begins, and its height and width
+        self._stream = file.open("wb")
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame uint8 [H, W]."""
+        small = _within(frame, self._longest)
+        self._places.append((self._stream.tell(), *small.shape))
+        self._stream.write(small.tobytes())
+
+    def close(self) -> None:
+        """No more frames come."""
+        self._stream.close()
+        self._bytes = np.memmap(self._file, np.uint8, "r") if self._places else np.empty(0, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """A frame, uint8 [H, W]."""
+        start, height, width = self._places[row]
+        return self._bytes[start : start + height * width].reshape(height, width)
 
 
 class Frames:
@@ -54,9 +90,8 @@ class Frames:
         self.skipped: list[str] = []
         self.warned: list[str] = []
         owners: list[int] = []
-        self._places: list[tuple[int, int, int]] = []  # where a frame begins, and its height and width
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as stream:
+        self._kept = FrameFile(file, longest)
+        with closing(self._kept):
             for number, item in enumerate(tqdm(items, "reading", unit="clip", disable=not progress)):
                 try:
                     clip = read_clip(item.path)
@@ -68,16 +103,12 @@ class Frames:
                     seen(number, clip)
                 for warning in clip.warnings[:1]:
                     self.warned.append(warning if str(item.path) in warning else f"{item.path}: {warning}")
-                chosen = evenly(len(frames), per_clip)
-                for frame in frames[chosen]:
-                    small = _within(frame, longest)
-                    self._places.append((stream.tell(), *small.shape))
-                    stream.write(small.tobytes())
+                for frame in frames[evenly(len(frames), per_clip)]:
+                    self._kept.add(frame)
                     owners.append(number)
         if not owners:
             raise DataError(f"not one of {len(items)} clips could be read; the first: {self.skipped[0]}")
         self.item = np.array(owners)
-        self._bytes = np.memmap(file, np.uint8, "r")
 
     def told_warnings(self) -> str:
         """A line about clips that were read with a warning; "" where there are none."""
@@ -85,8 +116,7 @@ class Frames:
 
     def __getitem__(self, row: int) -> np.ndarray:
         """A frame, uint8 [H, W]."""
-        start, height, width = self._places[row]
-        return self._bytes[start : start + height * width].reshape(height, width)
+        return self._kept[row]
 
 
 def _within(frame: np.ndarray, longest: int) -> np.ndarray:

@@ -68,6 +68,9 @@ def test_what_is_written(audited):
     folder = audited.folder
     content = json.loads((folder / "audit.json").read_text())
     assert {row["name"]: row["test"] is not None for row in content["rows"]}["thumbnail"] is False
+    assert {"border of 64 x 64, clean", "gray levels, clean", "thumbnail, clean"} <= {
+        r["name"] for r in content["rows"]
+    }
     assert [one["key"] for one in content["findings"]] == [one.key for one in audited.findings]
     assert "scanner: not run, no DICOM header names one" in content["missing"]
     remarks = (folder / "files.csv").read_text()
