@@ -70,7 +70,7 @@ def _pages(path: Path, form: str) -> Iterator[Stored]:
                 except EOFError:  # Pillow's way to say that there was no further page
                     return
                 # Labels may be numbers of 32 bits, which as gray levels would have no range.
-                layout = "" if image.mode in ("I", "F") else layout_of(image, str(path))
+                layout = "" if image.mode in ("I", "F") else layout_of(image, form, str(path))
                 yield _page(ImageOps.exif_transpose(image), form, layout)
     except ClipError:
         raise

@@ -64,17 +64,17 @@ def tiff_layout(photometric: int, form: int, bits: tuple[int, ...], extra: tuple
     return f"{name} {depth}{_FORMATS.get(form, f' format {form}')}{more}{' in planes' * (planes and len(bits) > 1)}"
 
 
-def layout_of(image: Image.Image, name: str) -> str:
+def layout_of(image: Image.Image, form: str, name: str) -> str:
     """The layout of the page that is open; ask before its pixels are loaded.
 
     Args:
         image: opened by Pillow.
+        form: its format, a key of `LAYOUTS`; Pillow calls a JPEG of several pictures by another name.
         name: what the error calls it.
 
     Raises:
         ClipError: if it is not one that is read.
     """
-    form = image.format or ""
     if form == "TIFF":
         layout = _of_tags(image)
         compression = str(image.info.get("compression", "raw"))

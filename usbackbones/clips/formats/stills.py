@@ -70,7 +70,7 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
                     break
                 if page == 0 and _is_substitute(image):
                     continue
-                layout, duration = layout_of(image, name), image.info.get("duration")
+                layout, duration = layout_of(image, format_name, name), image.info.get("duration")
                 pixels = _gray(image, layout)
                 if good % stride == 0:
                     _look(image, layout, name, watch)

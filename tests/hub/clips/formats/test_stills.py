@@ -69,3 +69,16 @@ def test_masks_of_layouts_that_pillow_shows_wrongly(tmp_path):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "d.avif")
     with pytest.raises(ClipError, match="HEIC or AVIF, not read here; save"):
         next(stored_frames(tmp_path / "d.avif"))
+
+
+def test_of_a_jpeg_of_several_pictures_the_first_is_read(tmp_path):
+    """A phone's JPEG holds a depth map or a gain map too, for which Pillow has another name."""
+    gray = Image.fromarray(np.full((16, 24), 90, np.uint8))
+    gray.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("L", (24, 16))])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
+    clip = read_clip(tmp_path / "a.jpg")
+    assert clip.frames.shape == (1, 16, 24) and clip.warnings == ()
+    assert np.abs(clip.frames[0].astype(int) - 90).max() <= 1
+    (mask,) = stored_frames(tmp_path / "a.jpg")
+    assert mask.values.shape == (16, 24)
