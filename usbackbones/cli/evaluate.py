@@ -1,10 +1,10 @@
-"""usbackbones evaluate: a trained classifier on an external labelled set."""
+"""usbackbones evaluate: a trained classifier, regressor or segmenter on an external labelled set."""
 
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -12,12 +12,16 @@ from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
 
 
 def evaluate_command(
-    model: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
     data: Positional[Path],
     out: Out,
     group_from: str = "",
     positive: str = "",
     by: tuple[str, ...] = (),
+    names: Annotated[tuple[str, ...], arg(name="map", metavar="LABEL=CLASS")] = (),
+    foreground: Annotated[str, arg(metavar="V,V")] = "",
+    classes: Annotated[str, arg(metavar="NAME=V,NAME=V")] = "",
+    resize_masks: Annotated[Literal["", "nearest"], arg(metavar="nearest")] = "",
     frames: int = 8,
     size: int | None = None,
     batch: int = 32,
@@ -25,33 +29,43 @@ def evaluate_command(
     pictures: bool = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a folder that finetune wrote on labelled clips that it was not trained on; nothing is trained.
+    """Evaluate a folder that finetune or segment wrote on labelled data that it was not trained on; nothing is trained.
 
     Args:
-        model: the folder of the trained classifier.
-        data: a folder of class folders, or a CSV with path and label.
-        out: the folder to write: metrics.json, predictions.csv, report.html.
+        model: the folder of the trained model; or hf-hub:OWNER/NAME, or a timm name with a classifier.
+        data: a folder of class folders, or a CSV with path and label; for a segmenter images with masks.
+        out: the folder to write: metrics.json, predictions.csv, report.html; of a segmenter masks and overlay.png too.
         group_from: a regular expression that finds the patient in a file's name.
         positive: of two classes the one whose sensitivity is reported; by default the second by name.
         by: columns of the CSV, each for a table of its subgroups.
+        names: a label of the data and the class of the model that it is; LABEL= leaves its clips out.
+        foreground: values of the masks that are the structure, as 1,2.
+        classes: value of each structure in the masks, as nerve=1,artery=2; by default those of the training.
+        resize_masks: bring masks to the size of their image.
         frames: of a clip, evenly spaced.
         size: side of the input, pixels, if not the training's.
         batch: frames computed at a time.
         seed: of the bootstrap.
-        pictures: name files and groups in report.html, which then holds patient data.
+        pictures: name files and groups, and show images, in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
     """
+    from usbackbones.clips.read import ClipError
     from usbackbones.data.item import DataError
     from usbackbones.predicting.evaluate import evaluate
+    from usbackbones.predicting.report import told
     from usbackbones.predicting.trained import PredictError
 
     command = shlex.join(["usbackbones", *sys.argv[1:]])
+    if wrong := [pair for pair in names if "=" not in pair]:
+        raise CommandError(f"--map {wrong[0]}: give LABEL=CLASS, or LABEL= to leave its clips out")
+    pairs = {label: own for label, _, own in (pair.rpartition("=") for pair in names)}
     try:
         done = evaluate(
-            model, data, out, group_from=group_from, positive=positive, by=by, frames_per_clip=frames, size=size,
-            batch=batch, seed=seed, pictures=pictures, command=command,
+            model, data, out, group_from=group_from, positive=positive, by=by, names=pairs, foreground=foreground,
+            classes=classes, resize_masks=resize_masks, frames_per_clip=frames, size=size, batch=batch, seed=seed,
+            pictures=pictures, command=command,
         )  # fmt: skip
-    except (PredictError, DataError) as error:
+    except (PredictError, DataError, ClipError) as error:
         raise CommandError(str(error)) from error
     for line in done.skipped:
         tell(f"skipped: {line}")
@@ -61,18 +75,19 @@ def evaluate_command(
         say((out / "metrics.json").read_text(encoding="utf-8"))
         return
     for level, metrics in done.metrics.items():
-        shown = (f"{name.replace('_', ' ')} {_told(of)}" for name, of in metrics.items())
-        say(f"by {done.unit if level == 'patient' else level}: {', '.join(shown)}")
-    for name, by_rate in done.rates.items():
-        say(f"{name}: {', '.join(f'{rate} {_told(value)}' for rate, value in by_rate.items())}")
+        say(f"by {done.unit if level == 'patient' else level}: {_listed(metrics)}")
+    for name, numbers in [*done.rates.items(), *done.structures.items()]:
+        say(f"{name}: {_listed(numbers)}")
     for column, values in done.subgroups.items():
         for value, of in values.items():
-            say(f"{column} {value}: balanced accuracy {_told(of)}, {of['clips']} clips of {of['groups']} groups")
+            counts = f"{of.get('clips', of.get('images'))} {'images' if 'images' in of else 'clips'}"
+            say(f"{column} {value}: {done.headline.replace('_', ' ')} {told(of)}, {counts} of {of['groups']} groups")
+    say(f"license of the weights: {done.license or 'not stated'}")
     say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
     say(f"look at it: {out / 'report.html'}")
 
 
-def _told(of: Mapping[str, float]) -> str:
-    return (
-        f"{of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]" if of["value"] == of["value"] else "nothing to count"
-    )
+def _listed(numbers: Mapping[str, Mapping[str, float]]) -> str:
+    from usbackbones.predicting.report import told
+
+    return ", ".join(f"{name.replace('_', ' ')} {told(of)}" for name, of in numbers.items())

@@ -57,3 +57,17 @@ def number_of(label: str) -> float | None:
 def as_one_class(items: Sequence[Item]) -> list[Item]:
     """Items of one empty label, for splits of numbers, which have no classes to balance."""
     return [replace(item, label="") for item in items]
+
+
+def numbers_of(items: Sequence[Item]) -> list[float]:
+    """The labels as numbers.
+
+    Raises:
+        DataError: naming the files whose label is none.
+    """
+    wrong = [item for item in items if number_of(item.label) is None]
+    if wrong:
+        shown = ", ".join(f"{item.path.name}: {item.label!r}" for item in wrong[:5])
+        more = f" and {len(wrong) - 5} more" * (len(wrong) > 5)
+        raise DataError(f"{len(wrong)} labels are no finite number ({shown}{more}): correct them, or leave them empty")
+    return [float(item.label) for item in items]

@@ -1,77 +1,132 @@
-"""The report of an evaluation: metrics, rates, ROC and calibration, subgroups."""
+"""The report of an evaluation: metrics, rates or agreement, subgroups, and of a segmenter its structures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.operating_point import RATES, roc
-from usbackbones.report import Predictions, Section, table_section, write_report
+from usbackbones.predicting.trained import Trained
+from usbackbones.report import Predictions, Section, picture_section, table_section, write_report
+from usbackbones.report.agreement import agreement_sections
 from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, curves
 
 if TYPE_CHECKING:
-    from usbackbones.predicting.evaluate import Evaluated
+    from usbackbones.predicting.evaluate import Asked, Evaluated
 
 
 def write_evaluation_report(
     done: "Evaluated",
+    trained: Trained,
+    asked: "Asked",
     facts: Mapping[str, str],
-    classes: Sequence[str],
-    y: np.ndarray,
-    probability: np.ndarray,
-    clips: np.ndarray,
-    groups: np.ndarray,
-    pictures: bool,
+    sections: Sequence[Section],
+    predictions: Predictions | None = None,
 ) -> None:
     """Write report.html into the folder of an evaluation.
 
     Args:
         done: the evaluation.
-        facts: for the head of the report.
-        classes: names in the order of the probabilities.
-        y: int [N], the true class of each frame.
-        probability: float [N, C].
-        clips: int [N], the clip of each frame.
-        groups: [N], its patient or group.
-        pictures: name files and groups.
+        trained: the model.
+        asked: what was evaluated.
+        facts: for the head of the report, besides model, license and data.
+        sections: of the kind of model.
+        predictions: of a classifier.
     """
-    clip_y, clip_p, _ = by_clip(y, probability, clips, groups)
+    about = {"model": Path(trained.name).name, "license of the weights": trained.license or "not stated"}
+    notes = element("ul", *(element("li", note) for note in done.notes))
+    by = [
+        table_section(
+            f"By {column}",
+            [column, *(key for key in next(iter(values.values())) if key not in ("value", "low", "high")), _name(done)],
+            [[value, *_counts(of), told(of)] for value, of in values.items()],
+        )
+        for column, values in done.subgroups.items()
+    ]
+    write_report(
+        done.folder / "report.html",
+        f"Evaluation on {asked.data.name}",
+        facts=about | {"data": asked.data.name} | dict(facts),
+        metrics={done.unit if level == "patient" else level: of for level, of in done.metrics.items()},
+        predictions=predictions,
+        sections=[*sections, *by, Section("Notes", notes)],
+        pictures=asked.pictures,
+    )
+
+
+def class_sections(done: "Evaluated", classes: Sequence[str], y: np.ndarray, probability: np.ndarray) -> list[Section]:
+    """Rates at the threshold, and ROC curves, by clip.
+
+    Args:
+        done: the evaluation.
+        classes: names in the order of the probabilities.
+        y: int [N], the true class of each clip.
+        probability: float [N, C].
+    """
     shown = list(range(len(classes))) if len(classes) > 2 else [1]
-    lines = {classes[c]: roc(clip_p[:, c], clip_y == c) for c in shown if 0 < (clip_y == c).sum() < len(clip_y)}
+    lines = {classes[c]: roc(probability[:, c], y == c) for c in shown if 0 < (y == c).sum() < len(y)}
     axes = Axes((0, 1), (0, 1), "1 - specificity", "sensitivity")
     sections = [
         table_section(
             "Sensitivity, specificity, PPV, NPV",
             ["class", *RATES],
-            [[name, *(_told(of[rate]) for rate in RATES)] for name, of in done.rates.items()],
-            "By clip, with 95 % intervals from resampling whole groups. " + "".join(f"{note}. " for note in done.notes),
+            [[name, *(told(of[rate]) for rate in RATES)] for name, of in done.rates.items()],
+            "By clip, with 95 % intervals from resampling whole groups.",
         )
     ]
     if lines:
-        sections.append(
-            Section(
-                "ROC",
-                element("figure", curves(lines, "ROC curves by clip", axes, guide=True)),
-                "By clip. On the dashed line a model knows nothing.",
-            )
+        drawn = element("figure", curves(lines, "ROC curves by clip", axes, guide=True))
+        sections.append(Section("ROC", drawn, "By clip. On the dashed line a model knows nothing."))
+    return sections
+
+
+def number_sections(truth: np.ndarray, predicted: np.ndarray, clips: np.ndarray) -> list[Section]:
+    """Predicted against true, and Bland and Altman's plot, a point a clip; arguments float [N] of frames."""
+    return agreement_sections(truth, predicted, clips)
+
+
+def mask_sections(
+    done: "Evaluated", areas: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str, sheet: np.ndarray
+) -> list[Section]:
+    """The structures, the agreement of their areas, and images from the worst to the best.
+
+    Args:
+        done: the evaluation.
+        areas: {structure: (true, predicted)}, float [N] each.
+        unit: of the areas.
+        sheet: uint8 [H, W, 3].
+    """
+    names = list(next(iter(done.structures.values())))
+    sections = [
+        table_section(
+            "Structures",
+            ["structure", *(name.replace("_", " ") for name in names)],
+            [[name, *(told(of[metric]) for metric in names)] for name, of in done.structures.items()],
+            f"By image, with 95 % intervals from resampling whole groups; areas in {unit}, predicted less true.",
         )
-    for column, values in done.subgroups.items():
-        rows = [[value, str(of["clips"]), str(of["groups"]), _told(of)] for value, of in values.items()]
-        sections.append(table_section(f"By {column}", [column, "clips", "groups", "balanced accuracy"], rows))
-    write_report(
-        done.folder / "report.html",
-        f"Evaluation on {facts['data']}",
-        facts=facts,
-        metrics={done.unit if level == "patient" else level: of for level, of in done.metrics.items()},
-        predictions=Predictions(classes, y, probability, clips, groups),
-        sections=sections,
-        pictures=pictures,
-    )
+    ]
+    for name, (truth, predicted) in areas.items():
+        for section in agreement_sections(truth, predicted, np.arange(len(truth))):
+            note = section.note.replace("A point a clip", "A point an image").replace("By clip", "By image")
+            sections.append(replace(section, heading=f"{section.heading}: area of {name}, {unit}", note=note))
+    note = "True outlines green, found ones red, the Dice in the corner, from the worst image to the best."
+    return [*sections, picture_section("Images", [("true green, found red", sheet)], note)]
 
 
-def _told(of: Mapping[str, float]) -> str:
+def told(of: Mapping[str, float]) -> str:
+    """A value with its interval."""
     if not np.isfinite(of["value"]):
         return "nothing to count"
-    return f"{of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"
+    digits = 3 if abs(of["value"]) < 100 else 1
+    return f"{of['value']:.{digits}f} [{of['low']:.{digits}f}, {of['high']:.{digits}f}]"
+
+
+def _counts(of: Mapping[str, float]) -> list[str]:
+    return [str(value) for key, value in of.items() if key not in ("value", "low", "high")]
+
+
+def _name(done: "Evaluated") -> str:
+    return "MAE" if done.headline == "mae" else done.headline.replace("_", " ")

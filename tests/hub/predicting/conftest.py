@@ -19,18 +19,33 @@ from usbackbones.segmentation.mask_values import Meaning
 from usbackbones.segmentation.models import pyramid_of
 
 
+def timm_folder(folder, names, seed=0, **told):
+    """A timm folder of a network that nobody trained, with an output for each name."""
+    torch.manual_seed(seed)
+    network = timm.create_model("test_resnet", num_classes=len(names))
+    config = timm_config(
+        network, arch="test_resnet", model_args={}, tag="finetuned", size=64, mean=[0.3] * 3, std=[0.25] * 3,
+        interpolation="bilinear", licence="CC-BY-NC-4.0", origin_url="", description="untrained",
+        num_classes=len(names),
+    )  # fmt: skip
+    config["label_names"] = list(names)
+    config["usbackbones"] = told
+    folder.mkdir(exist_ok=True)
+    write_timm_folder(folder, network.state_dict(), config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def regressor(tmp_path_factory):
+    """The folder of a regressor of an ejection fraction in % that nobody trained."""
+    folder = tmp_path_factory.mktemp("regressor")
+    return timm_folder(folder, ["number"], task="number", target="ef", unit="%")
+
+
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory):
     """The folder of a classifier of heart and abdomen that nobody trained, with validation predictions of 40 groups."""
-    folder = tmp_path_factory.mktemp("tuned")
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=2)
-    config = timm_config(
-        network, arch="test_resnet", model_args={}, tag="finetuned", size=64, mean=[0.3] * 3, std=[0.25] * 3,
-        interpolation="bilinear", licence="CC-BY-NC-4.0", origin_url="", description="untrained", num_classes=2,
-    )  # fmt: skip
-    config["label_names"] = ["abdomen", "heart"]
-    write_timm_folder(folder, network.state_dict(), config)
+    folder = timm_folder(tmp_path_factory.mktemp("tuned"), ["abdomen", "heart"])
     rng = np.random.default_rng(0)
     lines = ["path,group,part,label,predicted,p(abdomen),p(heart)"]
     for number in range(40):
@@ -68,7 +83,7 @@ def structures(folder, first=0, count=9, side=64):
         frame = phantom_clip(number, frames=1, size=side, kind="abdomen")[0][: side - 8]
         labels = np.zeros(frame.shape, np.uint8)
         for value, (x, y) in ((1, rng.integers(12, 26, 2)), (2, rng.integers(34, 46, 2))):
-            labels[(rows - y) ** 2 + (columns - x) ** 2 < 64] = value
+            labels[(rows - y) ** 2 + (columns - x) ** 2 < rng.integers(30, 90)] = value
         frame = np.where(labels == 1, 230, np.where(labels == 2, 10, frame // 2 + 40)).astype(np.uint8)
         Image.fromarray(frame).save(folder / "images" / f"s{number}.png")
         Image.fromarray(labels).save(folder / "masks" / f"s{number}.png")

@@ -2,16 +2,18 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.hub.predicting.conftest import timm_folder
 from usbackbones.cli import main as cli
 from usbackbones.data.item import DataError
 from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.predicting.evaluate import evaluate
-from usbackbones.predicting.trained import PredictError
+from usbackbones.predicting.trained import PredictError, load_trained
 
 
 @pytest.fixture
@@ -60,6 +62,53 @@ def test_what_was_trained_on_is_counted(classifier, external, tmp_path):
     Image.fromarray(phantom_clip(0, frames=1, size=96)[0]).save(tmp_path / "e0.png")
     done = evaluate(classifier, external, tmp_path / "out", progress=False)
     assert done.counts["seen"] == 1 and any("these numbers are too good" in note for note in done.notes)
+
+
+def test_labels_that_are_called_otherwise(classifier, external, tmp_path):
+    whole = evaluate(classifier, external, tmp_path / "whole", progress=False)
+    renamed = external.with_name("renamed.csv")
+    text = external.read_text().replace(",heart,", ',"=Herz, \u00fcber",')
+    renamed.write_text(text.replace("e0.png,abdomen", "e0.png,lung").replace("e1.png,abdomen", "e1.png,lung"))
+    with pytest.raises(DataError, match="has the labels =Herz, \u00fcber, lung; the model knows abdomen, heart: --map"):
+        evaluate(classifier, renamed, tmp_path / "x", progress=False)
+    names = {"=Herz, \u00fcber": "heart", "lung": "abdomen"}
+    again = evaluate(classifier, renamed, tmp_path / "again", names=names, progress=False)
+    assert again.metrics == whole.metrics and again.rates == whole.rates
+    fewer = evaluate(classifier, renamed, tmp_path / "fewer", names=names | {"lung": ""}, progress=False)
+    assert fewer.counts["clips"] == 14 and "2 of 16 clips left out by --map" in fewer.notes
+    for wrong, fault in (({"cat": "heart"}, "--map cat=heart"), ({"lung": "cat"}, "--map to cat")):
+        with pytest.raises(DataError, match=fault):
+            evaluate(classifier, renamed, tmp_path / "x", names=wrong, progress=False)
+
+
+def test_odd_names_many_classes_and_one_that_the_set_lacks(external, tmp_path):
+    names = ["a,b", 'c"d', "e\u00e9 =", "abdomen", "heart"]
+    model = timm_folder(tmp_path / "many", names, task="classes")
+    done = evaluate(model, external, tmp_path / "out", progress=False)
+    assert set(done.rates) == set(names) and not done.threshold
+    assert any(note.startswith('no clip of a,b, c"d, e\u00e9 = in external.csv') for note in done.notes)
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert set(rows[0]) >= {f"prob_{name}" for name in names}
+    assert sum(float(rows[0][f"prob_{name}"]) for name in names) == pytest.approx(1, abs=1e-5)
+    right = {own: [row["prediction"] == own for row in rows if row["label"] == own] for own in ("abdomen", "heart")}
+    value = done.metrics["clip"]["balanced_accuracy"]["value"]
+    assert value == pytest.approx(np.mean([np.mean(hits) for hits in right.values()]))
+
+
+def test_the_threshold_of_the_folder_is_the_one_that_counts(classifier, external, tmp_path):
+    """It was fixed on probabilities before the temperature; calls must be the same on both scales."""
+    folder = shutil.copytree(classifier, tmp_path / "fixed")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"usbackbones": {"task": "classes", "threshold": 0.7}}))
+    trained = load_trained(folder)
+    temperature = trained.calibration().temperature
+    assert temperature > 1.5
+    for positive, at in (("heart", 0.7), ("abdomen", 0.3)):
+        done = evaluate(folder, external, tmp_path / positive, positive=positive, progress=False)
+        odds = (at / (1 - at)) ** (1 / temperature)
+        assert done.threshold["value"] == pytest.approx(odds / (1 + odds))
+        assert "validation part of its training" in done.threshold["fixed_on"]
 
 
 def test_refusals(classifier, external, tmp_path):
