@@ -1,4 +1,4 @@
-"""The words of the product: first lines of modules, and US spelling of what Python names."""
+"""The words of the product: first lines of modules, US spelling of what Python names, and phrases of the field."""
 
 import ast
 import re
@@ -9,7 +9,9 @@ from tests.conftest import REPOSITORY
 
 FILES = sorted(file for package in ("usbackbones", "training") for file in (REPOSITORY / package).rglob("*.py"))
 QUESTION = re.compile(r"(What|Whether|How)\b")
-BRITISH = re.compile(r"quantise|synchronise|normalise|summarise|neighbour|centred|optimiser_of")
+STIFF = re.compile(r"\b(cannot be had|could not be had|anew|judged|less the better)\b")
+"""Turns of phrase that the field does not use: could not be loaded, again, evaluated, lower is better."""
+BRITISH = re.compile(r"(?i)quantise|synchronise|normalise|summarise|neighbour|centre|optimiser_of|colour|behaviour")
 
 
 def first_line(source: str) -> str:
@@ -38,6 +40,23 @@ def test_python_names_have_us_spelling():
     assert {file: held for file, held in wrong.items() if held} == {}
 
 
+RECORDED = "judged"
+"""The key under which reports of masks count what was evaluated."""
+
+
+def strings(source: str) -> set[str]:
+    """Every string of a source, docstrings and pieces of f-strings included."""
+    nodes = ast.walk(ast.parse(source))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_nothing_says_it_stiffly():
+    found = {str(file.relative_to(REPOSITORY)): strings(file.read_text(encoding="utf-8")) for file in FILES}
+    found |= {page.name: {page.read_text(encoding="utf-8")} for page in (REPOSITORY / "docs").glob("*.md")}
+    wrong = {file: [text for text in held if STIFF.search(text) and text != RECORDED] for file, held in found.items()}
+    assert {file: held for file, held in wrong.items() if held} == {}
+
+
 @pytest.mark.parametrize(
     ("line", "question"), [("What a file is.", True), ("Whatever", False), ("Read a file.", False)]
 )
@@ -47,3 +66,8 @@ def test_a_question_is_seen(line, question):
 
 def test_a_british_name_is_seen():
     assert BRITISH.search(*names("quantise"))
+
+
+def test_a_stiff_phrase_is_seen():
+    assert STIFF.search(*strings('f"{name} cannot be had"'))
+    assert not STIFF.search("could not be loaded")

@@ -51,7 +51,7 @@ class Run:
             for one, at most 8.
         checkpoint_every: steps between checkpoints, each with a look at the representation.
         resume: "auto" continues from the run folder's newest checkpoint that can be read, and begins where there is
-            none; "never" begins anew and removes those that are there; or the checkpoint to continue from.
+            none; "never" starts again and removes those that are there; or the checkpoint to continue from.
         views_on: where views are made: on the "cpu", or, with the same gray levels, on the "device". "auto" is the
             device if that is a GPU and the augmentation has a form for it.
         deterministic: on a GPU, compute the same bits every time, somewhat slower; a CPU does so anyway.
@@ -125,7 +125,7 @@ def begin_or_resume(engine: Engine, resume: Literal["auto", "never"] | Path = "a
     elif resume == "auto" and engine.checkpoints.best.exists():
         raise TrainingError(
             f"{engine.checkpoints.best} is there, but no checkpoint to go on from: --resume {engine.checkpoints.best} "
-            "goes on from it, --resume never removes it and begins anew"
+            "goes on from it, --resume never removes it and starts again"
         )
     elif not rank():
         engine.checkpoints.forget()

@@ -10,10 +10,10 @@ def clustered():
     rng = np.random.default_rng(1)
     x, y, clip, group = [], [], [], []
     for g in range(60):
-        centre = rng.normal(size=8) + 1.2 * np.eye(8)[g % 3]
+        center = rng.normal(size=8) + 1.2 * np.eye(8)[g % 3]
         for c in range(2):
             for _ in range(rng.integers(1, 7)):
-                x.append(centre + 0.3 * rng.normal(size=8))
+                x.append(center + 0.3 * rng.normal(size=8))
                 y.append(g % 3)
                 clip.append(f"g{g}c{c}")
                 group.append(f"g{g}")

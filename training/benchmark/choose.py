@@ -14,7 +14,7 @@ import tyro
 
 from training.benchmark.evaluate import seen_groups
 from training.benchmark.models import entries
-from training.benchmark.protocol import Protocol, judge, predict
+from training.benchmark.protocol import Protocol, compare, predict
 from training.benchmark.tasks import load_task
 from training.data.errors import CorpusError, short_errors
 
@@ -61,7 +61,7 @@ def main(
                 raise CorpusError(
                     f"{row.name} was pretrained on {len(shared)} groups of {name}: choose on another task"
                 )
-            found = judge(predict(row.members, task, protocol, cache), task, protocol)
+            found = compare(predict(row.members, task, protocol, cache), task, protocol)
             scores[row.name][name] = found["linear"]["clip"]["balanced_accuracy"]["value"]
     print(f"| model | {' | '.join(tasks)} | mean |\n|---|{'---|' * (len(tasks) + 1)}")  # noqa: T201
     for model, numbers in scores.items():

@@ -47,13 +47,13 @@ def cue_features(name: str, task: Task, locked: bool, cache: Path | None = None)
     """
     cue = name.removeprefix(CUE)
     if cue in FILE_CUES:
-        known, judged = _of_files(cue, task, locked, cache)
+        known, evaluated = _of_files(cue, task, locked, cache)
     else:
         known = _of_frames(task.pretrain)
-        judged = _of_frames(task.test) if locked else known
+        evaluated = _of_frames(task.test) if locked else known
     mean, spread = known.mean(0), known.std(0)
     spread[spread < 1e-9] = 1.0  # the same in every frame: it says nothing
-    return (known - mean) / spread, (judged - mean) / spread
+    return (known - mean) / spread, (evaluated - mean) / spread
 
 
 def _of_frames(part: Part) -> np.ndarray:

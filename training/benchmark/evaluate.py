@@ -14,9 +14,9 @@ from tqdm import tqdm
 from training.benchmark.cues import cue_features, is_cue
 from training.benchmark.dense.task import DenseProtocol, DenseTask
 from training.benchmark.imagenet import shown_name
-from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, judge_linear_head
+from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, evaluate_linear_head
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_imagenet, is_simclr, record_of, run_folders
-from training.benchmark.protocol import Predictions, Protocol, judge, judge_few, predict, predict_features
+from training.benchmark.protocol import Predictions, Protocol, compare, compare_few, predict, predict_features
 from training.benchmark.task import Task
 from usbackbones.features.extract import embed
 from usbackbones.hub.pretraining_run import read_json
@@ -27,8 +27,8 @@ class Columns:
     """What a table holds beside the probes.
 
     Attributes:
-        overlap: what is known of judged groups that a weight was pretrained on.
-        legacy: epochs of the trained head that is judged as the seeds judged; 0 for no such column.
+        overlap: what is known of evaluated groups that a weight was pretrained on.
+        legacy: epochs of the trained head that is evaluated as the seeds evaluated; 0 for no such column.
     """
 
     overlap: bool = False
@@ -41,7 +41,7 @@ def task_report(
     """The numbers of a task's table, which `training.benchmark.markdown.markdown` renders.
 
     Raises:
-        ValueError: if a weight was pretrained on groups of the locked part that it is to be judged on.
+        ValueError: if a weight was pretrained on groups of the locked part that it is to be evaluated on.
     """
     overlaps = {entry.name: overlap(entry, task, protocol) for entry in rows}
     found = {
@@ -104,7 +104,7 @@ def _row(
     row = _results(entry, task, protocol, mine, **beside)
     row["input"] = {key: network.pretrained_cfg[key] for key in PLAIN_INPUT}
     if against := beside.get("difference"):
-        row["noise"] = noise_floor(judge(against, task, protocol), _networks(against, protocol))
+        row["noise"] = noise_floor(compare(against, task, protocol), _networks(against, protocol))
     return row
 
 
@@ -117,10 +117,10 @@ def _results(
         "arch": entry.arch,
         "networks": len(entry.members),
         "penalties": mine.penalties,
-        "results": judge(mine, task, protocol, **references),
+        "results": compare(mine, task, protocol, **references),
     }
     if protocol.shots and task.kind == "classes":
-        row["few_shot"] = judge_few(mine, task, protocol)
+        row["few_shot"] = compare_few(mine, task, protocol)
     return row
 
 
@@ -133,7 +133,7 @@ def noise_floor(results: Mapping[str, Any], networks: int) -> dict[str, Any]:
     """How far the best and the worst of several random networks are apart: {probe: {level: {metric: range}}}.
 
     Args:
-        results: of the row of random networks, as `judge` returns them.
+        results: of the row of random networks, as `compare` returns them.
         networks: how many there are; repeats of one network are averaged first.
     """
     return {
@@ -152,7 +152,7 @@ def _legacy(entry: Entry, task: Task, protocol: Protocol, epochs: int, cache: Pa
     """The accuracy of a trained linear head, both ways, as the mean over the row's networks."""
     known, training = task.pretrain, Training(epochs=epochs)
     arms = [
-        judge_linear_head(
+        evaluate_linear_head(
             embed(model, known.frames, bf16=protocol.bf16, cache=cache),
             known.label,
             known.group,
@@ -166,10 +166,10 @@ def _legacy(entry: Entry, task: Task, protocol: Protocol, epochs: int, cache: Pa
 
 
 def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProtocol) -> str:
-    """What is known of judged groups that the weight of a row was pretrained on, by name and by its ledger of frames.
+    """Evaluated groups that the weight of a row was pretrained on, by name and by its ledger of frames.
 
     Raises:
-        ValueError: if it was pretrained on groups of the locked part that it is to be judged on.
+        ValueError: if it was pretrained on groups of the locked part that it is to be evaluated on.
     """
     if entry.name.startswith(RANDOM) or is_cue(entry.name):
         return "none"
@@ -177,15 +177,15 @@ def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProt
     if not corpora:
         return "unknown"
     rows = task.test_rows if protocol.part == "test" else task.rows
-    judged = {(row.source, row.group.removeprefix(f"{row.source}/")) for row in rows}
-    shared = sorted(group for _, group in judged & seen_groups(entry))
+    evaluated = {(row.source, row.group.removeprefix(f"{row.source}/")) for row in rows}
+    shared = sorted(group for _, group in evaluated & seen_groups(entry))
     if shared and protocol.part == "test":
         raise ValueError(
             f"{entry.name} was pretrained on {len(shared)} locked groups of {task.name} ({', '.join(shared[:5])}): "
-            "it cannot be judged on them"
+            "it cannot be evaluated on them"
         )
-    verdicts = sorted({benchmarks[source]["verdict"] for source, _ in judged if source in benchmarks})
-    return "; ".join([f"{len(shared)} of {len(judged)} groups", *(f"by frames {verdict}" for verdict in verdicts)])
+    verdicts = sorted({benchmarks[source]["verdict"] for source, _ in evaluated if source in benchmarks})
+    return "; ".join([f"{len(shared)} of {len(evaluated)} groups", *(f"by frames {verdict}" for verdict in verdicts)])
 
 
 def seen_groups(entry: Entry) -> set[tuple[str, str]]:

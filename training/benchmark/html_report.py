@@ -23,7 +23,7 @@ def write_comparison(
     """Write the report of a leaderboard.
 
     Frames and names of clips are left out. The maps are of the part that probes are fitted on: the locked part is
-    judged once, and not looked at.
+    evaluated once, and not looked at.
 
     Args:
         file: the HTML file.

@@ -5,11 +5,11 @@
 A MODEL is `usbackbones/ARCH.TAG`, `run:FOLDER` of training.pretrain (`run:FOLDERS*` for several seeds as one row),
 `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`. For every architecture the rows SimCLR, ImageNet and
 random are always there, run or not, and for every task the cues that are no medicine: `cue:container`, `cue:geometry`
-and `cue:border`, features without a network under the same probes. The default judges on the locked test parts: probes
-are fitted on the pretraining part, their penalty is chosen inside it, and test labels are read once, by the scores.
+and `cue:border`, features without a network under the same probes. The default evaluates on the locked test parts:
+probes are fitted on the pretraining part, their penalty is chosen inside it, and the metrics alone read test labels.
 Every other choice is made with `--part inner`, which cross-validates inside the pretraining part and never opens a test
 clip. A backbone that was pretrained on those very clips looks too good there; to choose a recipe, pretrain without some
-groups and judge on them, as `training.study.run` does.
+groups and evaluate on them, as `training.study.run` does.
 """
 
 import json
@@ -67,7 +67,7 @@ def main(
         data: folder that holds a folder for each dataset.
         tasks: names of tasks; a wrong one lists them.
         control: run:FOLDER of SimCLR runs, for the row that is always there.
-        part: judge on the locked test groups; cross-validate without them to make a choice; or cross-validate on all
+        part: evaluate on the locked test groups; cross-validate without them to make a choice; or cross-validate on all
             clips of groups that no weight of the table was pretrained on, for sets whose locked part is small.
         size: side of every network's input in pixels; by default each pretrained network's own. Random networks
             take size, mean and std of the first pretrained one of their architecture.

@@ -144,7 +144,7 @@ def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]
 
 
 def not_run_cells(row: Mapping[str, Any], overlaps: bool) -> list[str]:
-    """The cells of a row whose weights could not be had: why, and the command that gets them."""
+    """The cells of a row whose weights could not be loaded: why, and the command that gets them."""
     why = shorten(row["not_run"], 100, placeholder=" ...")
     return [row["model"], *[row.get("overlap", "")] * overlaps, f"not run ({why}): `{row['command']}`"]
 
@@ -183,24 +183,24 @@ def _foot(report: Mapping[str, Any]) -> list[str]:
     }
     protocol = report["protocol"]
     on = {
-        "test": f"fitted on {counts['pretrain']}, judged on the locked {counts.get('test')}",
+        "test": f"fitted on {counts['pretrain']}, evaluated on the locked {counts.get('test')}",
         "inner": f"cross-validated on {counts['pretrain']}, no test clip opened",
         "unseen": f"{protocol.get('repeats')} times {protocol.get('folds')} folds of all that no weight of the table "
         f"was pretrained on, locked groups among them: {counts['pretrain']}",
     }[protocol["part"]]
-    lines = [f"{report['task']}: {on}. Brackets: 95 % bootstrap over groups."]
+    lines = [f"{report['task']}: {on}. Brackets: 95 % bootstrap intervals over groups."]
     if any("noise" in row for row in report["rows"]):
-        lines.append("In italics: a difference no larger than that between the best and the worst random network.")
+        lines.append("*Italics*: the difference does not exceed the spread of random networks (best less worst).")
     if report["protocol"].get("shots") and any("few_shot" in row for row in report["rows"]):
         lines.append(
-            "A class: clip balanced accuracy with so many labelled groups of each class, mean ± deviation over "
+            "N a class: balanced accuracy of clips with N labelled groups a class, mean ± standard deviation over "
             f"{report['protocol']['draws']} draws."
         )
     if any("legacy" in row for row in report["rows"]):
         lines.append(
-            "Legacy: frame accuracy of a linear head on frozen features as the first papers report it, frames pooled "
-            "over patients and the best test epoch; honest: folds that divide no group, and an epoch that is chosen "
-            "inside the training part. Both inside the pretraining part."
+            "Legacy: frame accuracy of a linear head on frozen features under the original papers' protocol, which "
+            "pools frames over patients and reports the best test epoch. Honest: folds by group, the epoch chosen "
+            "inside the training part. Both use the pretraining part alone."
         )
     if report.get("about"):
         lines.append(report["about"])

@@ -32,13 +32,13 @@ PLAIN_INPUT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a table before it is judged.
+    """A row of a table before it is evaluated.
 
     Attributes:
         name: as the row is called.
         arch: timm's name of the architecture; empty where it is not known.
         members: its networks, whose results are averaged; none where they could not be loaded, and for a cue.
-        why_not: why they cannot be had.
+        why_not: why they cannot be loaded.
         remedy: the command that gets them; empty if it is the same command again, elsewhere.
     """
 

@@ -1,7 +1,7 @@
 """Evaluate a backbone on a task: probes on frozen features, intervals over groups.
 
 The guard is `predict`: of the locked part it is handed the frames alone, so no label of that part can reach a fit or a
-choice. `judge` reads the labels afterwards.
+choice. `compare` reads the labels afterwards.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,10 +27,10 @@ class Protocol:
     """How a row of the table is made.
 
     Attributes:
-        part: "test" fits on the pretraining part and judges on the locked one; "inner" cross-validates inside the
+        part: "test" fits on the pretraining part and evaluates on the locked one; "inner" cross-validates inside the
             pretraining part; "unseen" does so on what `Task.unseen` gives.
         folds: of the inner part.
-        repeats: how often the inner part is divided anew.
+        repeats: how often the inner part is divided again.
         resamples: of the bootstrap over groups.
         seed: of folds, draws and bootstrap.
         bf16: compute features in bfloat16.
@@ -50,7 +50,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the probes say about the judged frames, made before anybody looks at the labels of those frames.
+    """What the probes say about the evaluated frames, made before anybody looks at the labels of those frames.
 
     Attributes:
         probe: for each probe one prediction for each network and, on the inner part, each repeat: probabilities
@@ -86,11 +86,11 @@ def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: 
 
 
 def predict_features(features: Iterable[tuple[np.ndarray, np.ndarray]], task: Task, protocol: Protocol) -> Predictions:
-    """Fit the probes on features and predict the judged part; `predict` for features that are of no network.
+    """Fit the probes on features and predict the evaluated part; `predict` for features that are of no network.
 
     Args:
-        features: for each member of the row (of the frames of the pretraining part float [N, D], of the judged ones).
-        task: what to judge on.
+        features: for each member of the row (features of the pretraining part float [N, D], of the evaluated one).
+        task: what to evaluate on.
         protocol: how.
     """
     probes, known = PROBES[task.kind], task.pretrain
@@ -106,11 +106,11 @@ def predict_features(features: Iterable[tuple[np.ndarray, np.ndarray]], task: Ta
     return out
 
 
-def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[Division]]:
-    """Rows to fit on and rows to judge: one pair for the locked part, `repeats` times `folds` for the inner one."""
+def _divisions(task: Task, protocol: Protocol, evaluated: int) -> list[list[Division]]:
+    """Rows to fit on and rows to evaluate: one pair for the locked part, `repeats` times `folds` for the inner one."""
     known = task.pretrain
     if protocol.part == "test":
-        return [[(np.arange(len(known.label)), np.arange(judged))]]
+        return [[(np.arange(len(known.label)), np.arange(evaluated))]]
     names = [task.classes[label] for label in known.label] if task.classes else [""] * len(known.label)
     return [
         grouped_folds(known.group.tolist(), names, protocol.folds, protocol.seed + repeat)
@@ -118,13 +118,15 @@ def _divisions(task: Task, protocol: Protocol, judged: int) -> list[list[Divisio
     ]
 
 
-def judge(predictions: Predictions, task: Task, protocol: Protocol, **references: Predictions | None) -> dict[str, Any]:
+def compare(
+    predictions: Predictions, task: Task, protocol: Protocol, **references: Predictions | None
+) -> dict[str, Any]:
     """Compare predictions with the labels: {probe: {level: {metric: {"value", "low", "high", "members"}}}}.
 
     "value" is the mean over the members (networks, repeats), "members" their own values, "low" and "high" the 95 %
     interval over groups. The name of each reference holds the first three for the paired difference to it.
     """
-    part, settings = judged_part(task, protocol), (task.kind, protocol.resamples, protocol.seed)
+    part, settings = evaluated_part(task, protocol), (task.kind, protocol.resamples, protocol.seed)
     row: dict[str, Any] = {}
     for probe in PROBES[task.kind]:
         mine = measured(predictions.probe[probe], part, *settings)
@@ -145,9 +147,9 @@ def judge(predictions: Predictions, task: Task, protocol: Protocol, **references
     return row
 
 
-def judge_few(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, Any]:
+def compare_few(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, Any]:
     """Few-shot balanced accuracy of clips: {probe: {shots: {"value", "sd", "members"}}}, over networks and draws."""
-    part = judged_part(task, protocol)
+    part = evaluated_part(task, protocol)
     row: dict[str, Any] = {}
     for shot, probes in predictions.few.items():
         for probe, members in probes.items():
@@ -160,7 +162,7 @@ def judge_few(predictions: Predictions, task: Task, protocol: Protocol) -> dict[
     return row
 
 
-def judged_part(task: Task, protocol: Protocol) -> Part:
+def evaluated_part(task: Task, protocol: Protocol) -> Part:
     """The part whose labels predictions are compared with."""
     return task.test if protocol.part == "test" else task.pretrain
 
@@ -183,8 +185,8 @@ def evaluate_backbone(
         protocol: further fields of `Protocol`.
 
     Returns:
-        What `judge` returns.
+        What `compare` returns.
     """
     chosen = Protocol(part=part, **protocol)
     nets = [models] if isinstance(models, nn.Module) else models
-    return judge(predict(nets, task, chosen), task, chosen, difference=reference)
+    return compare(predict(nets, task, chosen), task, chosen, difference=reference)

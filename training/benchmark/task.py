@@ -110,7 +110,7 @@ class Task:
     def holding_out(self, groups: Collection[str]) -> "Task":
         """A task inside the pretraining part, in which these of its groups stand in for the locked ones.
 
-        For choices about pretraining: a backbone whose pretraining left these groups out is judged on clips that it
+        For choices about pretraining: a backbone whose pretraining left these groups out is evaluated on clips that it
         never saw, by the protocol of the locked part, while the locked part stays shut.
 
         Raises:

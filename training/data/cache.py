@@ -57,7 +57,7 @@ class Shard:
 
 
 class Frames:
-    """The frames of all shards, numbered through; a shard is mapped when it is first read, in every process anew."""
+    """The frames of all shards, numbered through; a shard is mapped when it is first read, in every process again."""
 
     def __init__(self, shards: Sequence[Shard], size: int) -> None:
         self.shards, self.size = tuple(shards), size
@@ -150,10 +150,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CorpusError(f"{file} is broken ({error}): prepare it anew with --fresh") from error
+        raise CorpusError(f"{file} is broken ({error}): prepare it again with --fresh") from error
     found = index.get("plan", {}).get("format", 1)
     if found != FORMAT:
-        raise CorpusError(f"{file} has format {found}, this version reads {FORMAT}: prepare it anew with --fresh")
+        raise CorpusError(f"{file} has format {found}, this version reads {FORMAT}: prepare it again with --fresh")
     return dict(index)
 
 
@@ -212,7 +212,7 @@ def _fault(shard: Shard, size: int) -> str:
 def _refuse(faults: list[str], folder: Path) -> None:
     if faults:
         named = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise CorpusError(f"{folder} is damaged: {named}; copy it again, or prepare it anew with --fresh")
+        raise CorpusError(f"{folder} is damaged: {named}; copy it again, or prepare it again with --fresh")
 
 
 def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:

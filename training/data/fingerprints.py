@@ -155,7 +155,7 @@ def read_ledger(file: Path) -> Ledger:
     known = (ledger.clip_of >= 0) & (ledger.clip_of < len(ledger.clips))
     shape = ledger.prints.dtype == np.uint64 and ledger.prints.shape == (len(ledger.clip_of), 19, 4)
     if len(lengths) != 1 or not known.all() or not shape:
-        raise LedgerError(f"{file} is no ledger of fingerprints: its names and its frames do not fit; make it anew")
+        raise LedgerError(f"{file} is no ledger of fingerprints: its names and its frames do not fit; make it again")
     return ledger
 
 
@@ -164,7 +164,7 @@ def compare(seen: Ledger, benchmark: Ledger, at_most: int = SEEN_AT_MOST) -> Ove
 
     Args:
         seen: what a weight was trained on, or is going to be.
-        benchmark: what it is to be judged on.
+        benchmark: what it is to be evaluated on.
         at_most: signs of 255 that may differ in two frames that are taken for one.
     """
     clips: dict[str, str] = {}

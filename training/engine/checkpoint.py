@@ -96,10 +96,10 @@ class Checkpoints:
                 logger.warning("%s cannot be read (%s): going on from %s", broken, reason, file.name)
             return file
         told = "; ".join(f"{file} cannot be read ({fault})" for file, fault in faults.items())
-        raise TrainingError(f"{told or f'no checkpoint in {self.best.parent}'}. Begin anew with --resume never")
+        raise TrainingError(f"{told or f'no checkpoint in {self.best.parent}'}. Begin again with --resume never")
 
     def forget(self) -> None:
-        """Remove all, to begin anew."""
+        """Remove all, to start again."""
         for file in (*self.files, self.best):
             file.unlink(missing_ok=True)
 

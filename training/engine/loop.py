@@ -115,7 +115,7 @@ class Engine:
                 journal.write(record | found)
                 if due or stop:
                     journal.flush()
-                    self.save(best=self._judge(found, batch))
+                    self.save(best=self._validated(found, batch))
                 if stop and not last:
                     raise Interrupted(INTERRUPTED)
                 waited = time.perf_counter()
@@ -238,7 +238,7 @@ class Engine:
                 "the same command continues"
             ) from error
 
-    def _judge(self, found: dict[str, float], batch: Batch) -> bool:
+    def _validated(self, found: dict[str, float], batch: Batch) -> bool:
         """Whether the state is the best so far; a second collapse in a row ends the run before it is saved."""
         if not found:  # asked to stop between two validations
             return False
@@ -248,7 +248,7 @@ class Engine:
             raise TrainingError(
                 f"the representation has collapsed at step {self.step}, clips {clips}: RankMe {found['rankme']:.2f} of "
                 f"{self.method.width}, spread {found['spread']:.1g}. {self._kept()}; "
-                "begin anew with a lower --lr, a higher temperature or stronger views, or set --no-stop-collapsed"
+                "start again with a lower --lr, a higher temperature or stronger views, or set --no-stop-collapsed"
             )
         better = found.get("validation", math.inf) < self.best
         self.best = min(self.best, found.get("validation", math.inf))

@@ -71,7 +71,7 @@ def same_bits(device: torch.device, on: bool) -> Iterator[None]:
 def keep_pages() -> bool:
     """Tell glibc malloc to reuse freed memory between training steps; whether the C library is glibc.
 
-    A training step on a CPU frees and allocates the same large tensors. By default glibc maps each anew, and the
+    A training step on a CPU frees and allocates the same large tensors. By default glibc maps each again, and the
     system fills every page of it with zeros when it is touched: 262,000 page faults in a step of a ResNet-18 on 64
     views of 224 px, a sixth of its time. A process that keeps its pages holds about a tenth more memory.
     """

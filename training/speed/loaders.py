@@ -71,7 +71,7 @@ class TwoViews(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def solo_transform(size: int) -> Callable[[Image.Image], torch.Tensor]:
-    """solo-learn's list for SimCLR, written anew."""
+    """solo-learn's list for SimCLR, rewritten."""
 
     def blur(picture: Image.Image) -> Image.Image:
         return picture.filter(ImageFilter.GaussianBlur(float(np.random.default_rng().uniform(0.1, 2.0))))

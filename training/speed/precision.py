@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m training.speed.precision --data FOLDER
 
-Programs are calibrated on simulated frames, as they are when `export` is given none, and judged on real ones: the
+Programs are calibrated on simulated frames, as they are when `export` is given none, and evaluated on real ones: the
 pretraining part of the lung task, whose locked part is not opened. A frame's class is what kNN says, fitted on
 the fp32 model's features of the other groups, given this program's features of the frame. Milliseconds are of the
 processor, the best of several runs on one thread.

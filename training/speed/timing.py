@@ -86,7 +86,7 @@ def memory(what: str) -> float:
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew at what is held now (Linux; a sandbox may take the wish and do nothing)."""
+    """Let the peak start again at what is held now (Linux; a sandbox may take the wish and do nothing)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -1,8 +1,8 @@
 """Compare recipes before anything is released: python -m training.study CACHE --data FOLDER --variant NAME ...
 
-Each variant is trained without a third of the groups of every dataset and judged on that third, by the protocol of the
-locked tables and on several tasks, for several seeds and thirds. The locked test parts stay shut, so every choice made
-from this table is made without them. One line of JSON a measurement is appended to the log, and a finished measurement
+Each variant is trained without a third of the groups of every dataset and evaluated on that third, by the protocol of
+the locked tables and on several tasks, for several seeds and thirds. The locked test parts stay shut, so no choice from
+this table rests on them. One line of JSON a measurement is appended to the log, and a finished measurement
 is not repeated: give the same command again to go on.
 """
 
@@ -43,9 +43,9 @@ def held_out(names: tuple[str, ...], data: Path, fold: int) -> dict[str, Task]:
 
 
 def members_without(cache: Cache, tasks: Mapping[str, Task], sources: tuple[str, ...]) -> np.ndarray:
-    """Indices of the clips of these sources whose group no task judges on."""
-    judged = [row for task in tasks.values() for row in task.test_rows]
-    clips, groups = {(row.source, row.clip) for row in judged}, {(row.source, row.group) for row in judged}
+    """Indices of the clips of these sources whose group no task evaluates on."""
+    evaluated = [row for task in tasks.values() for row in task.test_rows]
+    clips, groups = {(row.source, row.clip) for row in evaluated}, {(row.source, row.group) for row in evaluated}
     rows = [clip.row for clip in cache.clips]
     # A task may call a group by another name than the corpus does: then its clips tell which group it is.
     groups |= {(row.source, row.group) for row in rows if (row.source, row.clip) in clips}
@@ -53,7 +53,7 @@ def members_without(cache: Cache, tasks: Mapping[str, Task], sources: tuple[str,
     return np.array(kept, np.int64)
 
 
-def judge(backbone: nn.Module, tasks: Mapping[str, Task]) -> dict[str, Any]:
+def evaluate(backbone: nn.Module, tasks: Mapping[str, Task]) -> dict[str, Any]:
     """{task: {probe: {level: value}}}: balanced accuracy of the groups held out, or the mean absolute error in mm."""
     found: dict[str, Any] = {}
     for name, task in tasks.items():
@@ -84,7 +84,7 @@ def main(
     px: tuple[int, ...] = (),
     log: Path = LOG,
 ) -> None:
-    """Train variants without a third of the groups, judge them on it, and print the table of all that the log holds.
+    """Train variants without a third of the groups, evaluate them on it, and print the table of all that the log holds.
 
     Args:
         cache: folder made by training.data.prepare.run, without locked groups.
@@ -94,8 +94,8 @@ def main(
         seed: of weights, sampling and views.
         steps: of each run; the rate falls to zero over them.
         sources: which datasets of the cache are trained on.
-        tasks: what is judged; any of the names of training.benchmark.tasks.
-        px: side of the frames that it is judged on, each in turn; by default that of its training.
+        tasks: what is evaluated; any of the names of training.benchmark.tasks.
+        px: side of the frames that it is evaluated on, each in turn; by default that of its training.
         log: where measurements are kept.
     """
     for name, known in [(n, VARIANTS) for n in variant] + [(n, TASKS) for n in tasks]:
@@ -119,7 +119,7 @@ def main(
                 members = members_without(opened, held, sources)
                 backbone = trained(recipe, opened, members, f"{name}, fold {number}, seed {one}")
             for record in records:
-                found = judge(with_input(backbone, **input_of(recipe, 3 if random else 1, record.px)), held)
+                found = evaluate(with_input(backbone, **input_of(recipe, 3 if random else 1, record.px)), held)
                 with log.open("a") as stream:
                     stream.write(json.dumps(record.told(found)) + "\n")
     print(study_table(log))  # noqa: T201

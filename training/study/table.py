@@ -49,7 +49,7 @@ class Record:
         steps: of the run.
         seed: of the run.
         fold: which third of the groups was held out.
-        px: side of the frames that it was judged on.
+        px: side of the frames that it was evaluated on.
         found: {task: {probe: {level: value}}} on the groups held out.
     """
 
@@ -98,7 +98,7 @@ def study_table(log: Path = LOG) -> str:
     by_key = {record.key: record for record in records}
     heads = [f"{task} (mm)" if task == "hc18" else task for task in tasks]
     lines = [
-        f"| variant | trained on | steps | judged at | runs | {' | '.join(heads)} |",
+        f"| variant | trained on | steps | evaluated at | runs | {' | '.join(heads)} |",
         "|---|---|---|---|---|" + "---|" * len(tasks),
     ]
     for (px, sources, steps, variant), members in sorted(rows.items()):

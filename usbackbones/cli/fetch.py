@@ -16,7 +16,7 @@ def fetch_command(
     """Bring weights onto this machine, prove them and tell their files and sums.
 
     A weight that is here already is proven again; one that is damaged in the cache is replaced. Exit code 1 if one of
-    them cannot be had.
+    them cannot be loaded.
 
     Args:
         names: as `usbackbones list` prints them.

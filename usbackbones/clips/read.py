@@ -50,7 +50,7 @@ class Clip:
         patient: pseudonym of whose it is, 16 hex digits, see `usbackbones.clips.formats.identity`; only DICOM tells.
         study: pseudonym of the examination, likewise.
         id_source: names of the header's elements that the two were made of; None where there was none.
-        colour: whether it holds colour Doppler, by a DICOM header or by vivid pixels in the frames returned. Of other
+        color: whether it holds color Doppler, by a DICOM header or by vivid pixels in the frames returned. Of other
             files than DICOM the whole screen is looked at, vivid buttons and annotations with it.
         names: of the file that each frame was read from, in a folder or zip of stills; "" for frames of other clips.
     """
@@ -63,7 +63,7 @@ class Clip:
     patient: str | None = None
     study: str | None = None
     id_source: str | None = None
-    colour: bool = False
+    color: bool = False
     names: tuple[str, ...] = ()
 
 
@@ -105,7 +105,7 @@ def read_clip(
         facts.patient,
         facts.study,
         facts.id_source,
-        facts.colour,
+        facts.color,
         tuple(names),
     )
 

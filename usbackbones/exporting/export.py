@@ -141,9 +141,9 @@ def export(
     network = (WithPreprocessing(model) if preprocess else model).eval()
     example, shapes = _example(model, preprocess)
     if precision == "fp32":
-        known = judged = example[torch.tensor([0, 1, 0])]  # another batch size than the one it is traced with
+        known = evaluated = example[torch.tensor([0, 1, 0])]  # another batch size than the one it is traced with
     else:
-        known, judged = _halves(model, frames, preprocess)
+        known, evaluated = _halves(model, frames, preprocess)
     written = network
     if precision == "bf16":
         written = (WithPreprocessing(InBf16(model)) if preprocess else InBf16(model)).eval()
@@ -158,7 +158,7 @@ def export(
             if precision == "int8":
                 quantize(file, file, known.numpy())
             _name_and_tell(file, facts or {})
-        ours, theirs = network(judged).numpy(), _run(file, form, judged)
+        ours, theirs = network(evaluated).numpy(), _run(file, form, evaluated)
         difference = float(np.abs(theirs - ours).max() / np.abs(ours).max())
         flat = (theirs.reshape(len(theirs), -1), ours.reshape(len(ours), -1))
         agreed = None if precision == "fp32" else float(cosines(*flat).min())
@@ -190,7 +190,7 @@ def _example(model: nn.Module, preprocess: bool) -> tuple[Tensor, dict[int, Any]
 
 
 def _halves(model: nn.Module, frames: np.ndarray | None, preprocess: bool) -> tuple[Tensor, Tensor]:
-    """What to calibrate on and what to judge on, as the program takes it."""
+    """What to calibrate on and what to evaluate on, as the program takes it."""
     if frames is None:
         frames = np.concatenate([phantom_clip(patient, frames=2, size=128) for patient in range(24)])
     if frames.dtype != np.uint8 or frames.ndim != 3 or len(frames) < _FEWEST:

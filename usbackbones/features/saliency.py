@@ -21,7 +21,7 @@ def gradient_times_input(model: nn.Module, images: Tensor, score: Callable[[Tens
     Returns:
         float [N, H, W], not negative.
     """
-    with _judging(model), torch.enable_grad():
+    with _evaluation_mode(model), torch.enable_grad():
         x = images.detach().clone().requires_grad_()
         output = model(x)
         said = output.amax(dim=1) if score is None else score(output)
@@ -59,7 +59,7 @@ def attention_rollout(model: nn.Module, images: Tensor) -> Tensor:
     try:
         for attention in attentions:
             attention.fused_attn = False  # the fused kernel never has the matrix
-        with _judging(model), torch.no_grad():
+        with _evaluation_mode(model), torch.no_grad():
             vit.forward_features(images)
     finally:
         for hook, attention, was in zip(hooks, attentions, fused, strict=True):
@@ -76,7 +76,7 @@ def attention_rollout(model: nn.Module, images: Tensor) -> Tensor:
     return pooled[:, first:].unflatten(1, (height, width))
 
 
-class _judging:
+class _evaluation_mode:
     """A block in which a model is in eval mode and its weights take no gradient; afterwards all is as before."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 The transfer is huggingface_hub's own, so its settings hold: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, proxies.
 What is added: a proven file in the cache costs no request; a network that is down is told at once; a file that
-is not the released one is downloaded anew, once, and never left in the cache; every failure has a class and a remedy.
+is not the released one is downloaded again, once, and never left in the cache; every failure has a class and a remedy.
 """
 
 import errno

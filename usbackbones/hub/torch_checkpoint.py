@@ -51,9 +51,9 @@ def state_to_go_on_from(file: Path, settings: str, device: torch.device | str = 
     try:
         state: dict[str, Any] = load_checkpoint(file, device)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}: delete it to begin anew") from error
+        raise CheckpointError(f"{error}: delete it to start again") from error
     if state["settings"] != settings:
-        raise CheckpointError(f"{file} is of other data or settings: choose another -o, or delete it to begin anew")
+        raise CheckpointError(f"{file} is of other data or settings: choose another -o, or delete it to start again")
     return state
 
 

@@ -31,7 +31,7 @@ def sections(features: Features, pictures: bool) -> list[Section]:
 
 
 def maps_section(features: Features, pictures: bool, heading: str = "Map of the features") -> Section:
-    """Two maps of the same points, coloured by class and by group."""
+    """Two maps of the same points, colored by class and by group."""
     group = shown_names(features.group, "group", pictures)
     clip = shown_names(features.clip, "clip", pictures)
     maps = _maps(np.asarray(features.x, np.float64), _labels(features), group, clip)
@@ -95,7 +95,7 @@ def shown_names(names: Sequence[str] | np.ndarray, what: str, open_: bool) -> li
 
 
 def _maps(x: np.ndarray, label: list[str], group: list[str], clip: list[str]) -> Markup:
-    """Two maps side by side, of the same points: coloured by class, and by group; UMAP's below where it is there."""
+    """Two maps side by side, of the same points: colored by class, and by group; UMAP's below where it is there."""
     rows = evenly(len(x), POINTS)
     places, share = pca(x)
     names = (f"first direction, {share[0]:.0%} of the variance", f"second direction, {share[1]:.0%}")

@@ -28,7 +28,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Frames that were judged.
+    """Frames that were evaluated.
 
     Attributes:
         classes: names of the C classes.

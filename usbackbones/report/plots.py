@@ -1,4 +1,4 @@
-"""Plots as SVG inside the page: they follow its colours, light or dark, and need no script."""
+"""Plots as SVG inside the page: they follow its colors, light or dark, and need no script."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,11 +55,11 @@ class Axes:
 def scatter(
     points: np.ndarray, kinds: Sequence[str], titles: Sequence[str], label: str, names: tuple[str, str]
 ) -> Markup:
-    """Points of several kinds, each with a colour and a shape, with a legend.
+    """Points of several kinds, each with a color and a shape, with a legend.
 
     Args:
         points: float [N, 2].
-        kinds: [N]; the most frequent get colours of their own, the others share the last one.
+        kinds: [N]; the most frequent get colors of their own, the others share the last one.
         titles: [N], told when a point is pointed at.
         label: what the plot tells.
         names: of the two axes.
@@ -79,7 +79,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, axes
     """Lines through points (x, y), with a legend where there are several.
 
     Args:
-        series: by name, at most as many as there are colours.
+        series: by name, at most as many as there are colors.
         label: what the plot tells.
         axes: to draw on.
         guide: a dashed diagonal, where y should be x.
@@ -134,9 +134,9 @@ def whiskers(lines: Mapping[str, Mapping[str, float]], label: str) -> Markup:
 
 
 def numbered(kinds: Sequence[str]) -> dict[str, int]:
-    """The most frequent kinds, each with the number of its colour, in alphabetical order.
+    """The most frequent kinds, each with the number of its color, in alphabetical order.
 
-    Where there are more kinds than colours the last colour is left to all others.
+    Where there are more kinds than colors the last color is left to all others.
     """
     names, counts = np.unique(np.asarray(kinds, dtype=str), return_counts=True)
     if len(names) > CATEGORIES:
@@ -145,7 +145,7 @@ def numbered(kinds: Sequence[str]) -> dict[str, int]:
 
 
 def legend(names: Sequence[str], more: bool = False) -> Markup:
-    """Which colour and shape is what; `more` adds a line for all others."""
+    """Which color and shape is what; `more` adds a line for all others."""
     told = [*enumerate(names), *([(CATEGORIES - 1, "others")] if more else [])]
     rows = []
     for number, name in told:
@@ -155,7 +155,7 @@ def legend(names: Sequence[str], more: bool = False) -> Markup:
 
 
 def _mark(number: int, x: float, y: float, size: float, title: str = "") -> Markup:
-    """A mark by number: its colour, and one of four shapes, so that colour is not all there is to see."""
+    """A mark by number: its color, and one of four shapes, so that color is not all there is to see."""
     s = size
     shape = (
         f"M{x - s:.1f} {y:.1f}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0z",  # circle

@@ -1,7 +1,7 @@
 """The look that reports and the page of weights share: light and dark, phone and desktop, nothing loaded."""
 
 CATEGORIES = 8
-"""Colours that tell classes and groups apart; each also has a shape of its own."""
+"""Colors that tell classes and groups apart; each also has a shape of its own."""
 
 STYLE = """
 :root {

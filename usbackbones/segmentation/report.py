@@ -18,7 +18,7 @@ Row = dict[str, str | float]
 COLORS = (
     (255, 196, 0), (0, 158, 255), (213, 94, 0), (0, 190, 120), (204, 121, 167), (240, 228, 66), (120, 94, 240)
 )  # fmt: skip
-"""RGB of the classes in a written mask; after the last they begin again."""
+"""RGB of the classes in a written mask; after the last they start again."""
 SHOWN = 12
 """Pictures of the overlay, evenly spread from the worst Dice to the best."""
 CELL = 192
@@ -112,7 +112,7 @@ def overlay(items: list[Masked], rows: list[Row], out: Path) -> Image.Image:
 
     Args:
         items: the test pictures.
-        rows: of `segmented.judge`.
+        rows: of `usbackbones.segmentation.run.evaluate`.
         out: the folder of the masks.
     """
     from scipy.ndimage import binary_erosion

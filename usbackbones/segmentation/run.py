@@ -60,7 +60,7 @@ def segment(
         model: of the backbone: `usbackbones/<arch>.<tag>`, any timm name, `local-dir:FOLDER` or `random:ARCH`.
         out: the folder to write; a run that was stopped there goes on.
         spec: how.
-        test: share of the groups to judge on, where the data do not decide.
+        test: share of the groups to evaluate on, where the data do not decide.
         validation: share of the others' groups to stop early on.
         at_most: use no more pictures than this, drawn by the seed; 0 is all.
         pictures: show test pictures and their names in report.html, which is then not to be passed on.
@@ -73,7 +73,7 @@ def segment(
     Raises:
         DataError: if the data cannot be read, or split without a leak (of a group, or through near-duplicates).
         BackboneError: if the backbone has not the maps that the head needs.
-        UnknownModel, WeightsError, RuntimeError: if the model cannot be had.
+        UnknownModel, WeightsError, RuntimeError: if the model cannot be loaded.
         LicenseError: if nobody states the license of the weights, or `license_name` allows what their source does not.
     """
     spec = spec or Segment()
@@ -104,7 +104,7 @@ def segment(
     untrained = run.score("validation")
     run.run()
     tested = [parts[i] for i in run.of["test"]]
-    rows = judge(tested, run.predict("test"), out)
+    rows = evaluate(tested, run.predict("test"), out)
     measured = [metric for metric in rows[0] if metric not in ABOUT and all(metric in row for row in rows)]
     metrics = {metric: mean_of(rows, metric, spec.seed) for metric in measured}
     coco = _coco(run, tested) if spec.head == "mask_rcnn" else {}
@@ -132,7 +132,7 @@ def _read(out: Path) -> Segmented:
     return Segmented(**kept | {"folder": out, "was_finished": True})
 
 
-def judge(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
+def evaluate(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
     """Metrics of each image at its own size; the only place where masks of the test part are evaluated.
 
     Args:

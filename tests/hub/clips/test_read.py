@@ -1,4 +1,4 @@
-"""Reading clips: every container, broken files of every kind, colour, timing, memory."""
+"""Reading clips: every container, broken files of every kind, color, timing, memory."""
 
 import csv
 import random
@@ -134,15 +134,15 @@ def test_float_pixels_are_refused(tmp_path):
     assert one_line_about(error, "float.tif", "BlackIsZero 32 float", "save them as 8-bit gray")
 
 
-def test_colour_becomes_the_same_luma_in_every_kind_of_file(tmp_path):
-    """Blocks of plain colour as PNG, GIF and as video in two colour spaces, against ITU-R BT.601 in float."""
+def test_color_becomes_the_same_luma_in_every_kind_of_file(tmp_path):
+    """Blocks of plain color as PNG, GIF and as video in two color spaces, against ITU-R BT.601 in float."""
     blocks = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    colour = blocks.repeat(16, 0).repeat(16, 1)
-    expected = colour @ np.array([0.299, 0.587, 0.114])
-    Image.fromarray(colour).save(tmp_path / "a.png")
-    Image.fromarray(colour).quantize(256, dither=Image.Dither.NONE).save(tmp_path / "a.gif")
-    write_video(tmp_path / "rgb.mkv", colour[None], "ffv1", "bgr0")
-    write_video(tmp_path / "yuv.mkv", colour[None], "ffv1", "yuv444p")
+    color = blocks.repeat(16, 0).repeat(16, 1)
+    expected = color @ np.array([0.299, 0.587, 0.114])
+    Image.fromarray(color).save(tmp_path / "a.png")
+    Image.fromarray(color).quantize(256, dither=Image.Dither.NONE).save(tmp_path / "a.gif")
+    write_video(tmp_path / "rgb.mkv", color[None], "ffv1", "bgr0")
+    write_video(tmp_path / "yuv.mkv", color[None], "ffv1", "yuv444p")
     for name in ("a.png", "a.gif", "rgb.mkv", "yuv.mkv"):
         assert np.abs(read_clip(tmp_path / name).frames[0] - expected).max() < 2, name
 

@@ -77,8 +77,8 @@ def test_the_turns_are_those_of_pillow_and_of_the_slow_form(orientation):
     expected = np.asarray(ImageOps.exif_transpose(Image.open(stream)))
     assert np.array_equal(upright(stored, orientation), expected)
     assert np.array_equal(slow_turn(stored, MATRICES[orientation]), expected)
-    colours = np.repeat(stored[..., None], 3, -1)
-    assert np.array_equal(upright(colours, orientation)[..., 0], expected)
+    colors = np.repeat(stored[..., None], 3, -1)
+    assert np.array_equal(upright(colors, orientation)[..., 0], expected)
     assert upright_spacing((0.1, 0.3), orientation) == ((0.3, 0.1) if orientation > 4 else (0.1, 0.3))
 
 

@@ -75,7 +75,7 @@ def test_nifti_with_a_time_axis(tmp_path):
     assert clip.seconds_per_frame == pytest.approx(0.08)
 
 
-def test_nifti_in_colour(tmp_path):
+def test_nifti_in_color(tmp_path):
     rgb = doppler().transpose(2, 1, 0, 3)
     packed = np.ascontiguousarray(rgb).view(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))[..., 0]
     nibabel.save(nibabel.Nifti1Image(packed, np.eye(4)), tmp_path / "a.nii")
@@ -94,7 +94,7 @@ def test_metaimage(tmp_path, dtype, compress, big, data):
     assert np.array_equal(read_clip(path, stride=2, max_frames=2).frames, speckle()[:4:2])
 
 
-def test_metaimage_with_a_header_in_its_data_and_in_colour(tmp_path):
+def test_metaimage_with_a_header_in_its_data_and_in_color(tmp_path):
     path = write_meta(tmp_path / "a.mhd", doppler(), data="a.raw", channels=3, HeaderSize=-1)
     (tmp_path / "a.raw").write_bytes(b"some header" + (tmp_path / "a.raw").read_bytes())
     assert np.abs(read_clip(path).frames - doppler() @ LUMA).max() <= 0.51

@@ -1,4 +1,4 @@
-"""What gray frames hide is told, whatever reads them: colour Doppler, and 16-bit pixels that hold fewer bits."""
+"""What gray frames hide is told, whatever reads them: color Doppler, and 16-bit pixels that hold fewer bits."""
 
 import shutil
 
@@ -42,16 +42,16 @@ def write_picture(folder, kind, pictures):
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "gif", "tif", "folder", "zip", "npy"])
-def test_colour_doppler_is_told_by_every_reader(tmp_path, kind):
-    """The rule of DICOM's: vivid pixels are colour, a tint and a small mark are not; only frames returned count."""
+def test_color_doppler_is_told_by_every_reader(tmp_path, kind):
+    """The rule of DICOM's: vivid pixels are color, a tint and a small mark are not; only frames returned count."""
     gray = np.repeat(speckle(6)[..., None], 3, -1)
     tinted = (gray * np.array([1, 0.88, 0.72])).astype(np.uint8)
     tinted[:, :3, :4] = (0, 255, 0)
     late = np.concatenate([gray[:3], doppler(3)])
-    for name, pictures, colour in (("gray", gray, False), ("tinted", tinted, False), ("late", late, True)):
+    for name, pictures, color in (("gray", gray, False), ("tinted", tinted, False), ("late", late, True)):
         (tmp_path / name).mkdir()
         path = write_picture(tmp_path / name, kind, pictures)
         clip = read_clip(path)
-        assert clip.colour is colour and len(clip.warnings) == colour, name
-        assert not colour or f"{path}: holds colour Doppler, or other colour" in clip.warnings[0]
-        assert read_clip(path, max_frames=3).colour is False
+        assert clip.color is color and len(clip.warnings) == color, name
+        assert not color or f"{path}: holds color Doppler, or other color" in clip.warnings[0]
+        assert read_clip(path, max_frames=3).color is False

@@ -70,7 +70,7 @@ def test_read_only_frames_are_taken_without_a_warning(model, frame):
         usbackbones.transforms(model(1)).clip_batch(frame[None])
 
 
-# timm's own keep the aspect ratio and crop the centre, bilinear or bicubic, and describe RGB only.
+# timm's own keep the aspect ratio and crop the center, bilinear or bicubic, and describe RGB only.
 @pytest.mark.parametrize(
     ("name", "mode"), [("ours", "L"), ("ours", "RGB"), ("resnet18", "RGB"), ("vit_tiny_patch16_224", "RGB")]
 )

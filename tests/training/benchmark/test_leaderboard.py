@@ -14,7 +14,7 @@ from training.benchmark.evaluate import Columns, noise_floor, overlap, task_repo
 from training.benchmark.leaderboard import command_line, main
 from training.benchmark.markdown import compared, gain, interval_cell, markdown
 from training.benchmark.models import Entry, random_networks
-from training.benchmark.protocol import Protocol, judge, predict
+from training.benchmark.protocol import Protocol, compare, predict
 from training.data.locked_splits import locked_split
 
 
@@ -84,7 +84,7 @@ def test_features_are_computed_once(board, mini, capsys):
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {10}
-    assert "judged on the locked 6 clips of 6 groups (42 frames)" in printed
+    assert "evaluated on the locked 6 clips of 6 groups (42 frames)" in printed
     # The table of the README shows one number a task, with the same words for what was not run.
     short = compact({"lung": report})
     value = report["rows"][0]["results"]["linear"]["clip"]["balanced_accuracy"]
@@ -94,7 +94,7 @@ def test_features_are_computed_once(board, mini, capsys):
 
 def test_the_noise_floor_is_the_spread_of_random_networks(task):
     protocol = Protocol(folds=2, repeats=2, resamples=10)
-    null = judge(predict(random_networks("resnet18", 3, **SMALL), task, protocol), task, protocol)
+    null = compare(predict(random_networks("resnet18", 3, **SMALL), task, protocol), task, protocol)
     floor = noise_floor(null, 3)
     members = null["knn"]["clip"]["balanced_accuracy"]["members"]
     means = [np.mean(members[start : start + 2]) for start in (0, 2, 4)]
@@ -109,7 +109,7 @@ def test_a_difference_inside_the_noise_is_in_italics(board):
         row["noise"]["knn"][level]["balanced_accuracy"] = noise
     line = next(line for line in markdown(report).splitlines() if "| knn |" in line)
     assert "| *-0.100 [-0.200, 0.300]* | -0.100 [-0.200, 0.300] |" in line
-    assert "In italics" in markdown(report)
+    assert "*Italics*" in markdown(report)
 
 
 def test_rows_are_compared_with_simclr_of_their_architecture_and_with_imagenet(task, network, tmp_path):

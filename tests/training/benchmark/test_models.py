@@ -1,4 +1,4 @@
-"""From names to rows: what is built, what is always there, and what is said where weights cannot be had."""
+"""From names to rows: what is built, what is always there, and what is said where weights cannot be loaded."""
 
 import json
 import shutil

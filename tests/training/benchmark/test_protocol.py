@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.benchmark.conftest import QUICK
 from training.benchmark.models import random_networks
-from training.benchmark.protocol import Protocol, evaluate_backbone, judge, judge_few, predict
+from training.benchmark.protocol import Protocol, compare, compare_few, evaluate_backbone, predict
 from training.benchmark.task import Measure
 from usbackbones.features.extract import embed
 from usbackbones.metrics.classification import METRICS
@@ -52,7 +52,7 @@ def test_other_test_labels_change_no_prediction(task, network, found):
         np.testing.assert_array_equal(again.probe[probe], found.probe[probe])
         for shot in TEST.shots:
             np.testing.assert_array_equal(again.few[shot][probe], found.few[shot][probe])
-    ours, theirs = (judge(again, t, TEST)["linear"]["clip"]["balanced_accuracy"]["value"] for t in (task, turned))
+    ours, theirs = (compare(again, t, TEST)["linear"]["clip"]["balanced_accuracy"]["value"] for t in (task, turned))
     assert ours != theirs
 
 
@@ -74,7 +74,7 @@ def test_shuffled_labels_are_not_learned(task, network, tmp_path):
 
     def clip_accuracy(of):
         predictions = predict([network], of, protocol, tmp_path)
-        probes, few = judge(predictions, of, protocol), judge_few(predictions, of, protocol)
+        probes, few = compare(predictions, of, protocol), compare_few(predictions, of, protocol)
         return [
             value
             for probe in ("knn", "linear")
@@ -99,7 +99,7 @@ def test_a_row_is_the_mean_of_its_members_and_paired_with_the_reference(task, ne
     assert len(reference.probe["knn"]) == 2 * protocol.repeats
     assert len(reference.penalties) == 2 * protocol.repeats * protocol.folds
     row = evaluate_backbone(network, task, reference=reference, **QUICK)
-    null = judge(reference, task, protocol)
+    null = compare(reference, task, protocol)
     for probe in ("knn", "linear"):
         for level in ("frame", "clip"):
             for metric in METRICS:
@@ -107,7 +107,7 @@ def test_a_row_is_the_mean_of_its_members_and_paired_with_the_reference(task, ne
                 assert mine["value"] == pytest.approx(np.mean(mine["members"]))
                 assert mine["low"] <= mine["high"] and "difference" not in other
                 assert mine["difference"]["value"] == pytest.approx(mine["value"] - other["value"])
-    same = judge(reference, task, protocol, difference=reference)["linear"]["clip"]["auroc"]["difference"]
+    same = compare(reference, task, protocol, difference=reference)["linear"]["clip"]["auroc"]["difference"]
     assert same == {"value": 0, "low": 0, "high": 0}
     assert row == evaluate_backbone([network], task, reference=reference, **QUICK)
 
@@ -116,7 +116,7 @@ def test_few_shot_members_are_the_draws(task, network, found):
     known = task.pretrain
     x, new = embed(network, known.frames), embed(network, task.test.frames)
     slow = list(few_shot_predict(x, known.label, known.group, new, known.clip, TEST.shots, 2, 3))
-    table = judge_few(found, task, TEST)
+    table = compare_few(found, task, TEST)
     for shot in TEST.shots:
         members = [line for name, _, _, line in slow if name == shot]
         np.testing.assert_allclose(found.few[shot]["linear"], members, atol=1e-9)
@@ -135,7 +135,7 @@ def test_what_is_measured_is_predicted_from_the_pretraining_part_alone(task, net
     number = replace(task, kind="number", classes=(), measures=measures)
     protocol = Protocol(part="test", resamples=50)
     predictions = predict([network], number, protocol)
-    row = judge(predictions, number, protocol)["ridge"]["frame"]
+    row = compare(predictions, number, protocol)["ridge"]["frame"]
     truth = number.test.label * number.test.unit
     slow = np.abs(predictions.probe["ridge"][0] * number.test.unit - truth).mean()
     assert row["mae"]["value"] == pytest.approx(slow) and row["mae"]["low"] <= slow <= row["mae"]["high"]

@@ -15,8 +15,8 @@ from training.benchmark.legacy.trained_head import (
     Training,
     best_epoch,
     epochs_of,
-    judge_head,
-    judge_linear_head,
+    evaluate_head,
+    evaluate_linear_head,
     linear_head,
 )
 from usbackbones.data.splits import grouped_folds
@@ -35,7 +35,7 @@ def nothing():
 
 
 def test_with_nothing_to_learn_only_the_honest_arm_is_at_chance(nothing):
-    found = [judge_linear_head(*nothing, 3, SHORT, seed) for seed in range(4)]
+    found = [evaluate_linear_head(*nothing, 3, SHORT, seed) for seed in range(4)]
     mean = {arm: np.mean([one[arm] for one in found]) for arm in ARMS}
     assert mean[HONEST] == pytest.approx(1 / 3, abs=0.08)
     assert mean[LEGACY] > 0.7  # frames of one patient on both sides
@@ -69,7 +69,7 @@ def test_the_honest_prediction_of_a_fold_does_not_depend_on_its_labels(nothing, 
     turned = y.copy()
     turned[test] = (turned[test] + 1) % 3
     build = lambda: linear_head(40, 3)  # noqa: E731
-    told, misled = (judge_head(build, torch.from_numpy(x), labels, groups, SHORT) for labels in (y, turned))
+    told, misled = (evaluate_head(build, torch.from_numpy(x), labels, groups, SHORT) for labels in (y, turned))
     np.testing.assert_array_equal(told[HONEST][test], misled[HONEST][test])
     assert (told[ARMS[2]][test] != misled[ARMS[2]][test]).any()
 
@@ -86,7 +86,7 @@ def test_what_can_be_learned_is_learned_in_every_arm():
     y = np.arange(180) % 3
     x = (rng.normal(size=(180, 8)) + 3 * np.eye(8)[y]).astype(np.float32)
     groups = np.array([f"g{row // 6}" for row in range(180)])
-    assert min(judge_linear_head(x, y, groups, 3, replace(SHORT, lr=0.1)).values()) > 0.9
+    assert min(evaluate_linear_head(x, y, groups, 3, replace(SHORT, lr=0.1)).values()) > 0.9
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])

@@ -155,7 +155,7 @@ def test_a_damaged_cache_is_refused(corpus, tmp_path):
     prepare(read_manifest(corpus), folder, size=24, jobs=1, progress=False)
     shard = folder / "frames-00000.u8"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(CorpusError, match=r"frames-00000.u8 has .* bytes.*prepare it anew"):
+    with pytest.raises(CorpusError, match=r"frames-00000.u8 has .* bytes.*prepare it again"):
         open_cache(folder)
     with pytest.raises(CorpusError, match="not a prepared cache"):
         open_cache(tmp_path)

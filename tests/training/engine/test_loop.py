@@ -1,4 +1,4 @@
-"""A run from the command line and from Python: stopped, resumed, begun anew, watched. Its accidents: test_chaos.py."""
+"""A run from the command line and from Python: stopped, resumed, begun again, watched. Its accidents: test_chaos.py."""
 
 import json
 import math

@@ -21,13 +21,13 @@ from usbackbones.segmentation.trainer import Segmenter, at_size
 def predictions(
     name: str, task: DenseTask, protocol: DenseProtocol, seed: int, like: dict[str, Any] | None = None
 ) -> Iterator[np.ndarray]:
-    """Train a U-Net and give how probable each pixel of the judged pictures is foreground, float [S, S], one by one.
+    """Train a U-Net and give how probable each pixel of the evaluated pictures is foreground, float [S, S], one by one.
 
-    Here is the guard: of the judged part pictures alone are read, and each is only ever predicted.
+    Here is the guard: of the evaluated part pictures alone are read, and each is only ever predicted.
 
     Args:
         name: of the backbone, see `usbackbones.build_backbone`.
-        task: what to judge on.
+        task: what to evaluate on.
         protocol: how.
         seed: of this U-Net.
         like: mean and std that the pictures shall have, where not the backbone's own.
@@ -40,18 +40,18 @@ def predictions(
 
 
 def measured(task: DenseTask, found: Iterator[np.ndarray] | None) -> dict[str, np.ndarray]:
-    """The metrics of masks, float [N] each: the only place where masks of the judged part are opened.
+    """The metrics of masks, float [N] each: the only place where masks of the evaluated part are opened.
 
     Args:
-        task: whose judged pictures they are of.
+        task: whose evaluated pictures they are of.
         found: float [S, S] of each; None measures the true masks, which shows what the circumference alone errs by.
 
     Returns:
         "dice"; "hd95", in mm where the size of a pixel is known, else in pixels; of heads "circumference_error", mm.
     """
     values: dict[str, list[float]] = {}
-    judged = [item for item in task.items() if item.part == "test"]
-    for row, item in zip(task.test_rows, judged, strict=True):
+    evaluated = [item for item in task.items() if item.part == "test"]
+    for row, item in zip(task.test_rows, evaluated, strict=True):
         height, width = frame_of(item).shape
         truth = mask_of(item, (height, width))
         mask = truth if found is None else at_size(next(found), (height, width))
@@ -75,19 +75,19 @@ def dense_report(task: DenseTask, rows: Sequence[Entry], protocol: DenseProtocol
         command: that was given.
 
     Raises:
-        ValueError: if a weight was pretrained on groups of the locked part that it is to be judged on.
+        ValueError: if a weight was pretrained on groups of the locked part that it is to be evaluated on.
     """
-    judged = task if protocol.part == "test" else task.inner(protocol.seed)
+    evaluated = task if protocol.part == "test" else task.inner(protocol.seed)
     overlaps = {entry.name: overlap(entry, task, protocol) for entry in rows}
-    found = {entry.name: _values(entry, rows, judged, protocol) for entry in rows if entry.members}
-    groups = [row.group for row in judged.test_rows]
+    found = {entry.name: _values(entry, rows, evaluated, protocol) for entry in rows if entry.members}
+    groups = [row.group for row in evaluated.test_rows]
     report: dict[str, Any] = {
         "task": task.name,
         "about": task.about,
         "protocol": asdict(protocol),
         "counts": {
             side: {"pictures": len(part), "groups": len({row.group for row in part})}
-            for side, part in (("fit", judged.rows), ("judged", judged.test_rows))
+            for side, part in (("fit", evaluated.rows), ("judged", evaluated.test_rows))
         },
         "millimetres": bool(task.measures),
         "rows": [],
@@ -95,7 +95,7 @@ def dense_report(task: DenseTask, rows: Sequence[Entry], protocol: DenseProtocol
         "command": command,
     }
     if task.measures:
-        report["true_masks"] = float(measured(judged, None)["circumference_error"].mean())
+        report["true_masks"] = float(measured(evaluated, None)["circumference_error"].mean())
     nulls = {entry.arch: entry.name for entry in rows if entry.name.startswith(RANDOM)}
     for entry in rows:
         row: dict[str, Any] = {"model": shown_name(entry.name), "overlap": overlaps[entry.name]}

@@ -3,9 +3,9 @@
     python -m training.benchmark.dense usbackbones/resnet18.TAG --tasks busi_lesion hc18_head --data FOLDER
 
 A MODEL is `usbackbones/ARCH.TAG`, `local-dir:FOLDER`, any name that timm knows, or `random:ARCH`. For every
-architecture the rows SimCLR, ImageNet and random are always there, run or not. The default judges on a quarter of the
-groups that are not locked and opens no locked file; `--part test` fits on all of those groups and judges on the locked
-ones, once every choice is made.
+architecture the rows SimCLR, ImageNet and random are always there, run or not. The default evaluates on a quarter of
+the groups that are not locked and opens no locked file; `--part test` fits on all of those groups and evaluates on the
+locked ones, once every choice is made.
 """
 
 import json
@@ -70,15 +70,15 @@ def markdown(report: Mapping[str, Any]) -> str:
     for row in report["rows"]:
         cells = not_run_cells(row, True) if "not_run" in row else _cells(row, list(heads))
         lines.append(f"| {' | '.join(cells)} |" + " |" * (len(header) - len(cells)))
-    fit, judged = (f"{n['pictures']} pictures of {n['groups']} groups" for n in report["counts"].values())
+    fit, evaluated = (f"{n['pictures']} pictures of {n['groups']} groups" for n in report["counts"].values())
     protocol = report["protocol"]
-    where = "the locked" if protocol["part"] == "test" else "no locked picture opened, judged on an inner"
+    where = "the locked" if protocol["part"] == "test" else "no locked picture opened, evaluated on an inner"
     lines += [
         "",
-        f"{report['task']}: fitted on {fit}, {'judged on ' if protocol['part'] == 'test' else ''}{where} {judged}. "
-        f"Mean of {protocol['seeds']} U-Nets, encoder {protocol['encoder']}, {protocol['epochs']} epochs at "
-        f"{protocol['size']} pixels. Brackets: 95 % bootstrap over groups.",
-        "In italics: a difference no larger than that between the best and the worst random U-Net.",
+        f"{report['task']}: fitted on {fit}, {'evaluated on ' if protocol['part'] == 'test' else ''}{where} "
+        f"{evaluated}. Mean of {protocol['seeds']} U-Nets, encoder {protocol['encoder']}, {protocol['epochs']} epochs "
+        f"at {protocol['size']} pixels. Brackets: 95 % bootstrap intervals over groups.",
+        "*Italics*: the difference does not exceed the spread of random U-Nets, the best less the worst.",
         report["about"],
     ]
     if "true_masks" in report:
@@ -119,7 +119,7 @@ def main(
         data: folder that holds a folder for each dataset.
         tasks: names of dense tasks; a wrong one lists them.
         control: a SimCLR weight, as local-dir:FOLDER, for the row that is always there.
-        part: judge on the locked test groups, or without them to make a choice.
+        part: evaluate on the locked test groups, or without them to make a choice.
         encoder: keep it as it is, or fine-tune it with the decoder.
         size: side of the square that pictures are squashed to, a multiple of 32.
         epochs: passes over the pictures, for every row; the last counts.

@@ -33,7 +33,7 @@ class DenseTask:
     Attributes:
         name: of the task.
         rows: pictures of the part that may be used for training and for every choice.
-        test_rows: pictures that are judged on.
+        test_rows: pictures that are evaluated on.
         measures: of HC18's heads the circumference in pixels of the original and the mm of such a pixel, by clip.
         value: the value in the masks that is meant; None is all that is bright.
         about: a sentence on what the task can show, and what it cannot.
@@ -62,11 +62,11 @@ class DenseTask:
         groups = [row.group for row in self.rows]
         _, held = holdout(groups, [row.label for row in self.rows], INNER_FRACTION, seed)
         kept = tuple(row for row in self.rows if row.group not in held)
-        judged = tuple(row for row in self.rows if row.group in held)
-        return replace(self, rows=kept, test_rows=judged)
+        evaluated = tuple(row for row in self.rows if row.group in held)
+        return replace(self, rows=kept, test_rows=evaluated)
 
     def items(self) -> list[Masked]:
-        """Pictures to learn from, as the part "train", then those to be judged on, as "test"."""
+        """Pictures to learn from, as the part "train", then those to be evaluated on, as "test"."""
         # Of one value the others are background; else all that is bright is meant.
         labels = None if self.value is None else (self.value - 1, self.value, self.value + 1)
         meaning = Meaning(labels, (0, 1, 0)) if labels else BRIGHT
@@ -89,7 +89,7 @@ class DenseProtocol:
     """How a row of the table is made; the budget is the same for all rows, and the last epoch counts.
 
     Attributes:
-        part: "test" judges on the locked part, "inner" on a quarter of the other groups.
+        part: "test" evaluates on the locked part, "inner" on a quarter of the other groups.
         encoder: "frozen" trains the decoder alone, "tuned" everything at one rate.
         size: side of the square that pictures are squashed to, a multiple of 32.
         epochs: passes over the pictures.

@@ -3,7 +3,7 @@
     python -m training.benchmark.legacy usbackbones/resnet18.TAG random:resnet18 --data FOLDER --page docs/legacy.md
 
 Only the pretraining part of the task is used, so nothing is locked here and no test clip is opened. `--pickles FOLDER`
-takes the five folds that the seeds published instead; no patient is known there, so only the epoch can be judged.
+takes the five folds that the seeds published instead; no patient is known there, so only the epoch can be evaluated.
 """
 
 import json
@@ -28,7 +28,7 @@ from training.benchmark.legacy.trained_head import (
     Training,
     best_epoch,
     epochs_of,
-    judge_head,
+    evaluate_head,
     linear_head,
 )
 from training.benchmark.markdown import between
@@ -49,7 +49,7 @@ def prepared(model: nn.Module, frames: np.ndarray, trained: Trained, cache: Path
 
 
 def builder(model: nn.Module, x: Tensor, classes: int, trained: Trained, seed: int) -> Build:
-    """Makes the part that is trained, anew and the same at every call."""
+    """Makes the part that is trained, again and the same at every call."""
     if trained == "block":
         return lambda: Tail(model, classes, seed)
     return lambda: linear_head(x.shape[1], classes, seed)
@@ -67,7 +67,7 @@ def on_task(
     x = prepared(model, known.frames, trained, cache)
     for seed in tqdm(range(seeds), "training", unit="seed"):
         build = builder(model, x, len(task.classes), trained, seed)
-        for arm, predicted in judge_head(build, x, known.label, known.group, training, seed).items():
+        for arm, predicted in evaluate_head(build, x, known.label, known.group, training, seed).items():
             found[arm].append(accuracies(known.label, predicted))
     return found
 
@@ -148,7 +148,7 @@ def main(
         seeds: trainings, each with folds of its own.
         size: side of the network's input in pixels; by default each pretrained network's own.
         json_file: write all numbers here.
-        page: a Markdown file whose table, between its markers, is made anew.
+        page: a Markdown file whose table, between its markers, is made again.
         cache: folder for decoded frames and features.
     """
     command = command_line("training.benchmark.legacy.run", sys.argv[1:])

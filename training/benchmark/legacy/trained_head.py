@@ -1,7 +1,7 @@
-"""A trained head, judged as the seeds judged theirs and as it ought to be, epoch by epoch.
+"""A trained head, evaluated as the seeds evaluated theirs and as it ought to be, epoch by epoch.
 
 The seeds (USCL, Meta-USCL, HiCo, MetaLR) fold the frames, train the last layers on four fifths, look at the test
-fifth after every epoch, and report the best epoch. Here the same head is also judged with folds that divide no group
+fifth after every epoch, and report the best epoch. Here the same head is also evaluated with folds that divide no group
 and an epoch that is chosen on groups of the training part. Both see one dataset's pretraining part and nothing else.
 """
 
@@ -79,7 +79,7 @@ def best_epoch(predicted: np.ndarray, y: np.ndarray) -> int:
     return int((predicted == y).mean(1).argmax())
 
 
-def judge_head(
+def evaluate_head(
     build: Callable[[], nn.Module], x: Tensor, y: np.ndarray, groups: np.ndarray, training: Training, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """What every arm predicts for every frame, int [N]: {arm: prediction}, for `ARMS`.
@@ -116,10 +116,10 @@ def linear_head(width: int, classes: int, seed: int = 0) -> nn.Module:
         return nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, classes))
 
 
-def judge_linear_head(
+def evaluate_linear_head(
     features: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int, training: Training, seed: int = 0
 ) -> dict[str, float]:
     """The accuracy over all frames of a linear head on frozen features float [N, D], in every arm."""
     x = torch.from_numpy(features)
-    found = judge_head(lambda: linear_head(x.shape[1], classes, seed), x, y, groups, training, seed)
+    found = evaluate_head(lambda: linear_head(x.shape[1], classes, seed), x, y, groups, training, seed)
     return {arm: float((predicted == y).mean()) for arm, predicted in found.items()}

@@ -36,6 +36,6 @@ CORPORA = (
         label="biliary_atresia or not_biliary_atresia",
         pretrain=False,
         read=gallbladder_ba,
-        note="kept for judging",
+        note="kept for evaluation",
     ),
 )

@@ -76,7 +76,7 @@ CORPORA = (
         label="benign, malignant or normal",
         pretrain=False,
         read=busi,
-        note="about 150 pairs of near-duplicates, some of them across classes; calipers, text and colour on the images",
+        note="about 150 pairs of near-duplicates, some of them across classes; calipers, text and color on the images",
     ),
     Corpus(
         name="udiat_b",

@@ -58,7 +58,7 @@ CORPORA = (
         label="",
         pretrain=True,
         read=hc18,
-        note="black boxes hide the text on the images; the official test_set counts from 0 anew and is not read",
+        note="black boxes hide the text on the images; the official test_set counts from 0 again and is not read",
     ),
     Corpus(
         name="fetal_planes_db",

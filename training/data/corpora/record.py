@@ -25,7 +25,7 @@ class Corpus:
         layout: what its folder must hold.
         patient: what a group is.
         label: what the label is; empty where there is none.
-        pretrain: whether any published weight may be trained on it. False for what is kept for judging, and for what
+        pretrain: whether any published weight may be trained on it. False for what is kept for evaluation, and for what
             no licence allows.
         read: folder -> rows, with clip names unique inside the dataset.
         note: what else one should know before using it.

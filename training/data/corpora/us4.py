@@ -35,6 +35,6 @@ CORPORA = (
         label="Reg, Cov, Rb1 to Rb5, F0 to F4, Ali, Bli, Ple or Oth",
         pretrain=False,
         read=us4,
-        note="its Butterfly videos are part of pocus_lung too: never judge on one what has seen the other",
+        note="its Butterfly videos are part of pocus_lung too: never evaluate on one what has seen the other",
     ),
 )

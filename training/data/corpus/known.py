@@ -5,7 +5,7 @@
     python -m training.data.corpus folder FOLDER -o manifest.csv --licence "CC BY 4.0"
     python -m training.data.corpus check manifest.csv
 
-Known datasets are written without their locked test parts, and never if they are kept for judging.
+Known datasets are written without their locked test parts, and never if they are kept for evaluation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +40,7 @@ def without_locked_test(rows: Iterable[Row]) -> list[Row]:
     sources = {row.source for row in rows}
     never = sorted(source for source in sources if source in CORPORA and not CORPORA[source].pretrain)
     if never:
-        raise CorpusError(f"never pretrained on: {', '.join(never)}; --judging writes a manifest to judge on")
+        raise CorpusError(f"never pretrained on: {', '.join(never)}; --judging writes a manifest to evaluate on")
     dropped: set[tuple[str, str]] = set()
     for source in filter(has_locked_part, sources):
         try:

@@ -1,4 +1,4 @@
-"""The near-duplicates among the clips of a corpus: as a table, as joined groups, and as a picture to judge them by."""
+"""The near-duplicates among the clips of a corpus: as a table, as joined groups, and as an image to look at."""
 
 import csv
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Has a weight seen what it is judged on? And which clips of a corpus are one picture?
+"""Has a weight seen what it is evaluated on? And which clips of a corpus are one picture?
 
     python -m training.data.overlap cache/lung pocus_lung busi --root FOLDER     before a run: does the corpus leak?
     python -m training.data.overlap weights pocus_lung busi --root FOLDER        every published weight
@@ -99,7 +99,7 @@ def weight_overlap(file: Path, corpus: Mapping[str, Any], benchmark: Ledger) -> 
 
 
 def overlaps_with_all(file: Path, corpus: Mapping[str, Any], root: Path | None) -> dict[str, Overlap]:
-    """What a weight has seen of every locked test part, and of the sets that are there and kept for judging.
+    """What a weight has seen of every locked test part, and of the sets that are there and kept for evaluation.
 
     Args:
         file: the weight's ledger, if there is one.
@@ -130,7 +130,7 @@ def overlap(
 
     Args:
         corpus: a cache, manifest, dataset or folder that is or could be trained on; "weights" for all published ones.
-        benchmarks: datasets, manifests or folders to judge on.
+        benchmarks: datasets, manifests or folders to evaluate on.
         root: the folder that holds a folder for each dataset.
         reasons: say of each clip why it is taken for seen.
     """
@@ -171,7 +171,7 @@ def duplicates(
         corpus: a cache, a manifest, a dataset or a folder.
         out: the CSV of pairs to write: ids and labels, no pictures.
         root: the folder that holds a folder for each dataset.
-        sheet: a PNG to write with the pairs side by side, to judge them by eye.
+        sheet: a PNG to write with the pairs side by side, to look at.
         joined: a manifest to write in which the groups of near-duplicates are one.
         at_most: signs of 255 that may differ.
         frames: frames looked at of each clip, evenly spaced.

@@ -47,7 +47,7 @@ def prepare(
     """Write the cache of a corpus; broken clips are skipped and listed in the index.
 
     A folder that was begun with the same clips and options is finished, and a finished one only gets the rows of the
-    manifest anew, for labels and groups do not change the frames.
+    manifest again, for labels and groups do not change the frames.
 
     Args:
         rows: the corpus.

@@ -145,7 +145,7 @@ def refuse_another(out: Path, plan: Plan) -> None:
     """Look at what was begun or finished in a folder.
 
     Raises:
-        CorpusError: if it is a file, or of other clips or options. It is not simply made anew, for it may have cost
+        CorpusError: if it is a file, or of other clips or options. It is not simply made again, for it may have cost
             days.
     """
     if out.exists() and not out.is_dir():
@@ -157,11 +157,11 @@ def refuse_another(out: Path, plan: Plan) -> None:
         try:
             there = json.loads(file.read_text(encoding="utf-8")).get("plan", {"format": 1})
         except ValueError as error:
-            raise CorpusError(f"{file} is broken ({error}): give --fresh to make the cache anew") from error
+            raise CorpusError(f"{file} is broken ({error}): give --fresh to make the cache again") from error
         if there != wanted:
             raise CorpusError(
                 f"{out} holds another cache ({_differences(there, wanted)}): choose another folder, or give --fresh "
-                "to make this one anew"
+                "to make this one again"
             )
 
 

@@ -1,6 +1,6 @@
 """One frame -> one random view, on uint8 gray images; and the settings of the papers by name.
 
-On gray frames the saturation and hue of the usual colour jitter do nothing, so a view is a crop, a flip and an
+On gray frames the saturation and hue of the usual color jitter do nothing, so a view is a crop, a flip and an
 intensity curve. The curve is one look-up table of 256 entries: brightness and contrast cost the same as either alone.
 What only ultrasound has (depth, speckle, the beam) comes from `training.data.views.ultrasound` and is off by default.
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Point = tuple[float, float]  # (x, y) in pixels; the centre of the top left pixel is (0, 0)
+Point = tuple[float, float]  # (x, y) in pixels; the center of the top left pixel is (0, 0)
 
 BLACK = 5  # gray levels up to this may be a codec's noise on a black background
 LIFT = 3  # largest factor by which a change of contrast may brighten: black, the lack of an echo, stays black

@@ -36,7 +36,7 @@ class Cleaning:
         drop_frozen: give clips whose frames are all the same a reason to be dropped; a still is not frozen.
         letterbox: cut plain bars off the edges of the frame.
         crop: cut the frame to the sector, where its edges are seen.
-        mask: black out what lies outside the sector: text, logos, colour bars, ECG strips.
+        mask: black out what lies outside the sector: text, logos, color bars, ECG strips.
         report: look for burned-in text and calipers, and for marks that stand still over moving tissue.
         overlays: what to do with those that were found within the sector: "keep" them; "black" them out, lines of
             text as a whole; or "inpaint" them from their surroundings, which looks better but is invented. Needs

@@ -9,7 +9,7 @@ _MOVING = 24  # range of the pixels around a mark: twice that, or nothing tells 
 _CONTRAST = 50  # gray levels by which a mark stands out against the darkest that its surroundings become ...
 _SIDES = 80  # ... in this percentage of them: on every side; the core of a bright fascia goes on in two directions
 _LEAST, _LONGEST = 8, 40  # pixels that a mark has, and that it is long: a letter, a digit, a tick, a cross
-_EDGE, _AROUND = np.ones((3, 3), np.uint8), np.ones((9, 9), np.uint8)  # smooth letters have a blurred edge, no judge
+_EDGE, _AROUND = np.ones((3, 3), np.uint8), np.ones((9, 9), np.uint8)  # smooth letters have a blurred edge, no help
 
 
 def still_marks(highest: np.ndarray, lowest: np.ndarray) -> np.ndarray:

@@ -69,10 +69,10 @@ def _before(frame: np.ndarray, cleaned: Cleaned) -> Image.Image:
     # One pixel of ground around it, so that an outline along the frame's edge is drawn too.
     small = np.pad(cv2.resize(kept, tile.shape[::-1], interpolation=cv2.INTER_NEAREST), 1)
     picture[(small > cv2.erode(small, np.ones((3, 3), np.uint8)))[1:-1, 1:-1]] = _KEPT
-    for boxes, colour in ((cleaned.text, _TEXT), (cleaned.calipers, _CALIPER)):
+    for boxes, color in ((cleaned.text, _TEXT), (cleaned.calipers, _CALIPER)):
         for top, left, bottom, right in boxes:
             first, last = ((round(x * scale), round(y * scale)) for x, y in ((left, top), (right, bottom)))
-            cv2.rectangle(picture, first, last, colour, 1)
+            cv2.rectangle(picture, first, last, color, 1)
     return Image.fromarray(picture)
 
 

@@ -80,7 +80,7 @@ class Sector:
         """The outline in a frame `factor` times as large, moved outwards by NEAR, so that no tissue is cut."""
 
         def pixels(value: float) -> float:
-            return (value + 0.5) * factor - 0.5  # the centre of the first pixel is 0 at either size
+            return (value + 0.5) * factor - 0.5  # the center of the first pixel is 0 at either size
 
         def side(line: Line | None, outwards: float) -> Line | None:
             if line is None:

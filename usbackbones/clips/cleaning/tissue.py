@@ -17,7 +17,7 @@ _GROUND = 0.05  # of the frame's outline: less than this at one level, and the p
 _FILLED, _TOUCHED = 0.5, 0.25
 _PIECE = 0.02  # of the largest piece: smaller ones do not count
 # A further piece counts if it is as alive as the largest or nearly so: in a clip by the range of its pixels, in a
-# still by how pixels and their neighbours differ (medians over the piece). A logo or a colour bar has little of both.
+# still by how pixels and their neighbours differ (medians over the piece). A logo or a color bar has little of both.
 _ALIVE = 0.5
 _OPENING = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))  # cuts off ticks, curves and letters
 

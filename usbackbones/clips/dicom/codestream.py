@@ -30,7 +30,7 @@ class Codestream:
         shape: (rows, columns); None for RLE, which does not tell.
         precision: bits a sample; 0 for RLE.
         samples: 1 or 3 a pixel; RLE counts one for each byte of a sample.
-        rgb: True where decoding gives RGB whatever went in, since JPEG 2000 undoes its own colour transform.
+        rgb: True where decoding gives RGB whatever went in, since JPEG 2000 undoes its own color transform.
     """
 
     codec: Codec
@@ -81,7 +81,7 @@ def _jpeg_2000(content: bytes, start: int) -> Codestream:
     samples, depth = struct.unpack_from(">HB", content, start + 40)
     place, transformed = start + 4 + length, False
     while content[place] == 0xFF and content[place + 1] not in (0x90, 0x93):  # tiles and data begin
-        if content[place + 1] == 0x52:  # the coding style, with the colour transform
+        if content[place + 1] == 0x52:  # the coding style, with the color transform
             transformed = content[place + 8] == 1
         (length,) = struct.unpack_from(">H", content, place + 2)
         place += 2 + length

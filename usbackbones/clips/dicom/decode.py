@@ -68,7 +68,7 @@ def decode(content: bytes, stream: Codestream, picture: Picture) -> tuple[np.nda
 def _jpeg(content: bytes, picture: Picture) -> tuple[np.ndarray, bool]:
     """Gray or RGB by the markers of the stream, as every JPEG viewer has it.
 
-    What DICOM's header says of JPEG colour is wrong as often as right, and where it is believed the picture turns
+    What DICOM's header says of JPEG color is wrong as often as right, and where it is believed the picture turns
     green. It is believed only for a stream that says nothing itself and has all three components whole, which
     libjpeg would take for luma and chroma.
     """
@@ -97,7 +97,7 @@ def _by_pydicom(content: bytes, stream: Codestream, picture: Picture) -> np.ndar
         "bits_stored": picture.allocated if stream.codec == "RLE" else picture.stored,
         "pixel_representation": int(picture.signed),
         "planar_configuration": 0,
-        # The colours are our affair; what stands here must only keep pydicom from touching them.
+        # The colors are our affair; what stands here must only keep pydicom from touching them.
         "photometric_interpretation": "RGB" if picture.samples == 3 else "MONOCHROME2",
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",

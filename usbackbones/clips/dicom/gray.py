@@ -1,4 +1,4 @@
-"""Samples of a DICOM frame -> gray uint8, and whether they hold colour.
+"""Samples of a DICOM frame -> gray uint8, and whether they hold color.
 
 Gray samples of up to 8 bits are taken as they are (fewer bits over the full range): an ultrasound scanner stores what
 its screen showed, and a clip must look the same whether it was exported as DICOM or as a video. For more bits the range
@@ -23,8 +23,8 @@ from usbackbones.clips.formats.watch import is_vivid
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_COLOURS = ("Red", "Green", "Blue")
-_TABLES = [f"{part}{colour}PaletteColorLookupTableData" for part in ("", "Segmented") for colour in _COLOURS]
+_COLORS = ("Red", "Green", "Blue")
+_TABLES = [f"{part}{color}PaletteColorLookupTableData" for part in ("", "Segmented") for color in _COLORS]
 
 
 def gray_table(dataset: "Dataset", picture: Picture) -> np.ndarray:
@@ -59,14 +59,14 @@ def palette_table(dataset: "Dataset", picture: Picture, little: bool) -> np.ndar
         with quiet():
             for element in () if little else [element for element in dataset if element.keyword in _TABLES]:
                 element.value = np.frombuffer(element.value, np.uint16).byteswap().tobytes()
-            colours = apply_color_lut(np.arange(1 << stored, dtype=np.uint16), dataset)
+            colors = apply_color_lut(np.arange(1 << stored, dtype=np.uint16), dataset)
     except PARSER_ERRORS:
         return None
-    if colours.shape != (1 << stored, 3):
+    if colors.shape != (1 << stored, 3):
         return None
     # Words of 16 bits hold 8 in their low byte, or 16 of which the high byte counts. The descriptor's word for it is
     # wrong as often as right, so the values decide.
-    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
+    return (colors >> 8 if colors.max() > 255 else colors).astype(np.uint8)
 
 
 class Shade:
@@ -95,8 +95,8 @@ class Shade:
         samples = self._ybr(samples) if luminance else self._bytes(samples)
         return samples[..., 0].copy() if luminance else luma(Image.fromarray(samples))
 
-    def is_colour(self, samples: np.ndarray, luminance: bool) -> bool:
-        """Whether pixels are vivid as those of colour Doppler are; B-mode in a tint is not."""
+    def is_color(self, samples: np.ndarray, luminance: bool) -> bool:
+        """Whether pixels are vivid as those of color Doppler are; B-mode in a tint is not."""
         if self.table is not None and self.palette is None:
             return False
         part = samples[::2, ::2]
@@ -117,7 +117,7 @@ class Shade:
         samples = self._bytes(samples)
         if self.picture.photometric not in PARTIAL:
             return samples
-        low, width = np.array([16, 128, 128]), np.array([219, 224, 224])  # chroma is centred on 128
+        low, width = np.array([16, 128, 128]), np.array([219, 224, 224])  # chroma is centered on 128
         return np.clip(np.round((samples - low) * (255 / width) + [0, 128, 128]), 0, 255).astype(np.uint8)
 
     def _bytes(self, samples: np.ndarray) -> np.ndarray:

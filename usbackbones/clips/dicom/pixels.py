@@ -17,8 +17,8 @@ PARTIAL = ("YBR_PARTIAL_422", "YBR_PARTIAL_420")
 """Retired: luma lies in 16..235 and chroma in 16..240, as on video tape."""
 TRANSFORMED = ("YBR_ICT", "YBR_RCT")
 """What JPEG 2000 makes of RGB, and undoes."""
-COLOUR = ("RGB", "YBR_FULL", *THINNED, "YBR_PARTIAL_420", *TRANSFORMED)
-UNREAD_COLOUR = ("HSV", "ARGB", "CMYK", "XYB")
+COLOR = ("RGB", "YBR_FULL", *THINNED, "YBR_PARTIAL_420", *TRANSFORMED)
+UNREAD_COLOR = ("HSV", "ARGB", "CMYK", "XYB")
 """Retired, or of JPEG XL alone."""
 
 ALLOCATED = (8, 16)
@@ -37,7 +37,7 @@ class Picture:
         shift: bits below those that count; 0 where High Bit is one less than Bits Stored, as it nearly always is.
         signed: whether samples are two's complements.
         planes: whether the three samples stand in planes, one after the other.
-        photometric: one of GRAY or COLOUR.
+        photometric: one of GRAY or COLOR.
         frames: how many are promised.
     """
 
@@ -61,8 +61,8 @@ class Picture:
         missing = [name for name, value in told.items() if not value]
         if missing or self.shape is None or self.allocated is None:
             raise ClipError(f"{path}: the DICOM header tells no {' and no '.join(missing)}; export it again")
-        samples = self.samples or (3 if self.photometric in COLOUR else 1)
-        if self.photometric and (self.photometric in COLOUR) != (samples == 3):
+        samples = self.samples or (3 if self.photometric in COLOR else 1)
+        if self.photometric and (self.photometric in COLOR) != (samples == 3):
             raise ClipError(
                 f"{path}: the DICOM header contradicts itself, {self.photometric} and {samples} samples a pixel; "
                 "export it again"
@@ -95,6 +95,6 @@ def read_picture(dataset: "Dataset") -> Picture:
         shift,
         signed=number(dataset, "PixelRepresentation") == 1,
         planes=number(dataset, "PlanarConfiguration") == 1,
-        photometric=word(dataset, "PhotometricInterpretation", GRAY + COLOUR + UNREAD_COLOUR),
+        photometric=word(dataset, "PhotometricInterpretation", GRAY + COLOR + UNREAD_COLOR),
         frames=whole("NumberOfFrames"),
     )

@@ -76,14 +76,14 @@ class _View:
         self._crop = request.crop
         self._stored = request.stored and first.picture.photometric == "MONOCHROME2"
         facts.spacing_mm = (layout.tissue and layout.tissue.spacing_mm) or pixel_spacing(header.dataset)
-        if layout.colour:
-            self._watch.tell_colour("colour Doppler (the header names a region of colour flow)")
+        if layout.color:
+            self._watch.tell_color("color Doppler (the header names a region of color flow)")
 
     def show(self, frame: Sampled) -> np.ndarray:
         """The frame in gray, uint8 [H, W], or in its numbers; cut to the B-mode region where that is wanted."""
         region = frame.samples[self._region]
         if self._stored:
             return self._shade.numbers(region if self._crop else frame.samples)
-        if not self._watch.facts.colour and self._shade.is_colour(region, frame.luminance):
-            self._watch.tell_colour("colour Doppler (its pixels are vivid)")
+        if not self._watch.facts.color and self._shade.is_color(region, frame.luminance):
+            self._watch.tell_color("color Doppler (its pixels are vivid)")
         return self._shade.gray(region if self._crop else frame.samples, frame.luminance)

@@ -13,7 +13,7 @@ from usbackbones.clips.formats.base import PARSER_ERRORS
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_TWO_D, _TISSUE, _COLOUR_FLOW, _CENTIMETRES = 1, 1, 2, 3
+_TWO_D, _TISSUE, _COLOR_FLOW, _CENTIMETRES = 1, 1, 2, 3
 _FORMATS = {2: "M-mode", 3: "spectral Doppler", 4: "a waveform", 5: "graphics"}
 _PIXEL_MM = (0.001, 10.0)  # a pixel outside of this is no ultrasound image's
 
@@ -24,7 +24,7 @@ class Region:
 
     Attributes:
         spatial: Region Spatial Format; 1 is 2D.
-        data: Region Data Type; 1 is tissue, 2 colour flow.
+        data: Region Data Type; 1 is tissue, 2 color flow.
         box: (top, left, bottom, right), end exclusive, in pixels of the whole picture.
         spacing_mm: (row, column) size of a pixel; None where it is not in centimetres or not to be believed.
     """
@@ -47,19 +47,19 @@ class Layout:
 
     Attributes:
         tissue: the B-mode region; None where none is named.
-        colour: True where one of them holds colour flow.
+        color: True where one of them holds color flow.
         notes: what a user should know, one line each.
     """
 
     tissue: Region | None
-    colour: bool
+    color: bool
     notes: tuple[str, ...]
 
 
 def read_layout(dataset: "Dataset", shape: tuple[int, int]) -> Layout:
     """Find the B-mode region of a picture of (rows, columns).
 
-    It is the largest 2D region of tissue, else the largest 2D region of colour flow, which lies over tissue. A box
+    It is the largest 2D region of tissue, else the largest 2D region of color flow, which lies over tissue. A box
     that is empty or leaves the picture is left out with a note: such a picture was cut or resized after the scanner
     wrote the header, so that neither the place nor the size of a pixel is true of it any more.
     """
@@ -72,7 +72,7 @@ def read_layout(dataset: "Dataset", shape: tuple[int, int]) -> Layout:
         )
     flat = [region for region in regions if region.spatial == _TWO_D]
     tissue = [region for region in flat if region.data == _TISSUE]
-    flow = [region for region in flat if region.data == _COLOUR_FLOW]
+    flow = [region for region in flat if region.data == _COLOR_FLOW]
     largest = max(tissue or flow, key=lambda region: region.area, default=None)
     if len(tissue) > 1 and any(_apart(largest.box, other.box) for other in tissue if largest):
         notes.append(f"{len(tissue)} B-mode regions; the largest was taken")

@@ -10,7 +10,7 @@ from usbackbones.clips.dicom.codestream import Codestream, read_codestream
 from usbackbones.clips.dicom.decode import check_decoder, decode
 from usbackbones.clips.dicom.frames import begins_with_item, fragment_frames, native_frames
 from usbackbones.clips.dicom.header import Header
-from usbackbones.clips.dicom.pixels import COLOUR, GRAY, THINNED, TRANSFORMED, UNREAD_COLOUR, Picture
+from usbackbones.clips.dicom.pixels import COLOR, GRAY, THINNED, TRANSFORMED, UNREAD_COLOR, Picture
 from usbackbones.clips.dicom.syntaxes import NATIVE, UNREAD
 from usbackbones.clips.formats.base import MAX_PIXELS, ClipError, Request
 
@@ -39,7 +39,7 @@ def sampled_frames(request: Request, header: Header, picture: Picture) -> Genera
     path = request.path
     if header.syntax in UNREAD:
         raise ClipError(f"{path}: {UNREAD[header.syntax]}, not read here; export it uncompressed, as JPEG or as mp4")
-    if picture.photometric in UNREAD_COLOUR:
+    if picture.photometric in UNREAD_COLOR:
         raise ClipError(f"{path}: colors of {picture.photometric}, not read here; export it as RGB")
     try:
         with path.open("rb") as file:
@@ -78,7 +78,7 @@ def _settle(request: Request, stream: Codestream, picture: Picture) -> Picture:
     path = request.path
     shape, samples, precision = stream.shape or picture.shape, stream.samples, stream.precision
     if stream.codec == "RLE":
-        samples = picture.samples or (3 if picture.photometric in COLOUR else 1)
+        samples = picture.samples or (3 if picture.photometric in COLOR else 1)
         precision = 8 * (stream.samples // samples)
     if shape is None or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
         raise ClipError(f"{path}: the DICOM header tells no Rows and Columns that can be; export it again")
@@ -108,7 +108,7 @@ def _settle_native(request: Request, header: Header, picture: Picture) -> tuple[
     size = _odd_bytes(request, picture, length) or picture.frame_bytes(path)
     if length % size > 1:
         request.warn(f"{path}: the pixel data are not a whole number of frames; the header may be wrong about the size")
-    samples = picture.samples or (3 if picture.photometric in COLOUR else 1)
+    samples = picture.samples or (3 if picture.photometric in COLOR else 1)
     allocated = picture.allocated or 8
     return _named(request, _placed(request, replace(picture, samples=samples), allocated)), size
 
@@ -146,7 +146,7 @@ def _placed(request: Request, picture: Picture, width: int) -> Picture:
 
 def _named(request: Request, picture: Picture) -> Picture:
     """The picture with a photometric interpretation that fits its samples."""
-    fitting = GRAY if picture.samples == 1 else COLOUR
+    fitting = GRAY if picture.samples == 1 else COLOR
     if picture.photometric in fitting:
         return picture
     name = "MONOCHROME2" if picture.samples == 1 else "RGB"

@@ -1,4 +1,4 @@
-"""What the header wants to be seen of samples of more than 8 bits, as shares of white: PS3.3 C.11.1 and C.11.2.
+"""Rescale and window samples of more than 8 bits as the DICOM header asks, in shares of white: PS3.3 C.11.1, C.11.2.
 
 The modality comes first, rescaling or a table, and then the window, by any of its three functions, or a VOI table.
 """
@@ -29,7 +29,7 @@ def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
     """
     slope, intercept = number(dataset, "RescaleSlope") or 1.0, number(dataset, "RescaleIntercept") or 0.0
     smallest, largest = number(dataset, "SmallestImagePixelValue"), number(dataset, "LargestImagePixelValue")
-    centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
+    center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     low, high = values.min(), values.max()
     has_table = bool(dataset.get("ModalityLUTSequence"))
     if has_table:
@@ -38,8 +38,8 @@ def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
     else:
         shown = values * slope + intercept
     function = word(dataset, "VOILUTFunction", _FUNCTIONS) or "LINEAR"
-    if centre is not None and width is not None and (width >= 1 or (width > 0 and function != "LINEAR")):
-        return _windowed(function, shown, centre, width)
+    if center is not None and width is not None and (width >= 1 or (width > 0 and function != "LINEAR")):
+        return _windowed(function, shown, center, width)
     if dataset.get("VOILUTSequence"):
         return _through_table(dataset, "VOILUTSequence", shown) / _top(dataset, "VOILUTSequence")
     if has_table:
@@ -50,12 +50,12 @@ def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
     return 1 - share if slope < 0 else share
 
 
-def _windowed(function: str, values: np.ndarray, centre: float, width: float) -> np.ndarray:
+def _windowed(function: str, values: np.ndarray, center: float, width: float) -> np.ndarray:
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
-    low, high = centre - width / 2, centre + width / 2
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    low, high = center - width / 2, center + width / 2
     if function == "LINEAR":
-        low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+        low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
     return np.clip((values - low) / max(high - low, 1e-9), 0, 1)
 
 

@@ -20,7 +20,7 @@ _ERRORS = (
 
 
 def open_array(request: Request, form: str) -> Reading:
-    """Open an array [T, H, W], [H, W], or either with three colours as its last axis.
+    """Open an array [T, H, W], [H, W], or either with three colors as its last axis.
 
     Args:
         request: what is wanted.

@@ -63,7 +63,7 @@ class Request:
 class Facts:
     """What a file tells besides its frames; the fields mean what those of `usbackbones.clips.read.Clip` do.
 
-    They are filled in by the time of the first frame; only `colour` and `name` may change with each that is taken.
+    They are filled in by the time of the first frame; only `color` and `name` may change with each that is taken.
 
     Attributes:
         name: of the file that the frame taken last was read from, in a folder or zip of stills; else "".
@@ -73,7 +73,7 @@ class Facts:
     patient: str | None = None
     study: str | None = None
     id_source: str | None = None
-    colour: bool = False
+    color: bool = False
     name: str = ""
 
 

@@ -2,7 +2,7 @@
 
 A hash without a secret is no protection: patient ids are few, and whoever has a list of them finds each by trying.
 The secret is the salt. It must be the same wherever the same patient shall get the same pseudonym, so it is not drawn
-anew by each process. It is, in this order: the argument `salt`; the environment variable USBACKBONES_SALT; else the
+again by each process. It is, in this order: the argument `salt`; the environment variable USBACKBONES_SALT; else the
 user's own, drawn at first need and kept in `usbackbones/salt` of the user's configuration folder ($XDG_CONFIG_HOME,
 %APPDATA% or ~/.config), readable by this user alone. Machines that shall agree are given the same salt. Whoever
 deletes the salt can never link the pseudonyms to the ids again.

@@ -10,7 +10,7 @@ _CHUNK = 1 << 16
 
 
 class _Inflated(io.RawIOBase):
-    """Reads forward; a step backward begins anew, which is why `inflated` puts a buffer before it."""
+    """Reads forward; a step backward starts again, which is why `inflated` puts a buffer before it."""
 
     def __init__(self, file: BinaryIO, start: int, form: int) -> None:
         self._file, self._start, self._form = file, start, form

@@ -27,7 +27,7 @@ from usbackbones.clips.formats.names import is_litter, label_maps
 from usbackbones.clips.formats.upright import exif_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 
-_GRAY = ("1", "L", "LA")  # Pillow's modes without colour
+_GRAY = ("1", "L", "LA")  # Pillow's modes without color
 
 
 def open_image(request: Request, format_name: str) -> Reading:
@@ -159,7 +159,7 @@ def _look(image: Image.Image, layout: str, name: str, watch: Watch) -> None:
     """Show a picture to the watch of its clip, unless there is no more to it than 8-bit gray."""
     if image.mode.startswith("I;16"):
         watch.measure(sixteen_bits(image, layout), name)
-    elif image.mode not in _GRAY and not watch.facts.colour:
+    elif image.mode not in _GRAY and not watch.facts.color:
         watch.look(np.asarray(_whole(image).convert("RGB")))
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         watch.tell_transparency(name)

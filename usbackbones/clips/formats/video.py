@@ -79,7 +79,7 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
                             "example with ffmpeg -pix_fmt yuv420p"
                         )
                     if good % request.stride == 0:
-                        if not watch.facts.colour and _may_be_vivid(frame):
+                        if not watch.facts.color and _may_be_vivid(frame):
                             watch.look(_rgb(frame))
                         yield upright(_gray(frame), _orientation(request, frame)), frame.time
                     good, last = good + 1, frame.time

@@ -10,7 +10,7 @@ _NARROW = 65536 // 8
 
 
 def is_vivid(picture: np.ndarray) -> bool:
-    """Whether pixels of uint8 [H, W, 3], RGB, are vivid as those of colour Doppler are; B-mode in a tint is not."""
+    """Whether pixels of uint8 [H, W, 3], RGB, are vivid as those of color Doppler are; B-mode in a tint is not."""
     red, green, blue = np.moveaxis(picture, -1, 0)
     # Not max(-1) and min(-1), which take five times as long over an axis of three.
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
@@ -22,7 +22,7 @@ class Watch:
 
     Attributes:
         warn: gets each warning as one line.
-        facts: of the clip; whether it holds colour is written there.
+        facts: of the clip; whether it holds color is written there.
     """
 
     def __init__(self, request: Request, facts: Facts) -> None:
@@ -30,13 +30,13 @@ class Watch:
         self._narrow = self._see_through = False
 
     def look(self, picture: np.ndarray) -> None:
-        """Look for colour Doppler in a frame uint8 [H, W, 3], RGB; every second row and column suffices."""
-        if not self.facts.colour and is_vivid(picture[::2, ::2]):
-            self.tell_colour("colour Doppler, or other colour on the screen (its pixels are vivid)")
+        """Look for color Doppler in a frame uint8 [H, W, 3], RGB; every second row and column suffices."""
+        if not self.facts.color and is_vivid(picture[::2, ::2]):
+            self.tell_color("color Doppler, or other color on the screen (its pixels are vivid)")
 
-    def tell_colour(self, what: str) -> None:
-        """Note that the clip holds colour, and what it is."""
-        self.facts.colour = True
+    def tell_color(self, what: str) -> None:
+        """Note that the clip holds color, and what it is."""
+        self.facts.color = True
         self.warn(f"{self._path}: holds {what}; only its brightness is kept")
 
     def measure(self, values: np.ndarray, name: str) -> None:

@@ -11,8 +11,8 @@ from usbackbones.clips.cleaning.preview import preview_sheet
 GREEN, RED = (90, 220, 90), (255, 80, 80)
 
 
-def pixels(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((picture == colour).all(2).sum())
+def pixels(picture: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((picture == color).all(2).sum())
 
 
 def test_a_sheet_outlines_what_is_kept_and_boxes_the_text(tmp_path):

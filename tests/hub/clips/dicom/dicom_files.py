@@ -146,11 +146,11 @@ def _native(dataset, stored, photometric, syntax, planes):
     dataset.add_new("PixelData", vr, content)
 
 
-def palette(colours):
+def palette(colors):
     """The elements of a palette of RGB uint8 [N, 3], kept as 16-bit words, the usual way."""
     elements = {}
-    for name, column in zip(("Red", "Green", "Blue"), colours.T, strict=True):
-        elements[f"{name}PaletteColorLookupTableDescriptor"] = [len(colours) % 65536, 0, 16]
+    for name, column in zip(("Red", "Green", "Blue"), colors.T, strict=True):
+        elements[f"{name}PaletteColorLookupTableDescriptor"] = [len(colors) % 65536, 0, 16]
         elements[f"{name}PaletteColorLookupTableData"] = (column.astype("<u2") * 257).tobytes()
     return elements
 

@@ -38,8 +38,8 @@ def test_lossless_frames_come_back(tmp_path, photometric, syntax):
         stored = speckle()
         expected = 255.0 - stored if photometric == "MONOCHROME1" else stored
     elif photometric == "PALETTE COLOR":
-        stored, colours = speckle(), np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
-        elements, expected = palette(colours), (colours @ LUMA)[stored]
+        stored, colors = speckle(), np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
+        elements, expected = palette(colors), (colors @ LUMA)[stored]
     else:
         rgb = doppler()
         stored, expected = rgb if photometric == "RGB" else to_ybr(rgb), rgb @ LUMA
@@ -48,14 +48,14 @@ def test_lossless_frames_come_back(tmp_path, photometric, syntax):
     assert clip.frames.shape == expected.shape
     # Rounding luma to whole numbers costs half a level; gray costs nothing.
     assert np.abs(clip.frames - expected).max() <= (0 if photometric.startswith("MONO") else 0.51)
-    assert clip.colour is (not photometric.startswith("MONO"))
+    assert clip.color is (not photometric.startswith("MONO"))
 
 
 @pytest.mark.parametrize("syntax", ["implicit", "explicit", "big", "deflated"])
 def test_thinned_chroma_leaves_the_luma(tmp_path, syntax):
     clip = read_clip(write_dicom(tmp_path / "a.dcm", to_ybr(doppler()), "YBR_FULL_422", syntax))
     assert np.abs(clip.frames - doppler() @ LUMA).max() <= 0.51
-    assert clip.colour is True
+    assert clip.color is True
 
 
 def without(content, marker):
@@ -90,7 +90,7 @@ STREAMS = {  # how a stream says what its three components are, and what a truth
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_FULL_422"])
 @pytest.mark.parametrize("stream", STREAMS)
 def test_jpeg_is_never_green_whatever_the_header_says(tmp_path, stream, photometric):
-    """What the stream says of its colours is true; what the header says may be a lie."""
+    """What the stream says of its colors is true; what the header says may be a lie."""
     rgb = doppler()
     fragments = [STREAMS[stream](frame) for frame in rgb]
     clip = read_clip(write_dicom(tmp_path / "a.dcm", rgb, photometric, "jpeg", fragments=fragments))
@@ -98,7 +98,7 @@ def test_jpeg_is_never_green_whatever_the_header_says(tmp_path, stream, photomet
     assert wrong.mean() < 1
     assert wrong[:, 20:28, 20:36].max() < 4  # within the red patch
     assert wrong[:, 36:44, 44:60].max() < 4  # and the blue one
-    assert clip.colour is True
+    assert clip.color is True
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
@@ -117,11 +117,11 @@ def test_gray_jpeg(tmp_path):
         clip = read_clip(write_dicom(tmp_path / "a.dcm", speckle(), photometric, "jpeg"))
         expected = 255 - speckle() if photometric == "MONOCHROME1" else speckle()
         assert np.abs(clip.frames.astype(int) - expected).mean() < 1
-        assert clip.colour is False
+        assert clip.color is False
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "big", "rle"])
-def test_colours_in_planes(tmp_path, syntax):
+def test_colors_in_planes(tmp_path, syntax):
     path = write_dicom(tmp_path / "a.dcm", doppler(), "RGB", syntax, PlanarConfiguration=1)
     assert np.abs(read_clip(path).frames - doppler() @ LUMA).max() <= 0.51
 

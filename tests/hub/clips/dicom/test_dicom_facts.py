@@ -1,4 +1,4 @@
-"""DICOM: what the header says besides the pixels: range of gray, regions, spacing, times, colour."""
+"""DICOM: what the header says besides the pixels: range of gray, regions, spacing, times, color."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ def deep(stored, signed=False):
     return values.astype(np.int16 if signed else np.uint16)
 
 
-def windowed(value, centre, width):
+def windowed(value, center, width):
     """PS3.3 C.11.2.1.2.1 as it stands there, for an output of 0..255."""
-    if value <= centre - 0.5 - (width - 1) / 2:
+    if value <= center - 0.5 - (width - 1) / 2:
         return 0.0
-    if value > centre - 0.5 + (width - 1) / 2:
+    if value > center - 0.5 + (width - 1) / 2:
         return 255.0
-    return ((value - (centre - 0.5)) / (width - 1) + 0.5) * 255
+    return ((value - (center - 0.5)) / (width - 1) + 0.5) * 255
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "implicit", "big", "jpeg-ls", "jpeg2000", "rle"])
@@ -39,12 +39,12 @@ def test_deep_pixels_take_the_range_of_their_bits(tmp_path, stored, syntax):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize(("centre", "width"), [(300, 700), (2048, 1), (40.5, 400), (1000, 100_000)])
-def test_a_window_is_what_the_standard_says(tmp_path, centre, width, signed):
+@pytest.mark.parametrize(("center", "width"), [(300, 700), (2048, 1), (40.5, 400), (1000, 100_000)])
+def test_a_window_is_what_the_standard_says(tmp_path, center, width, signed):
     values = deep(12, signed)
-    window = {"WindowCenter": [centre, 7], "WindowWidth": [width, 9], "RescaleSlope": 2, "RescaleIntercept": -100}
+    window = {"WindowCenter": [center, 7], "WindowWidth": [width, 9], "RescaleSlope": 2, "RescaleIntercept": -100}
     clip = read_clip(write_dicom(tmp_path / "a.dcm", values, BitsStored=12, **window))
-    expected = [windowed(float(value) * 2 - 100, centre, width) for value in values.ravel()]
+    expected = [windowed(float(value) * 2 - 100, center, width) for value in values.ravel()]
     assert np.abs(clip.frames.ravel() - np.array(expected)).max() <= 1
 
 
@@ -65,7 +65,7 @@ def test_bits_that_do_not_count_are_cut_off(tmp_path):
     assert np.array_equal(clip.frames, values >> 4)
 
 
-def test_deep_colour(tmp_path):
+def test_deep_color(tmp_path):
     clip = read_clip(write_dicom(tmp_path / "a.dcm", doppler().astype(np.uint16) * 257, "RGB"))
     assert np.array_equal(clip.frames, read_clip(write_dicom(tmp_path / "b.dcm", doppler(), "RGB")).frames)
 
@@ -161,33 +161,33 @@ def test_frame_times_that_disagree_are_told(tmp_path):
     assert "40 ms a frame and 60 frames a second" in clip.warnings[0]
 
 
-def test_colour_doppler_is_told(tmp_path):
+def test_color_doppler_is_told(tmp_path):
     flow = [region(), region((16, 16, 47, 63), data=2)]
     by_header = read_clip(write_dicom(tmp_path / "a.dcm", speckle(), SequenceOfUltrasoundRegions=flow))
-    assert by_header.colour is True
-    assert "a region of colour flow" in by_header.warnings[0]
+    assert by_header.color is True
+    assert "a region of color flow" in by_header.warnings[0]
     assert by_header.frames.shape == (5, 64, 80)
     late = np.repeat(speckle()[..., None], 3, -1)
     late[3:] = doppler()[3:]
     path = write_dicom(tmp_path / "a.dcm", late, "RGB")
-    assert read_clip(path).colour is True
-    assert read_clip(path, max_frames=3).colour is False
+    assert read_clip(path).color is True
+    assert read_clip(path, max_frames=3).color is False
 
 
-def test_a_tint_or_a_coloured_mark_is_no_doppler(tmp_path):
+def test_a_tint_or_a_colored_mark_is_no_doppler(tmp_path):
     tinted = (speckle()[..., None] * np.array([1, 0.88, 0.72])).astype(np.uint8)
-    assert read_clip(write_dicom(tmp_path / "a.dcm", tinted, "RGB")).colour is False
+    assert read_clip(write_dicom(tmp_path / "a.dcm", tinted, "RGB")).color is False
     marked = np.repeat(speckle()[..., None], 3, -1)
     marked[:, :4, :5] = (0, 255, 0)
-    assert read_clip(write_dicom(tmp_path / "a.dcm", marked, "RGB")).colour is False
+    assert read_clip(write_dicom(tmp_path / "a.dcm", marked, "RGB")).color is False
     beside = np.repeat(speckle()[..., None], 3, -1)
     beside[:, :, 70:] = (0, 255, 0)  # the scanner's own buttons
     path = write_dicom(tmp_path / "a.dcm", beside, "RGB", SequenceOfUltrasoundRegions=[region((0, 0, 63, 69))])
-    assert read_clip(path).colour is False
-    assert read_clip(path, crop=False).colour is False
+    assert read_clip(path).color is False
+    assert read_clip(path, crop=False).color is False
     gray = palette(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1))
     clip = read_clip(write_dicom(tmp_path / "a.dcm", speckle(), "PALETTE COLOR", **gray))
-    assert clip.colour is False
+    assert clip.color is False
     assert np.array_equal(clip.frames, speckle())
 
 

@@ -1,4 +1,4 @@
-"""DICOM that few writers make: retired colours, odd widths, palettes and bits in odd places, holes, unread syntaxes."""
+"""DICOM that few writers make: retired colors, odd widths, palettes and bits in odd places, holes, unread syntaxes."""
 
 import re
 import zlib
@@ -20,8 +20,8 @@ def test_retired_partial_range_is_stretched_to_the_full_one(tmp_path, syntax):
     full = to_ybr(doppler()).astype(float)
     partial = np.round((full - [0, 128, 128]) * np.array([219, 224, 224]) / 255 + [16, 128, 128]).astype(np.uint8)
     clip = read_clip(write_dicom(tmp_path / "a.dcm", partial, "YBR_PARTIAL_422", syntax))
-    assert np.abs(clip.frames - doppler() @ LUMA).max() <= 1.1 and clip.warnings != () and clip.colour
-    assert all("colour Doppler" in warning for warning in clip.warnings)
+    assert np.abs(clip.frames - doppler() @ LUMA).max() <= 1.1 and clip.warnings != () and clip.color
+    assert all("color Doppler" in warning for warning in clip.warnings)
     ends = np.full((2, 2, 2, 3), 128, np.uint8)
     ends[0, ..., 0], ends[1, ..., 0] = 16, 235
     clip = read_clip(write_dicom(tmp_path / "b.dcm", ends, "YBR_PARTIAL_422", syntax))
@@ -58,16 +58,16 @@ def test_thinned_chroma_of_odd_width(tmp_path, photometric, flat):
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("place", ["low", "high", "both"])
 def test_palettes_whose_words_hold_8_bits_in_either_byte(tmp_path, depth, place, syntax):
-    colours = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
-    elements = palette(colours)
-    for name, column in zip(("Red", "Green", "Blue"), colours.T, strict=True):
+    colors = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
+    elements = palette(colors)
+    for name, column in zip(("Red", "Green", "Blue"), colors.T, strict=True):
         words = column.astype("<u2") * {"low": 1, "high": 256, "both": 257}[place]
         if place == "both":
             words = words & 0xFF00 | np.random.default_rng(1).integers(0, 256, 256).astype("<u2")  # 16 true bits
         elements[f"{name}PaletteColorLookupTableDescriptor"][2] = depth
         elements[f"{name}PaletteColorLookupTableData"] = words.astype(">u2" if syntax == "big" else "<u2").tobytes()
     clip = read_clip(write_dicom(tmp_path / "a.dcm", speckle(2), "PALETTE COLOR", syntax, **elements))
-    assert np.abs(clip.frames - (colours @ LUMA)[speckle(2)]).max() <= 0.51
+    assert np.abs(clip.frames - (colors @ LUMA)[speckle(2)]).max() <= 0.51
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "big", "rle"])

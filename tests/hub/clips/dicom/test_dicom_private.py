@@ -112,9 +112,9 @@ def test_a_name_in_the_place_of_the_transfer_syntax(tmp_path, caplog, capfd):
 def test_broken_copies_do_not_tell_either(tmp_path, caplog, capfd):
     """Cut short and mutated in the header, where damage makes a parser quote what it cannot understand."""
     draw = random.Random(0)
-    colours = palette(speckle(1, 256, 3)[0])
+    colors = palette(speckle(1, 256, 3)[0])
     sound = [
-        planted(tmp_path / "a", "explicit", "PALETTE COLOR", **colours).read_bytes(),
+        planted(tmp_path / "a", "explicit", "PALETTE COLOR", **colors).read_bytes(),
         planted(tmp_path / "a", "implicit", PatientID="").read_bytes(),
         planted(tmp_path / "a", "big").read_bytes(),
         planted(tmp_path / "a", "jpeg").read_bytes(),

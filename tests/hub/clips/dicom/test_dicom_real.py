@@ -21,7 +21,7 @@ def salt(monkeypatch):
 
 
 def by_pydicom(path):
-    """Gray float [T, H, W] of 8-bit files by pydicom's own decoding and colours; None for what it cannot read."""
+    """Gray float [T, H, W] of 8-bit files by pydicom's own decoding and colors; None for what it cannot read."""
     try:
         dataset = pydicom.dcmread(path)
         pixels = pydicom.pixels.pixel_array(dataset)
@@ -45,7 +45,7 @@ def test_what_pydicom_reads_is_read_alike():
             assert expected is None or path.name.startswith("liver"), error
             continue
         if expected is not None:
-            # 422 loses colours at the edges: those beyond 0..255 are cut off by pydicom, while luma is kept as it is.
+            # 422 loses colors at the edges: those beyond 0..255 are cut off by pydicom, while luma is kept as it is.
             assert np.abs(frames - expected).max() < (2 if "422" in path.name else 0.51), path.name
             compared += 1
     assert compared > 25
@@ -57,7 +57,7 @@ def test_an_ultrasound_cine_whose_header_is_of_another_size():
     assert clip.frames.shape == (30, 240, 320)
     assert clip.seconds_per_frame == pytest.approx(1 / 30, rel=0.01)
     assert clip.spacing_mm is None
-    assert clip.colour is False
+    assert clip.color is False
     assert "1 of 1 ultrasound regions leave the picture" in clip.warnings[0]
 
 

@@ -1,4 +1,4 @@
-"""Write docs/formats.md anew."""
+"""Write docs/formats.md again."""
 
 from tests.hub.clips.formats.tables import PAGE, page
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.hub.clips.dicom.dicom_files import SYNTAXES, jpeg, palette, speckle, to_ybr, write_dicom
 from tests.hub.clips.formats.table import Cell, luma
-from usbackbones.clips.dicom.pixels import COLOUR, GRAY, THINNED, UNREAD_COLOUR
+from usbackbones.clips.dicom.pixels import COLOR, GRAY, THINNED, UNREAD_COLOR
 from usbackbones.clips.dicom.syntaxes import COMPRESSED, NATIVE, UNREAD
 
 SIZE = (2, 7, 9)
@@ -33,9 +33,9 @@ _HT = {
 def layouts():
     """Every transfer syntax in every color; those that are refused once."""
     for uid, name in (*NATIVE.items(), *COMPRESSED.items()):
-        yield from ((named(uid, name), color) for color in (*GRAY, *COLOUR) if _is_legal(uid, color))
+        yield from ((named(uid, name), color) for color in (*GRAY, *COLOR) if _is_legal(uid, color))
     yield from (("not read", named(uid)) for uid in UNREAD)
-    yield from (("not read", color) for color in UNREAD_COLOUR)
+    yield from (("not read", color) for color in UNREAD_COLOR)
 
 
 def named(uid, name=""):
@@ -56,7 +56,7 @@ def _is_legal(uid, color):
 def cells(row, column):
     """The files of a layout: frames of odd and even width."""
     if row == "not read":
-        color, uid = (column, "") if column in UNREAD_COLOUR else ("RGB", column.replace("…", ROOT))
+        color, uid = (column, "") if column in UNREAD_COLOR else ("RGB", column.replace("…", ROOT))
         yield Cell(lambda folder: _renamed(folder, _frames(color, SIZE), color, uid), by_pydicom)
         return
     uid = row.rpartition(" ")[2].replace("…", ROOT) if row != NATIVE[""] else ""
@@ -98,7 +98,7 @@ def _native(uid, color):
             judge = _fixed(stored[..., 0])
         elif color in ("YBR_ICT", "YBR_RCT"):
             judge = _fixed(luma(stored))
-        for planes in (0, 1) if color in COLOUR and color not in THINNED else (0,):
+        for planes in (0, 1) if color in COLOR and color not in THINNED else (0,):
 
             def write(folder, stored=stored, planes=planes):
                 elements = {"PlanarConfiguration": planes} if stored.ndim == 4 else {}
@@ -118,7 +118,7 @@ def _fixed(gray):
 
 def _of_jpeg(uid, color):
     for width in (9, 12):
-        stored = _frames("RGB" if color in COLOUR else color, (2, 16, width))
+        stored = _frames("RGB" if color in COLOR else color, (2, 16, width))
         options = {"keep_rgb": True} if color == "RGB" else {"subsampling": "4:2:2"} if color in THINNED else {}
         options |= {"progressive": True} if uid.endswith(("55", "53")) else {}
 
@@ -143,10 +143,10 @@ def by_opencv(path):
 
 
 def _of_ht(uid, color):
-    stream = base64.b85decode(_HT[3 if color in COLOUR else 1])
+    stream = base64.b85decode(_HT[3 if color in COLOR else 1])
     y, x = np.mgrid[0:7, 0:9]
     gray = (x * 20 + y * 10 + np.random.default_rng(0).integers(0, 6, (7, 9))).astype(np.uint8)
-    stored = (gray if color not in COLOUR else np.stack([gray, 255 - gray, gray // 2], -1))[None]
+    stored = (gray if color not in COLOR else np.stack([gray, 255 - gray, gray // 2], -1))[None]
 
     def write(folder):
         fragments = [stream + b"\0" * (len(stream) % 2)]
@@ -156,7 +156,7 @@ def _of_ht(uid, color):
     def judge(path):
         if color == "PALETTE COLOR":
             return luma(np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)[stored])
-        return luma(stored) if color in COLOUR else 255 - stored if color == "MONOCHROME1" else stored
+        return luma(stored) if color in COLOR else 255 - stored if color == "MONOCHROME1" else stored
 
     yield Cell(write, judge)
 

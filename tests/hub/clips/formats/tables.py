@@ -21,7 +21,7 @@ Each layout that a reader knows is written by the tests and read twice, by `read
 **same**: equal to the bit; of colors, whose luma is no whole number, to the nearest. **within N gray levels**: the two
 lie no further apart, where compression or the conversion of colors rounds. **refused**: an error in one line that names
 what is not read and the remedy. The layouts are enumerated from the lists that the readers themselves use; one without
-a test fails the tests, and so does a page that differs from what they render. To write it anew: `{COMMAND}`.
+a test fails the tests, and so does a page that differs from what they render. To write it again: `{COMMAND}`.
 
 """
 
