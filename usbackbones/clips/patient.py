@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from usbackbones.clips.dicom.header import read_header
-from usbackbones.clips.dicom.identity import identify
+from usbackbones.clips.dicom.identity import BadSalt, identify
 from usbackbones.clips.formats.base import Facts, Request
-from usbackbones.clips.formats.identity import BadSalt
 from usbackbones.clips.formats.kinds import file_kind
 
 __all__ = ["BadSalt", "patient_of"]

@@ -47,7 +47,7 @@ class Clip:
         spacing_mm: (row, column) size of a pixel in millimetres; None where the file does not tell.
         source: the path as it was given.
         warnings: what was wrong with the file, one line each; empty for a sound one.
-        patient: pseudonym of whose it is, 16 hex digits, see `usbackbones.clips.formats.identity`; only DICOM tells.
+        patient: pseudonym of whose it is, 16 hex digits, see `usbackbones.clips.dicom.identity`; only DICOM tells.
         study: pseudonym of the examination, likewise.
         id_source: names of the header's elements that the two were made of; None where there was none.
         color: whether it holds color Doppler, by a DICOM header or by vivid pixels in the frames returned. Of other

@@ -10,7 +10,7 @@ import pytest
 
 from tests.hub.clips.dicom.dicom_files import speckle, write_dicom
 from usbackbones.clips import ClipError, iter_frames, read_clip
-from usbackbones.clips.formats.identity import pseudonym, salt_file
+from usbackbones.clips.dicom.identity import pseudonym, salt_file
 from usbackbones.clips.patient import patient_of
 
 PACKAGE = Path(__file__).resolve().parents[3] / "usbackbones"
@@ -64,7 +64,7 @@ def test_the_users_own_salt_is_drawn_once_and_kept_private(tmp_path, monkeypatch
 
 
 def test_processes_that_draw_a_salt_at_once_agree(tmp_path):
-    code = "from usbackbones.clips.formats.identity import find_salt; print(find_salt(None))"
+    code = "from usbackbones.clips.dicom.identity import find_salt; print(find_salt(None))"
     code = (
         "import sys, types; sys.modules['usbackbones'] = p = types.ModuleType('p'); p.__path__ = [sys.argv[1]]\n" + code
     )

@@ -45,7 +45,7 @@ class Request:
         stride: every `stride`-th frame, from the first on.
         crop: whether the frames are cut to the B-mode region, where the file names one.
         identify: whether the pseudonyms of patient and study are wanted.
-        salt: what they are made with; None for the user's own, see `usbackbones.clips.formats.identity`.
+        salt: what they are made with; None for the user's own, see `usbackbones.clips.dicom.identity`.
         stored: volumes give their numbers float64 [H, W] as they are, gray DICOM its integers: labels, and no gray.
         warn: gets each warning as one line.
     """
