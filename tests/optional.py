@@ -36,7 +36,7 @@ def lacking(error: BaseException | None) -> str:
             top = error.name.partition(".")[0]
             if top in OPTIONAL:
                 return f"needs {top}: pip install 'usbackbones[{OPTIONAL[top]}]'"
-        error = error.__cause__
+        error = error.__cause__ or error.__context__  # `pytest.raises` met another error than it waited for
     return ""
 
 
