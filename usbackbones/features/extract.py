@@ -18,6 +18,7 @@ from torch import nn
 
 from usbackbones._files import atomic_write
 from usbackbones.clips.formats.base import luma
+from usbackbones.features.ahead import loaded
 from usbackbones.features.fold_batchnorm import fold_batchnorm
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.features.transforms import transforms
@@ -130,10 +131,13 @@ class Extractor:
     def rows(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Float32 [B, width] for each batch of frames uint8 [H, W], whose sizes may differ."""
         stream = iter(frames)
-        while batch := list(islice(stream, self.batch_size)):
-            images = torch.stack([self.prepare(frame) for frame in batch])
+        batches = iter(lambda: list(islice(stream, self.batch_size)), [])
+        for _, (images,) in loaded(batches, self._read, self.device):
             flat = [array.flatten(1) for array in self._arrays(images).values()]
             yield torch.cat(flat, 1).float().cpu().numpy()
+
+    def _read(self, frames: list[np.ndarray]) -> tuple[torch.Tensor]:
+        return (torch.stack([self.prepare(frame) for frame in frames]),)
 
     @torch.inference_mode()
     def _arrays(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from usbackbones._files import atomic_write
 from usbackbones.data.item import DataError
+from usbackbones.features.ahead import loaded
 from usbackbones.hub.torch_checkpoint import CheckpointError, state_to_go_on_from
 
 CHECKPOINT = "checkpoint.pt"
@@ -25,6 +26,7 @@ class Trainer(ABC):
     """One training run; resumes from `folder/checkpoint.pt` if its settings are the same, bit for bit.
 
     Attributes:
+        device: of the model; a subclass sets it.
         model: trained in place; after `run` it has the weights to keep.
         epoch: epochs that are done.
         best: highest validation score so far.
@@ -45,6 +47,8 @@ class Trainer(ABC):
         progress: show bars.
         title: before the number of the epoch in a bar.
     """
+
+    device: torch.device
 
     def __init__(
         self,
@@ -80,8 +84,12 @@ class Trainer(ABC):
         """The training items of each batch of an epoch."""
 
     @abstractmethod
-    def loss(self, batch: np.ndarray) -> Tensor:
-        """The mean loss of some training items."""
+    def read(self, batch: np.ndarray) -> tuple[Tensor, ...]:
+        """What `loss` takes of some training items, on the CPU; on a GPU it is called ahead, in a thread."""
+
+    @abstractmethod
+    def loss(self, batch: np.ndarray, *tensors: Tensor) -> Tensor:
+        """The mean loss of some training items, from what `read` made, on the device."""
 
     @abstractmethod
     def validate(self) -> float | None:
@@ -95,9 +103,9 @@ class Trainer(ABC):
         """Entries of the history besides the loss and the score."""
         return {}
 
-    def backward(self, batch: np.ndarray) -> float:
+    def backward(self, batch: np.ndarray, *tensors: Tensor) -> float:
         """Fill the gradients of a batch; its loss."""
-        loss = self.loss(batch)
+        loss = self.loss(batch, *tensors)
         value = self.finite(loss)
         self.optimizer.zero_grad()
         loss.backward()
@@ -155,10 +163,11 @@ class Trainer(ABC):
         batches = self.batches()
         title = f"{self.title}epoch {self.epoch + 1}/{self.epochs}"
         losses: list[float] = []
-        bar = tqdm(batches, title, unit="batch", disable=not self.progress)
-        for number, batch in enumerate(bar):
+        read = loaded(batches, self.read, self.device)
+        bar = tqdm(read, title, len(batches), unit="batch", disable=not self.progress)
+        for number, (batch, tensors) in enumerate(bar):
             self.schedule(self.epoch + number / len(batches))
-            losses.append(self.backward(batch))
+            losses.append(self.backward(batch, *tensors))
             self.optimizer.step()
             if self.average:
                 self.average.update(self.model, step=self.epoch * len(batches) + number)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import PARTS, DataError, Item
 from usbackbones.data.patients import levels
+from usbackbones.features.ahead import loaded
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.features.transforms import Transform, transforms
 from usbackbones.finetuning.config import FineTune
@@ -106,20 +107,27 @@ class Tuner(Trainer):
         order = self.rng.permutation(self.of["train"])
         return [order[i : i + self.spec.batch] for i in range(0, len(order), self.spec.batch)]
 
-    def loss(self, batch: np.ndarray) -> Tensor:
-        """The target's loss on one random frame of each item."""
-        chosen = [self.rng.choice(np.flatnonzero(self.frames.item == item)) for item in batch]
-        return self.target.loss(self._outputs(self.model, chosen, self.view), batch)
+    @property
+    def _learns_rates(self) -> bool:
+        return self.spec.rates == "metalr" and not self._only_head
 
-    def backward(self, batch: np.ndarray) -> float:
+    def read(self, batch: np.ndarray) -> tuple[Tensor, ...]:
+        """One random frame of each item; none where learning rates are learned, since these draw before."""
+        return () if self._learns_rates else (self._drawn(batch),)
+
+    def loss(self, batch: np.ndarray, *tensors: Tensor) -> Tensor:
+        """The target's loss on the images of some items."""
+        return self.target.loss(self._outputs(self.model, *tensors), batch)
+
+    def backward(self, batch: np.ndarray, *tensors: Tensor) -> float:
         """Fill the gradients of a batch and, where learning rates are learned, step these on another; the loss."""
-        if self.spec.rates != "metalr" or self._only_head:
-            return super().backward(batch)
+        if not self._learns_rates:
+            return super().backward(batch, *tensors)
         other = self.rng.choice(self.of["train"], len(batch))
         losses: list[float] = []
 
         def recorded(rows: np.ndarray) -> Tensor:
-            loss = self.loss(rows)
+            loss = self.loss(rows, self._drawn(rows).to(self.device))
             losses.append(self.finite(loss))
             return loss
 
@@ -127,9 +135,16 @@ class Tuner(Trainer):
         backward_and_learn_rates(self.optimizer, partial(recorded, batch), partial(recorded, other), MetaLR())
         return losses[0]
 
-    def _outputs(self, network: nn.Module, rows: Sequence[int] | np.ndarray, view: Transform) -> Tensor:
-        """float32 [N, C] of some frames, each through the transform."""
-        images = torch.stack([view(self.frames[row]) for row in rows]).to(self.device)
+    def _drawn(self, batch: np.ndarray) -> Tensor:
+        """Images [N, C, S, S], a random view of one random frame of each item."""
+        chosen = [self.rng.choice(np.flatnonzero(self.frames.item == item)) for item in batch]
+        return self._images(chosen, self.view)
+
+    def _images(self, rows: Sequence[int] | np.ndarray, view: Transform) -> Tensor:
+        return torch.stack([view(self.frames[row]) for row in rows])
+
+    def _outputs(self, network: nn.Module, images: Tensor) -> Tensor:
+        """float32 [N, C] of images [N, C, S, S]."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return network(images.contiguous(memory_format=torch.channels_last)).float()
 
@@ -138,9 +153,13 @@ class Tuner(Trainer):
         """(rows of `frames`, predictions [N, C] of the target) of a part, by the evaluated network."""
         rows = np.flatnonzero(np.isin(self.frames.item, self.of[part]))
         self.evaluated.eval()
-        found = []
-        for start in range(0, len(rows), self.spec.batch):
-            outputs = self._outputs(self.evaluated, rows[start : start + self.spec.batch], self.plain)
+        found, starts = [], range(0, len(rows), self.spec.batch)
+
+        def read(start: int) -> tuple[Tensor]:
+            return (self._images(rows[start : start + self.spec.batch], self.plain),)
+
+        for _, (images,) in loaded(starts, read, self.device):
+            outputs = self._outputs(self.evaluated, images)
             found.append(self.target.prediction(outputs).cpu().numpy())
         return rows, np.concatenate(found).astype(np.float64)
 

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from usbackbones.data.dataset import read_items
@@ -14,6 +15,7 @@ from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import Note, levels, told_patients, unit
 from usbackbones.data.targets import numbers_of
+from usbackbones.features.ahead import loaded
 from usbackbones.metrics.calibration import scaled
 from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.levels import metrics as metrics_of
@@ -132,11 +134,13 @@ def _of_the_model(items: Sequence[Item], classes: tuple[str, ...], asked: Asked,
 def _outputs(predictor: Predictor, frames: Frames, asked: Asked) -> np.ndarray:
     """Float [N, C] of all frames."""
     starts = range(0, len(frames.item), asked.batch)
-    rows = [
-        predictor.outputs([frames[row] for row in range(start, min(start + asked.batch, len(frames.item)))])
-        for start in tqdm(starts, "predicting", unit="batch", disable=not asked.progress)
-    ]
-    return np.concatenate(rows)
+
+    def read(start: int) -> tuple[torch.Tensor, ...]:
+        return predictor.read([frames[row] for row in range(start, min(start + asked.batch, len(frames.item)))])
+
+    images = loaded(starts, read, predictor.device)
+    bar = tqdm(images, "predicting", len(starts), unit="batch", disable=not asked.progress)
+    return np.concatenate([predictor.outputs(*tensors) for _, tensors in bar])
 
 
 def _count_seen(trained: Trained, items: Sequence[Item], frames: Frames) -> int:

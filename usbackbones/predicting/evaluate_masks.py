@@ -10,6 +10,7 @@ from tqdm import tqdm
 from usbackbones._files import atomic_write
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import told_patients, unit
+from usbackbones.features.ahead import loaded
 from usbackbones.metrics.levels import metrics as metrics_of
 from usbackbones.metrics.segmentation import dice, hd95, iou, mean_interval
 from usbackbones.predicting.areas import areas
@@ -124,11 +125,16 @@ def _predicted(
 ) -> Iterator[tuple[Masked, np.ndarray, bool]]:
     """Each item with its probabilities, and whether the model was trained on it."""
     seen = trained.seen()
-    for start in range(0, len(items), batch):
-        some = items[start : start + batch]
-        frames = [frame_of(item) for item in some]
-        known = [seen is not None and seen.has(item.path, frame) for item, frame in zip(some, frames, strict=True)]
-        yield from zip(some, writer.probabilities(frames), known, strict=True)
+
+    def read() -> Iterator[tuple[Sequence[Masked], list[bool], list[np.ndarray]]]:
+        for start in range(0, len(items), batch):
+            some = items[start : start + batch]
+            frames = [frame_of(item) for item in some]
+            known = [seen is not None and seen.has(item.path, frame) for item, frame in zip(some, frames, strict=True)]
+            yield some, known, frames
+
+    for (some, known, _), (gray,) in loaded(read(), lambda part: (writer.read(part[2]),), writer.device):
+        yield from zip(some, writer.probabilities(gray), known, strict=True)
 
 
 def _row(item: Masked, found: np.ndarray, trained: Trained, shown: Sequence[int]) -> Row:

@@ -76,13 +76,19 @@ class Predictor:
             ["file", "frames", "group", *numbers, "seen", "error"],
         )
 
-    @torch.inference_mode()
-    def outputs(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities [N, C] or values [N, 1] of frames uint8 [H, W], float64."""
+    def read(self, frames: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]:
+        """Frames uint8 [H, W] as `outputs` or `masks` takes them; nothing of no frames."""
+        if not frames:
+            return ()
+        if self.masks is not None:
+            return (self.masks.read(frames),)
         prepare = self.trained.prepare
-        if prepare is None:
-            raise TypeError("a segmenter has masks, not outputs")
-        images = torch.stack([prepare(frame) for frame in frames]).to(self.device)
+        assert prepare is not None
+        return (torch.stack([prepare(frame) for frame in frames]),)
+
+    @torch.inference_mode()
+    def outputs(self, images: torch.Tensor) -> np.ndarray:
+        """Probabilities [N, C] or values [N, 1] of images [N, C, S, S], float64."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             out = self.trained.model(images).double()
         return (
@@ -91,9 +97,9 @@ class Predictor:
             else scaled(out.softmax(1).cpu().numpy(), self.temperature)
         )
 
-    def add_rows(self, batch: Sequence[Frame]) -> None:
-        """Give each clip of a batch the rows of its frames."""
-        for frame, (cells, numbers) in zip(batch, self._predicted(batch), strict=True):
+    def add_rows(self, batch: Sequence[Frame], images: torch.Tensor) -> None:
+        """Give each clip of a batch the rows of its frames; `images` are what `read` made of them."""
+        for frame, (cells, numbers) in zip(batch, self._predicted(batch, images), strict=True):
             clip = frame.clip
             seconds = "" if frame.seconds is None else f"{frame.seconds:.4f}"
             about: Row = {"file": str(clip.source.path), "frame": frame.number, "group": clip.group, "seconds": seconds}
@@ -109,12 +115,11 @@ class Predictor:
         assert clip.total is not None
         return clip.rows, row | self._cells(clip.total / len(clip.rows))
 
-    def _predicted(self, batch: Sequence[Frame]) -> Iterator[tuple[Row, np.ndarray]]:
-        pixels = [frame.pixels for frame in batch]
+    def _predicted(self, batch: Sequence[Frame], images: torch.Tensor) -> Iterator[tuple[Row, np.ndarray]]:
         if self.masks is None:
-            yield from (({}, numbers) for numbers in self.outputs(pixels))
+            yield from (({}, numbers) for numbers in self.outputs(images))
             return
-        for frame, probability in zip(batch, self.masks.probabilities(pixels), strict=True):
+        for frame, probability in zip(batch, self.masks.probabilities(images), strict=True):
             clip = frame.clip
             yield self.masks.write(clip.source.path, frame.number, frame.pixels, probability, clip.spacing)
 

@@ -30,14 +30,17 @@ class MaskWriter:
         self.out, self.trained = out, trained
         self.device = next(trained.model.parameters()).device
 
-    @torch.inference_mode()
-    def probabilities(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities of frames uint8 [H, W]: float32 [N, S, S] of one structure, else [N, 1 + C, S, S]."""
+    def read(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """Frames uint8 [H, W] at the size of the model, uint8 [N, S, S]."""
         side = (self.trained.size, self.trained.size)
-        small = np.stack([np.asarray(Image.fromarray(f).resize(side, Image.Resampling.BILINEAR)) for f in frames])
-        images = network_input(self.trained.model, torch.from_numpy(small).to(self.device))
+        small = [np.asarray(Image.fromarray(frame).resize(side, Image.Resampling.BILINEAR)) for frame in frames]
+        return torch.from_numpy(np.stack(small))
+
+    @torch.inference_mode()
+    def probabilities(self, gray: torch.Tensor) -> np.ndarray:
+        """Probabilities of frames uint8 [N, S, S]: float32 [N, S, S] of one structure, else [N, 1 + C, S, S]."""
         of = classes_of if len(self.trained.classes) > 1 else foreground
-        return of(self.trained.model, images).cpu().numpy()
+        return of(self.trained.model, network_input(self.trained.model, gray)).cpu().numpy()
 
     def write(
         self, path: Path, number: int, frame: np.ndarray, probability: np.ndarray, spacing: tuple[float, float] | None

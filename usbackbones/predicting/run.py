@@ -12,6 +12,7 @@ from usbackbones.clips.patient import patient_of
 from usbackbones.clips.read import ClipError, read_clip, timed_frames
 from usbackbones.data.patients import Note, silent
 from usbackbones.data.seen import Seen
+from usbackbones.features.ahead import loaded
 from usbackbones.predicting.frames import Clip, Frame, Predictor
 from usbackbones.predicting.inputs import Input, read_inputs
 from usbackbones.predicting.places import Places
@@ -182,34 +183,37 @@ class _Reader:
 def _fill(
     tables: Tables, inputs: list[Input], predictor: Predictor, reader: _Reader, batch: int, progress: bool
 ) -> None:
-    """Add the rows of all clips from where the tables stand; a batch holds frames of several clips.
+    """Add the rows of all clips from where the tables stand."""
+    from tqdm import tqdm
+
+    batches = _batches(inputs[tables.done :], reader, batch)
+    read = loaded(batches, lambda part: predictor.read([frame.pixels for frame in part[0]]), predictor.device)
+    with tqdm(total=len(inputs), initial=tables.done, unit="clip", disable=not progress, desc="predicting") as bar:
+        for (frames, clips), images in read:
+            if frames:
+                predictor.add_rows(frames, *images)
+            if clips:
+                tables.add([predictor.clip_rows(clip) for clip in clips])
+                bar.update(len(clips))
+
+
+def _batches(inputs: list[Input], reader: _Reader, batch: int) -> Iterator[tuple[list[Frame], list[Clip]]]:
+    """Frames of one clip or of several, and with some of them the clips whose rows now count.
 
     The last digits of a network's numbers depend on what else is in the batch. So rows count only at points where no
     frame waits, which depend on the inputs alone: a run that was interrupted goes on with the batches of a whole one.
     """
-    from tqdm import tqdm
-
     waiting: list[Frame] = []
     clips: list[Clip] = []
     frames = 0
-    with tqdm(total=len(inputs), initial=tables.done, unit="clip", disable=not progress, desc="predicting") as bar:
-
-        def flush() -> None:
-            if waiting:
-                predictor.add_rows(waiting)
-                waiting.clear()
-
-        for number, source in enumerate(inputs[tables.done :], start=tables.done + 1):
-            clip = Clip(source)
-            clips.append(clip)
-            for frame in reader.frames(clip):
-                waiting.append(frame)
-                frames += 1
-                if len(waiting) == batch:
-                    flush()
-            if len(clips) == batch or frames >= _SYNC * batch or number == len(inputs):
-                flush()
-                tables.add([predictor.clip_rows(clip) for clip in clips])
-                bar.update(len(clips))
-                clips.clear()
-                frames = 0
+    for number, source in enumerate(inputs, start=1):
+        clips.append(Clip(source))
+        for frame in reader.frames(clips[-1]):
+            waiting.append(frame)
+            frames += 1
+            if len(waiting) == batch:
+                yield waiting, []
+                waiting = []
+        if len(clips) == batch or frames >= _SYNC * batch or number == len(inputs):
+            yield waiting, clips
+            waiting, clips, frames = [], [], 0

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from usbackbones.data.item import PARTS
+from usbackbones.features.ahead import loaded
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.finetuning.trainer import Trainer
 from usbackbones.metrics.segmentation import dice
@@ -83,9 +84,14 @@ class Segmenter(Trainer):
         order = self.rng.permutation(self.of["train"])
         return np.split(order, range(self.spec.batch, len(order) - 1, self.spec.batch))
 
-    def loss(self, batch: np.ndarray) -> Tensor:
+    def read(self, batch: np.ndarray) -> tuple[Tensor, ...]:
+        """Images uint8 [N, S, S] and their masks [N, S, S]."""
+        return torch.from_numpy(self.images[batch]), torch.from_numpy(self.masks[batch])
+
+    def loss(self, batch: np.ndarray, *tensors: Tensor) -> Tensor:
         """The loss of some training images, each flipped or not."""
-        images, masks = self._batch(batch), torch.from_numpy(self.masks[batch]).to(self.device)
+        gray, masks = tensors
+        images = network_input(self.model, gray)
         flipped = torch.from_numpy(self.rng.random(len(batch)) < 0.5).to(self.device)
         images = torch.where(flipped[:, None, None, None], images.flip(3), images)
         masks = torch.where(flipped[:, None, None], masks.flip(2), masks)
@@ -106,8 +112,7 @@ class Segmenter(Trainer):
         """Probabilities of the images of a part, one by one, as `at_size` takes them."""
         probabilities = classes_of if len(self.spec.classes) > 1 else foreground
         self.model.eval()
-        for start in range(0, len(self.of[part]), self.spec.batch):
-            images = self._batch(self.of[part][start : start + self.spec.batch])
+        for images in self._inputs(self.of[part]):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 yield from probabilities(self.model, images).cpu().numpy()
 
@@ -115,12 +120,14 @@ class Segmenter(Trainer):
     def detect(self, part: str) -> Iterator[dict[str, Tensor]]:
         """What a Mask R-CNN finds at the training size in the images of a part, one by one."""
         self.model.eval()
-        for start in range(0, len(self.of[part]), self.spec.batch):
-            yield from detections(self.model, self._batch(self.of[part][start : start + self.spec.batch]))
+        for images in self._inputs(self.of[part]):
+            yield from detections(self.model, images)
 
-    def _batch(self, rows: np.ndarray) -> Tensor:
-        """Images as the network takes them, float [N, C, S, S]."""
-        return network_input(self.model, torch.from_numpy(self.images[rows]).to(self.device))
+    def _inputs(self, rows: np.ndarray) -> Iterator[Tensor]:
+        """Images as the network takes them, float [N, C, S, S], a batch at a time."""
+        batches = (rows[start : start + self.spec.batch] for start in range(0, len(rows), self.spec.batch))
+        for _, (gray,) in loaded(batches, lambda batch: (torch.from_numpy(self.images[batch]),), self.device):
+            yield network_input(self.model, gray)
 
 
 def at_size(probability: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:

@@ -112,9 +112,9 @@ def test_a_run_goes_on_with_the_batches_of_a_whole_one(classifier, clips, tmp_pa
     """Whatever the rows are, interrupted after any sync point and while the tables are moved to their names."""
     batches, add_rows, add = [], predicting_run.Predictor.add_rows, Tables.add
 
-    def counted(self, batch):
+    def counted(self, batch, images):
         batches.append([(frame.clip.source.path.name, frame.number) for frame in batch])
-        add_rows(self, batch)
+        add_rows(self, batch, images)
 
     def interrupted(self, rows):
         add(self, rows)
@@ -207,9 +207,9 @@ def test_memory_follows_the_batch(classifier, clips, tmp_path, monkeypatch):
     """No more frames wait than a batch, whatever the length of a clip."""
     most, original = [], predicting_run.Predictor.add_rows
 
-    def counted(self, batch):
+    def counted(self, batch, images):
         most.append(len(batch))
-        original(self, batch)
+        original(self, batch, images)
 
     monkeypatch.setattr(predicting_run.Predictor, "add_rows", counted)
     predict(classifier, clips / "p5_cine.tif", tmp_path / "x.csv", batch=2, progress=False)

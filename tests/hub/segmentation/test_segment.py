@@ -104,7 +104,7 @@ def test_transforms_of_a_loaded_segmenter_make_the_input_of_training(data, tmp_p
     )
     save_file(run.model.state_dict(), tmp_path / "model.safetensors")
     model = load_segmenter(tmp_path)
-    wanted = run._batch(np.arange(2))
+    wanted = next(run._inputs(np.arange(2)))
     made = torch.stack([transforms(model)(frame_of(item)) for item in run.items[:2]])
     assert made.shape == wanted.shape == (2, in_chans, 64, 64)
     gray_level = 1 / 255 / min(model.pretrained_cfg["std"])

@@ -143,7 +143,7 @@ def _seeded(keys: np.ndarray) -> np.ndarray:
         nonlocal factor
         value = value ^ np.uint32(factor)
         factor = factor * multiplier & 0xFFFFFFFF
-        value = value * np.uint32(factor)
+        value *= np.uint32(factor)
         return value ^ value >> np.uint32(16)
 
     pool = [hashed(word, 0x931E8875) for word in np.asarray(keys, np.uint32).T]
