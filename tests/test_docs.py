@@ -26,7 +26,9 @@ def test_from_imagenet_runs_from_its_first_line_to_its_last():
         exec(compile(block, "docs/from-imagenet.md", "exec"), names)
     assert names["a"].shape == (2, 512)
     frame = names["frames"][0]
-    assert names["ours"](frame).shape == names["timms"](timm_image(frame)).shape == (1, 128, 128)
+    size = names["one"].pretrained_cfg["input_size"][-1]
+    assert f"[2, 1, {size}, {size}]" in MIGRATION
+    assert names["ours"](frame).shape == names["timms"](timm_image(frame)).shape == (1, size, size)
 
 
 def timm_image(frame):

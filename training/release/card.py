@@ -185,7 +185,7 @@ def _training(entry: Mapping[str, Any]) -> Iterable[str]:
         "",
         f"Trained by `{training['command']}`",
         "",
-        *[f"Evaluated by `{command}`\n" for command in commands],
+        *([f"Evaluated by {'; '.join(f'`{command}`' for command in commands)}", ""] if commands else []),
         f"`model.safetensors`: {entry['bytes']:,} bytes, sha256 `{entry['sha256']}`.",
         "",
         "</details>",

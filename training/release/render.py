@@ -18,22 +18,23 @@ README = ROOT / "README.md"
 STUDY = ROOT / "training" / "STUDY.md"
 RESULTS = ROOT / "docs" / "results.md"
 FIGURE = ROOT / "docs" / "results.svg"
+LEADERBOARD, DENSE = "python -m training.benchmark.leaderboard", "python -m training.benchmark.dense"
 _DENSE = "--part test --size 128 --epochs 10 --seeds 3 --most 300"
 PLANNED = {
-    "pocus_lung": ("leaderboard", "--tasks lung --bf16"),
-    "pocus_lung_unseen": ("leaderboard", "--tasks lung --part unseen --bf16"),
-    "busi": ("leaderboard", "--tasks busi --bf16"),
-    "gallbladder_ba": ("leaderboard", "--tasks gallbladder --bf16"),
-    "organ": ("leaderboard", "--tasks organ --bf16"),
-    "hc18": ("leaderboard", "--tasks hc18 --bf16"),
-    "bus_uclm": ("leaderboard", "--tasks bus_uclm --bf16"),
-    "camus": ("leaderboard", "--tasks camus --bf16"),
-    "busi_lesion": ("dense", f"--tasks busi_lesion {_DENSE}"),
-    "camus_cavity": ("dense", f"--tasks camus_cavity {_DENSE}"),
-    "camus_myocardium": ("dense", f"--tasks camus_myocardium {_DENSE}"),
-    "camus_atrium": ("dense", f"--tasks camus_atrium {_DENSE}"),
+    "pocus_lung": (LEADERBOARD, "--tasks lung --bf16"),
+    "pocus_lung_unseen": (LEADERBOARD, "--tasks lung --part unseen --bf16"),
+    "busi": (LEADERBOARD, "--tasks busi --bf16"),
+    "gallbladder_ba": (LEADERBOARD, "--tasks gallbladder --bf16"),
+    "organ": (LEADERBOARD, "--tasks organ --bf16"),
+    "hc18": (LEADERBOARD, "--tasks hc18 --bf16"),
+    "bus_uclm": (LEADERBOARD, "--tasks bus_uclm --bf16"),
+    "camus": (LEADERBOARD, "--tasks camus --bf16"),
+    "busi_lesion": (DENSE, f"--tasks busi_lesion {_DENSE}"),
+    "camus_cavity": (DENSE, f"--tasks camus_cavity {_DENSE}"),
+    "camus_myocardium": (DENSE, f"--tasks camus_myocardium {_DENSE}"),
+    "camus_atrium": (DENSE, f"--tasks camus_atrium {_DENSE}"),
 }
-"""The evaluations that the default weight is to have: module of `training.benchmark` and options, by task."""
+"""The evaluations that the default weight is to have: command and options, by task."""
 
 
 def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
@@ -106,10 +107,7 @@ def _not_run(content: Mapping[str, Any]) -> list[str]:
     if not left:
         return []
     models = f"usbackbones/{default} local-dir:imagenet/lite0"
-    lines = [
-        f"- {name}: `python -m training.benchmark.{module} {models} {options} --data FOLDER`"
-        for name, (module, options) in left.items()
-    ]
+    lines = [f"- {name}: `{command} {models} {options} --data FOLDER`" for name, (command, options) in left.items()]
     about = "What was not run for the default weight, for want of time on two cores; each command runs it."
     return ["## Not run", about, "\n".join(lines)]
 

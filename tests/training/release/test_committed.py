@@ -17,6 +17,7 @@ from training.release.checks import refuse_seen
 from training.release.records import LOADING, all_reports, headline, put_report, read_weights, row_key, write_weights
 from training.release.render import (
     FIGURE,
+    LEADERBOARD,
     PLANNED,
     README,
     RESULTS,
@@ -209,10 +210,9 @@ def test_results_name_what_the_default_was_not_run_on_with_commands_that_are_und
     content = read_weights()
     done = content["weights"][content["default"]]["metrics"]
     text = render_results(content)
-    for name, (module, options) in PLANNED.items():
-        assert (f"\n- {name}: `python -m training.benchmark.{module} " in text) == (name not in done)
-        task = options.split()[1]
-        assert task in (TASKS if module == "leaderboard" else DENSE_TASKS)
+    for name, (command, options) in PLANNED.items():
+        assert (f"\n- {name}: `{command} " in text) == (name not in done)
+        assert options.split()[1] in (TASKS if command == LEADERBOARD else DENSE_TASKS)
 
 
 def test_a_readme_without_its_markers_is_refused():
