@@ -59,7 +59,10 @@ def palette_table(dataset: "Dataset", picture: Picture, little: bool) -> np.ndar
         with quiet():
             for element in () if little else [element for element in dataset if element.keyword in _TABLES]:
                 element.value = np.frombuffer(element.value, np.uint16).byteswap().tobytes()
-            colors = apply_color_lut(np.arange(1 << stored, dtype=np.uint16), dataset)
+            values = np.arange(1 << stored, dtype=np.int32)
+            if picture.signed:
+                values[1 << (stored - 1) :] -= 1 << stored
+            colors = apply_color_lut(values, dataset)
     except PARSER_ERRORS:
         return None
     if colors.shape != (1 << stored, 3):

@@ -53,7 +53,9 @@ def sampled_frames(request: Request, header: Header, picture: Picture) -> Genera
                 yield from _compressed(request, picture, fragment_frames(pixels, picture.frames or 1))
             else:
                 picture, size = _settle_native(request, header, picture)
-                most = (header.length or 0) // size
+                length = header.length or 0
+                padded = length % 2 == 0 and length - 1 == size * (picture.frames or 1)
+                most = (length - padded) // size
                 contents = native_frames(pixels, size, most, header.swapped)
                 for index, content in enumerate(contents):
                     yield None if index % request.stride else _native(content, header, picture)

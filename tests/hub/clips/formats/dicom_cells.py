@@ -1,11 +1,14 @@
 """DICOM of every transfer syntax and color, written by pydicom, gdcm and Pillow, with pydicom and gdcm as judges."""
 
 import base64
+import io
 import warnings
 
 import numpy as np
+from PIL import Image
 
 from tests.hub.clips.dicom.dicom_files import SYNTAXES, jpeg, palette, speckle, to_ybr, write_dicom
+from tests.hub.clips.formats.high_throughput import CODESTREAMS
 from tests.hub.clips.formats.table import Cell, luma
 from usbackbones.clips.dicom.pixels import COLOR, GRAY, THINNED, UNREAD_COLOR
 from usbackbones.clips.dicom.syntaxes import COMPRESSED, NATIVE, UNREAD
@@ -17,17 +20,6 @@ _BASE = "1.2.840.10008.1.2.4."
 _JPEG = tuple(f"{_BASE}{number}" for number in range(50, 57))
 _BY_GDCM = tuple(f"{_BASE}{number}" for number in (57, 58, 70, 80, 81, 90, 91))
 _LOSSY = (*_JPEG, f"{_BASE}81", f"{_BASE}91")
-# Two codestreams of OpenJPH, gray and RGB; no library that is installed for the tests writes them.
-_HT = {
-    1: "|4;u>04YEK0000900007000000000000009000070000000000009R90sl|{2mk^A00092QUDA90ssL31q1{@0smY86Cg-XP*6}%P*6}%P*6"
-    "}vNJ#%=02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00000Z2$rPlfWhE00(pc0KgJ}J^_bx0KgHz6F?FG0Am1D>i{A&0R9(q0KgJJ6)*&V_"
-    "yuzS!U@X20F!>T0QoC(0Kh6B6;KMG4F%PCcHy-Er7qx6a_m}LmjIJVn)yRx=|pw_|Je",
-    3: "|4;u>053oQ000090000700000000000000900007000000000000RdB0S5sA2LS>9Pyh%30ssI21OHM03;+TE0RaUB1V91*TmTawP*_-4SXf"
-    "wCSXfwCSWr+<|6~9c00B>MWo}APNFY{aav(4+GBz$VF8`1K3IG5A009{Q0soW05`g&t$8-R|5`ez}2Xp|y5`fhJhjah{006)VK<5AlbO68!K"
-    "-vL^bO68!fO`G{2Xp|S1c12`GXTH{-~`YDKo@fWfQA4<Gywi5a{#~y-~`YDKmcO^s<Hq=Gywi5a{!<OumV6?OT1J7`UkTBzzHA)Q~;Fx2eSZ"
-    "zK>!fs1CxHW0M!6XbO68!AO%zanD_;A0EB129Pk5^ezgE4zyQf~0KgN#62KCG0R92HJ=Fm42>@gO_y7WA0KgS61zZ7Ed3dV&aaCcp0EwZ=!U"
-    "8T`-{Y46V>s)={73F-A+`X(6;K6S0al07m#O}E>oJu8o23$hC;0EbTbBUA%u~~K{x;5|H30wF",
-}
 
 
 def layouts():
@@ -68,6 +60,8 @@ def cells(row, column):
         yield from _of_ht(uid, column)
     elif uid in _BY_GDCM or uid == SYNTAXES["rle"]:
         yield from (_by_gdcm(uid, column, width) for width in (33, 40))
+        if uid in _LOSSY and column in ("MONOCHROME2", "RGB", "YBR_ICT"):
+            yield _lossy(uid, column)
     else:
         raise KeyError(uid)
 
@@ -143,7 +137,7 @@ def by_opencv(path):
 
 
 def _of_ht(uid, color):
-    stream = base64.b85decode(_HT[3 if color in COLOR else 1])
+    stream = base64.b85decode(CODESTREAMS[3 if color in COLOR else 1])
     y, x = np.mgrid[0:7, 0:9]
     gray = (x * 20 + y * 10 + np.random.default_rng(0).integers(0, 6, (7, 9))).astype(np.uint8)
     stored = (gray if color not in COLOR else np.stack([gray, 255 - gray, gray // 2], -1))[None]
@@ -176,6 +170,30 @@ def _by_gdcm(uid, color, width):
         return path
 
     return Cell(write, by_pydicom, int(color == "YBR_FULL"))
+
+
+def _lossy(uid, color):
+    """With loss, as gdcm does not write it: pydicom's encoder for JPEG-LS, Pillow's for JPEG 2000."""
+    stored = _frames("RGB" if color == "YBR_ICT" else color, (2, 35, 33))
+
+    def write(folder):
+        import pydicom
+
+        path = write_dicom(folder / "a.dcm", stored, color)
+        if uid == f"{_BASE}81":
+            dataset = pydicom.dcmread(path)
+            dataset.compress(uid, jls_error=3, encoding_plugin="pyjpegls")
+            dataset.save_as(path)
+            return path
+        fragments = []
+        for frame in stored:
+            stream, mct = io.BytesIO(), int(color == "YBR_ICT")
+            Image.fromarray(frame).save(stream, "JPEG2000", no_jp2=True, irreversible=True, mct=mct)
+            fragments.append(stream.getvalue())
+        write_dicom(path, stored, color, "jpeg2000", fragments=fragments)
+        return _with_uid(path, SYNTAXES["jpeg2000"], uid)
+
+    return Cell(write, by_pydicom, 1)
 
 
 def recoded(source, path, uid):

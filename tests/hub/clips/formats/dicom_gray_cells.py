@@ -20,7 +20,15 @@ WINDOWS = {
     "with negative slope": {"RescaleSlope": -1, "RescaleIntercept": 2500},
 }
 RESCALES = {"slope 2": (2, -500), "slope -1": (-1, 4095), "slope 0.01": (0.01, 5)}
-PALETTES = ("8 bits in bytes", "8 bits in words", "16 bits", "fewer colors", "first value above 0", "segmented")
+PALETTES = (
+    "8 bits in bytes",
+    "8 bits in words",
+    "16 bits",
+    "fewer colors",
+    "first value above 0",
+    "segmented",
+    "signed, from -128",
+)
 
 
 def layouts():
@@ -146,7 +154,7 @@ def _palette(name):
     shown = colors
     for index, part in enumerate(("Red", "Green", "Blue")):
         descriptor, data = f"{part}PaletteColorLookupTableDescriptor", f"{part}PaletteColorLookupTableData"
-        elements[descriptor] = [len(colors), first, 8 if name.startswith("8 bits") else 16]
+        elements[descriptor] = [len(colors), 0, 8 if name.startswith("8 bits") else 16]
         if name.startswith("8 bits"):
             elements[data] = colors[:, index].astype(np.uint8 if "bytes" in name else "<u2").tobytes()
         if name == "segmented":  # one discrete piece of 1, then a line to the last
@@ -155,6 +163,8 @@ def _palette(name):
             elements[f"Segmented{data}"] = ends.tobytes()
             line = np.linspace(0, 60000 + index * 1000, 256)
             shown = np.concatenate([shown[:, :index], (line / 256).astype(np.uint8)[:, None], shown[:, index + 1 :]], 1)
-    stored = deep(np.uint8, 8)
+    stored, first = (deep(np.int8, 8), -128) if name.startswith("signed") else (deep(np.uint8, 8), first)
+    for part in ("Red", "Green", "Blue"):
+        elements[f"{part}PaletteColorLookupTableDescriptor"][1] = first
     places = np.clip(stored.astype(int) - first, 0, len(colors) - 1)
     return _write(stored, "PALETTE COLOR", **elements), lambda path: luma(shown[places]), int(name == "segmented")
