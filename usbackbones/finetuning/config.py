@@ -22,8 +22,8 @@ class FineTune:
         head_epochs: passes in which only a random classifier learns.
         batch: items in a batch; each gives one frame, drawn again in every epoch.
         lr: peak learning rate of the classifier, annealed to zero by a cosine schedule.
-        search: choose the learning rate on the validation part, among lr, lr/3 and lr/10: three epochs each, and the
-            best goes on.
+        search: choose the learning rate on the validation part, among lr, lr/3 and lr/10, by a run of three
+            epochs each.
         layer_decay: each layer below learns at this times the learning rate of the one above, in a network of ten
             layers, as ResNet-18; it is scaled so that the lowest layer of a deeper one learns no more slowly.
         rates: "decay" as above; "metalr" learns the learning rate of each layer during training (see `metalr`).

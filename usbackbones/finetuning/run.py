@@ -175,16 +175,15 @@ def finetune(
     goal = (ClassTarget if kind == "class" else NumberTarget)(items, of["train"])
     if spec.start == "probe" and not start_from_probe(network, frames, goal, of["train"], of["validation"], progress):
         spec = replace(spec, start="random")
-    how = spec
     initial = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
-    def make(lr: float, title: str = "") -> Tuner:
+    def make(spec: FineTune, title: str = "") -> Tuner:
         network.load_state_dict(initial)
-        folder = out / "trials" / f"{lr:.3g}" if how.search else out
-        return Tuner(network, model, items, goal, replace(how, lr=lr), frames, folder, progress, title)
+        folder = out / "trials" / f"{spec.lr:.3g}" if title else out
+        return Tuner(network, model, items, goal, spec, frames, folder, progress, title)
 
-    frozen = make(spec.lr).metrics("test") if spec.start == "probe" else {}
-    tuner = make(choose_learning_rate(make, spec) if spec.search else spec.lr)
+    frozen = make(spec).metrics("test") if spec.start == "probe" else {}
+    tuner = make(replace(spec, lr=choose_learning_rate(make, spec)) if spec.search else spec)
     tuner.run()
     metrics = tuner.metrics("test")
     config = folder_config(tuner, model, data.name, license_)

@@ -5,6 +5,7 @@ head sends large gradients through features that were good, so the head is fitte
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -58,17 +59,19 @@ def start_from_probe(
     return True
 
 
-def choose_learning_rate(make: Callable[[float, str], Tuner], spec: FineTune) -> float:
-    """The learning rate with the best mean validation score over short trials; of equally good ones the highest.
+def choose_learning_rate(make: Callable[[FineTune, str], Tuner], spec: FineTune) -> float:
+    """The learning rate with the best validation score after a short run, annealed to zero; of equal ones the highest.
+
+    A rate is known by what it gives once it is annealed: halfway down, a high one looks worse than it is.
 
     Args:
-        make: a new run with a learning rate and a title for its bars; trials that were finished before are resumed.
+        make: a new run of some settings, with a title for its bars; what was finished before is resumed.
         spec: how to fine-tune.
     """
     scores = {}
     for fraction in FRACTIONS:
         lr = spec.lr * fraction
-        trial = make(lr, f"learning rate {lr:.2g}, ")
-        trial.run(until=TRIAL_EPOCHS)
-        scores[lr] = float(np.mean([record["validation"] for record in trial.history[:TRIAL_EPOCHS]]))
+        trial = make(replace(spec, lr=lr, epochs=min(TRIAL_EPOCHS, spec.epochs)), f"learning rate {lr:.2g}, ")
+        trial.run()
+        scores[lr] = trial.history[-1]["validation"]
     return max(scores, key=lambda lr: scores[lr])

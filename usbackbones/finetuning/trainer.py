@@ -116,17 +116,13 @@ class Trainer(ABC):
         """The network that is validated and kept: the model, or its averaged weights."""
         return self.average.module if self.average else self.model
 
-    def run(self, until: int | None = None) -> None:
-        """Train to the end, or until the validation score stops rising; `model` then has the weights to keep.
-
-        Args:
-            until: pause after so many epochs instead; a later run resumes there.
-        """
+    def run(self) -> None:
+        """Train to the end, or until the validation score stops rising; `model` then has the weights to keep."""
         torch.manual_seed(self.seed)
         self._resume()
         if self.keep_start and not self.epoch:
             self._keep(self.validate())
-        while self.epoch < min(self.epochs, until or self.epochs) and not self._has_stopped_improving():
+        while self.epoch < self.epochs and not self._has_stopped_improving():
             record: dict[str, Any] = {"loss": self._train_epoch()} | self.end_epoch()
             score = self.validate()
             if score is not None:

@@ -42,7 +42,7 @@ def test_a_result_below_the_frozen_probe_is_told():
     assert FineTuned("out", ("a", "b"), numbers[1], {}, 3, 1e-3, (), frozen=numbers[0]).below_frozen == ""
 
 
-def test_the_learning_rate_is_chosen_on_the_validation_part_and_its_trial_goes_on(run, tmp_path):  # noqa: F811
+def test_the_learning_rate_is_chosen_by_short_runs_that_leave_no_trace(run, tmp_path):  # noqa: F811
     spec = replace(PROBE, search=True, epochs=4, lr=0.03)
     done = run(tmp_path / "search", spec)
     assert done.lr in [pytest.approx(0.03 * fraction) for fraction in FRACTIONS]
