@@ -1,6 +1,8 @@
-"""The method, the dataset and the command that CONTRIBUTING.md adds, taken from there word for word."""
+"""The method, the dataset, the command and the weight that CONTRIBUTING.md adds, taken from there word for word."""
 
+import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import run_module
 from training.data.corpora import CORPORA
 from training.data.corpus.known import known
 from training.data.manifest import read_manifest
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
 from usbackbones.cli import main as cli
+from usbackbones.hub.backbone import build_backbone
+from usbackbones.hub.pretraining_run import backbone_of_run
 
 GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
@@ -61,6 +66,25 @@ def test_the_command_runs_and_refuses(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "1 clips\n"
     with pytest.raises(SystemExit, match="2"):
         cli.main(["count", str(tmp_path / "absent")])
+
+
+def test_the_weight_is_trained_published_and_loaded(cache, tmp_path):
+    block = re.search(r"<!-- toy weight.*?```\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "toy").symlink_to(cache)
+    (tmp_path / "zoo.json").write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert [command[:2] for command in commands] == [["python", "-m"]] * 3
+    for _, _, module, *arguments in commands:
+        ended = run_module(module, *arguments, folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    folder = tmp_path / "cards" / "test_resnet.uscl_open1"
+    assert {"README.md", "config.json", "fingerprints.safetensors", "model.safetensors"} <= {
+        file.name for file in folder.iterdir()
+    }
+    frames = torch.randn(2, 1, 64, 64)
+    ours, published = backbone_of_run(tmp_path / "runs" / "toy")[0], build_backbone(f"local-dir:{folder}").eval()
+    torch.testing.assert_close(ours.eval()(frames), published(frames))
 
 
 def test_the_tree_of_the_guide_names_every_room():
