@@ -11,7 +11,7 @@ mean over them, all come to the same decisions at the same step, and the first o
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -221,7 +221,7 @@ class Engine:
             "batch": self.data.whole(self.data.members),
         }
 
-    def batches(self, workers: int | None = None, progress: bool = False) -> Iterator[Batch]:
+    def batches(self, workers: int | None = None, progress: bool = False) -> Generator[Batch, None, None]:
         """The batches from the current step on, see `supply_of`."""
         with self._reading():
             supply = supply_of(self.data, self.step, self.device, self.views_on, workers, progress)

@@ -1,6 +1,10 @@
 """From a recipe to its network: seeded, on a device, with the recipe's options; what contradicts itself is refused."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import nn
 
 from training.engine.backbone import backbone_of
 from training.errors import TrainingError
@@ -40,8 +44,14 @@ def network_of(method: Method, recipe: Recipe, device: torch.device) -> Method:
     method = method.to(device).to(memory_format=torch.channels_last)
     of_first([*method.parameters(), *method.buffers()])
     if recipe.compile and device.type == "cuda":
-        method.backbone.compile()
+        compile_backbone(method.backbone)
     return method
+
+
+def compile_backbone(backbone: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Compile a backbone when it is first called; what cannot be compiled is run as it is, and torch warns of it."""
+    torch._dynamo.config.suppress_errors = True
+    backbone.compile(backend=backend)
 
 
 def _refuse(method: Method, recipe: Recipe) -> None:

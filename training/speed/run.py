@@ -4,7 +4,8 @@
 
 The sides of a comparison take turns. The loader, the meta step and the loss use one thread, the rest `--threads`. Each
 line is a median with the least in brackets; CPU seconds are the least of all rounds, which a busy machine disturbs
-least, and the ratios compare those. What the lines mean: docs/speed.md.
+least, and the ratios compare those. On a machine with a GPU its own table is made instead, within two minutes; with
+--on cpu the one above. What the lines mean: docs/speed.md.
 """
 
 import importlib.util
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import cv2
 import torch
@@ -66,6 +68,7 @@ class Suite:
         arch: timm's name of the backbone.
         size: of the views, pixels.
         batch: clips.
+        on: what is measured: the "cpu", or the "gpu"; by default the GPU where there is one.
         markdown: also put the table between the marks of this file.
     """
 
@@ -75,6 +78,7 @@ class Suite:
     arch: str = "resnet18"
     size: int = 224
     batch: int = 32
+    on: Literal["auto", "cpu", "gpu"] = "auto"
     markdown: Path | None = None
 
 
@@ -174,7 +178,7 @@ PARTS = (loader, model_step, epoch, meta_step, loss, features)
 
 
 def measure(suite: Suite) -> Iterator[Line]:
-    """Every part after another; on a machine with a GPU, its part last."""
+    """Every part after another."""
     torch.manual_seed(0)
     clips, frames = (suite.batch, 3) if suite.quick else (2 * suite.batch, 6)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,9 +187,6 @@ def measure(suite: Suite) -> Iterator[Line]:
         for part in tqdm(PARTS, unit="part", disable=suite.quick):
             torch.set_num_threads(suite.threads)
             yield from part(suite, made)
-    if torch.cuda.is_available():
-        for name, speed, note in on_gpu.lines(suite.arch, suite.size, suite.quick):
-            yield Line("GPU", name, speed, "", other=note)
 
 
 def render(lines: Iterator[Line], suite: Suite) -> str:
@@ -230,6 +231,20 @@ def _has_lightly() -> bool:
     return importlib.util.find_spec("lightly") is not None
 
 
+def _on_cpu(suite: Suite) -> str:
+    keep_pages()  # as training does
+    return render(measure(suite), suite)
+
+
+def _on_gpu(suite: Suite) -> str:
+    if not torch.cuda.is_available():
+        raise SystemExit(f"not run: no GPU; on a machine with one: {on_gpu.COMMAND}")
+    told = environment()
+    rows = on_gpu.table(torch.device("cuda"), on_gpu.QUICK if suite.quick else on_gpu.Sizes())
+    head = f"{told['cuda']}, {told['processors']} cores ({told['cpu']}); torch {told['torch']}; bf16"
+    return f"{head}.\n\n{on_gpu.rendered(rows)}"
+
+
 def main() -> None:
     """Measure and print."""
     suite = tyro.cli(Suite, prog="python -m training.speed", description=__doc__)
@@ -237,8 +252,7 @@ def main() -> None:
         suite = replace(suite, rounds=1, arch="test_resnet", size=32, batch=4, threads=1)
     if suite.markdown and _MARKS[0] not in suite.markdown.read_text(encoding="utf-8"):
         raise SystemExit(f"error: {suite.markdown} has no place for the table: add the lines {' and '.join(_MARKS)}")
-    keep_pages()  # as training does
-    text = render(measure(suite), suite)
+    text = _on_gpu(suite) if suite.on == "gpu" or (suite.on == "auto" and torch.cuda.is_available()) else _on_cpu(suite)
     print(text)  # noqa: T201
     if suite.markdown:
         put_between(suite.markdown, text)

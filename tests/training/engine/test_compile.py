@@ -9,7 +9,7 @@ from tests.training.small import small_batch
 from training.data.cache import open_cache
 from training.engine.dataloaders import step_batches
 from training.engine.loop import Engine
-from training.engine.prepare_model import build
+from training.engine.prepare_model import build, compile_backbone
 from training.recipes import RECIPES
 
 
@@ -22,15 +22,29 @@ def engine_of(cache, folder, **changes):
     return Engine(build(recipe, len(opened.classes)), recipe, step_batches(recipe, opened)[0], folder)
 
 
-@pytest.mark.slow
-def test_names_and_gradients_stay(cache, tmp_path):
+@pytest.fixture(autouse=True)
+def dynamo():
+    """Nothing that is compiled here stays for other tests."""
+    yield
+    torch._dynamo.reset()
+
+
+def broken(graph, inputs):
+    raise RuntimeError("this compiler is broken")
+
+
+@pytest.mark.parametrize("backend", [pytest.param("aot_eager", marks=pytest.mark.slow), broken], ids=["aot", "broken"])
+def test_names_loss_and_gradients_stay(cache, tmp_path, backend):
+    """A backbone that cannot be compiled is run as it is."""
     plain, compiled = (engine_of(cache, tmp_path) for _ in range(2))
     names = list(compiled.method.state_dict())
-    compiled.method.backbone.compile(backend="aot_eager")
+    compile_backbone(compiled.method.backbone, backend)
     assert list(compiled.method.state_dict()) == names and not any("_orig_mod" in name for name in names)
     batch = small_batch(size=32, labels=(0, 1, 0, 1)).to(plain.device)
-    for engine in (plain, compiled):
-        engine.method.losses(batch)["loss"].backward()
+    losses = [engine.method.losses(batch)["loss"] for engine in (plain, compiled)]
+    for loss in losses:
+        loss.backward()
+    assert torch.allclose(*losses, rtol=1e-4)
     for (name, one), other in zip(plain.method.named_parameters(), compiled.method.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-5), name
 
@@ -54,3 +68,15 @@ def test_a_run_goes_on_with_or_without_it(cache, tmp_path, deterministic, compil
     assert first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
     averages = whole.average.module.state_dict(), ended.average.module.state_dict()
     assert all(averages[0][name].equal(averages[1][name]) for name in averages[0])
+
+
+@pytest.mark.gpu
+def test_a_compiled_step_on_a_gpu_has_the_loss_and_gradients_of_the_plain_one(cache, tmp_path, gpu):
+    plain, compiled = (engine_of(cache, tmp_path, compile=compile_) for compile_ in (False, True))
+    batch = plain.data[0].to(gpu)
+    losses = [engine.method.losses(batch)["loss"] for engine in (plain, compiled)]
+    for loss in losses:
+        loss.backward()
+    assert torch.allclose(*losses, rtol=1e-3)
+    for (name, one), other in zip(plain.method.named_parameters(), compiled.method.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-2, atol=1e-4), name

@@ -1,15 +1,18 @@
 """The suite runs, measures what it says, and writes its table where the documentation shows it."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from training.nn.meta_gradient import Lookahead
+from training.speed import on_gpu
 from training.speed.meta_step import Bench
 from training.speed.run import Line, Suite, main, put_between, render
 from training.speed.timing import Times, forget_peak, in_fresh_process, memory, take_turns
@@ -24,7 +27,7 @@ def suite(monkeypatch):
 
     def run(*args):
         monkeypatch.setattr("training.speed.run.keep_pages", bool)  # the other tests' memory stays as it is
-        monkeypatch.setattr(sys, "argv", ["speed", "--quick", *args])
+        monkeypatch.setattr(sys, "argv", ["speed", "--quick", "--on", "cpu", *args])
         main()
 
     yield run
@@ -84,6 +87,48 @@ def test_the_quick_suite_fills_every_part(suite, tmp_path, capsys):
     )
     for part in ("loader", "model step", "epoch", "meta step", "loss, N = 32", "features"):
         assert f"\n| {part} | " in text and f"\n| {part} | " in shown
+
+
+PARTS_OF_A_GPU = (
+    "32 px, 4 clips: step alone",
+    "32 px, 4 clips: end to end",
+    "32 px, 4 clips",
+    "loss, N = 8",
+    "features",
+)
+
+
+def all_parts_of(text):
+    return [part for part in PARTS_OF_A_GPU if part not in text]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_part_of_the_table_of_a_gpu_is_measured_by_code_that_runs_on_a_cpu():
+    text = on_gpu.rendered(on_gpu.table(torch.device("cpu"), on_gpu.QUICK))
+    assert all_parts_of(text) == [] and "not run: out" not in text
+    step, whole = (re.search(rf"{part} \| ([\d,]+) views/s", text) for part in ("step alone", "end to end"))
+    assert int(step[1].replace(",", "")) > 0 and int(whole[1].replace(",", "")) > 0
+
+
+def test_what_there_is_no_time_for_is_named():
+    late = replace(on_gpu.QUICK, budget=-1.0)
+    rows = list(on_gpu.table(torch.device("cpu"), late))
+    assert len(rows) == 4 and {row.speed for row in rows} == {"not run: out of time"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_without_a_gpu_its_table_is_not_run_and_says_how(suite):
+    with pytest.raises(SystemExit, match=r"^not run: no GPU; on a machine with one: python -m training\.speed$"):
+        suite("--on", "gpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+def test_the_table_of_a_gpu(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["speed", "--quick"])
+    main()
+    shown = capsys.readouterr().out
+    assert torch.cuda.get_device_name() in shown and all_parts_of(shown) == [] and "MiB" in shown
 
 
 def test_a_page_without_a_place_is_refused_before_anything_is_measured(suite, tmp_path):

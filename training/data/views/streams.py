@@ -6,6 +6,8 @@ for all rows at once, or for some (`lanes`): SeedSequence's hash, PCG64 (O'Neill
 Generator in integers, so that no number depends on how many clips are drawn together.
 """
 
+from typing import Any
+
 import numpy as np
 
 _MASK = np.uint64(0xFFFFFFFF)
@@ -139,7 +141,7 @@ def _seeded(keys: np.ndarray) -> np.ndarray:
     """uint32 [N, 8], as `np.random.SeedSequence(key).generate_state(8)` for keys of four words."""
     factor = 0x43B0D7E5
 
-    def hashed(value: np.ndarray, multiplier: int) -> np.ndarray:
+    def hashed(value: Any, multiplier: int) -> Any:
         nonlocal factor
         value = value ^ np.uint32(factor)
         factor = factor * multiplier & 0xFFFFFFFF
