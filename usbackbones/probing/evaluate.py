@@ -148,7 +148,9 @@ def evaluate(
     label = np.array([classes.index(item.label) for item in items]) if values is None else values
     group = np.array([item.group for item in items])
     rows = Rows(label[frames.item], frames.item, group[frames.item], classes)
-    places = [tuple(np.flatnonzero(np.isin(frames.item, side)) for side in part) for part in parts]
+    places = [
+        (np.flatnonzero(np.isin(frames.item, fit)), np.flatnonzero(np.isin(frames.item, held))) for fit, held in parts
+    ]
     if classes and any(len(set(rows.label[fit])) < 2 for fit, held in places if len(held)):
         raise DataError("a division has a single class to fit on: give more groups of each class, or fewer folds")
     order = np.concatenate([held for _, held in places])
@@ -180,7 +182,8 @@ def evaluate(
 
 
 def _counts(items: Sequence[Item], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    of_label = {label: [item for item in items if item.label == label] for label in classes} or {"number": items}
+    of_label: dict[str, Sequence[Item]] = {label: [item for item in items if item.label == label] for label in classes}
+    of_label = of_label or {"number": items}
     return {
         label: {"items": len(own), "groups": len({item.group for item in own})}
         for label, own in of_label.items()

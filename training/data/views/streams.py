@@ -151,7 +151,9 @@ def _seeded(keys: np.ndarray) -> np.ndarray:
     pool = [hashed(word, 0x931E8875) for word in np.asarray(keys, np.uint32).T]
     for source in range(4):
         for target in set(range(4)) - {source}:
-            mixed = pool[target] * np.uint32(0xCA01F9DD) - hashed(pool[source], 0x931E8875) * np.uint32(0x4973F715)
+            mixed: np.ndarray = pool[target] * np.uint32(0xCA01F9DD) - hashed(pool[source], 0x931E8875) * np.uint32(
+                0x4973F715
+            )
             pool[target] = mixed ^ mixed >> np.uint32(16)
     factor = 0x8B51F9DD
     return np.stack([hashed(pool[word % 4], 0x58F38DED) for word in range(8)], 1)
