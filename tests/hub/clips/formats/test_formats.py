@@ -14,6 +14,7 @@ from tests.hub.clips.formats.tables import COMMAND, HEAD, PAGE, TABLES
 from usbackbones.clips import ClipError, read_clip
 from usbackbones.clips.dicom.syntaxes import COMPRESSED, NATIVE, UNREAD
 from usbackbones.clips.formats import video
+from usbackbones.clips.formats.kinds import _SIGNATURES, video_containers
 from usbackbones.clips.formats.layouts import LAYOUTS
 
 
@@ -36,6 +37,19 @@ def test_a_layout_without_a_file_is_seen():
     with mock.patch.dict(LAYOUTS, {"PNG": ("L", "Q;3"), "JPEG 9000": ("L",)}):
         assert stills.untested() == [("PNG", "Q;3"), ("JPEG 9000", "L")]
     assert replace(stills, cells=lambda row, column: []).untested() == list(stills.layouts())
+
+
+def test_a_transfer_syntax_without_a_file_is_seen():
+    dicom = next(table for table in TABLES if table.title == "DICOM: transfer syntaxes and colors")
+    with mock.patch.dict(COMPRESSED, {"1.2.3": "JPEG 9000"}):
+        assert {row for row, _ in dicom.untested()} == {"JPEG 9000 1.2.3"}
+
+
+def test_every_kind_of_file_has_its_layouts():
+    forms = {form for _, _, (family, form) in _SIGNATURES if family == "image"}
+    assert forms == set(LAYOUTS)
+    rows = {row for table in TABLES for row, _ in table.layouts()}
+    assert set(video_containers()) <= rows
 
 
 def write(folder):
