@@ -84,7 +84,7 @@ def test_the_weight_is_trained_published_and_loaded(cache, tmp_path):
     }
     frames = torch.randn(2, 1, 64, 64)
     ours, published = backbone_of_run(tmp_path / "runs" / "toy")[0], build_backbone(f"local-dir:{folder}").eval()
-    torch.testing.assert_close(ours.eval()(frames), published(frames))
+    torch.testing.assert_close(ours.eval()(frames), published(frames), rtol=0.02, atol=1e-3)  # half precision
 
 
 def test_the_tree_of_the_guide_names_every_room():
