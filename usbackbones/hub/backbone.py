@@ -80,6 +80,8 @@ def build_backbone(
     """
     if in_chans not in (None, 1, 3):
         raise BackboneError(f"in_chans is {in_chans}: images have 1 channel (gray) or 3 (RGB)")
+    if size is not None and size < 1:
+        raise BackboneError(f"size is {size}: give the side of the input in pixels")
     full = full_name(name)
     try:
         with torch.random.fork_rng(devices=[]):
