@@ -63,8 +63,6 @@ def probe_command(
         number = shot.removesuffix("%")
         if not number.isdigit() or int(number) < 1 or (shot != number and int(number) > 100):
             raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
-    from importlib.util import find_spec
-
     from usbackbones._run_folder import apart
     from usbackbones.data.dataset import read_items
     from usbackbones.data.item import DataError
@@ -85,8 +83,6 @@ def probe_command(
     names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
     if kind == "number" and shots:
         raise CommandError(f"--shots {shots[0]}: few labels are for classes, and these labels are numbers")
-    if kind == "class" and find_spec("sklearn") is None:
-        raise CommandError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'")
     from usbackbones.probing.evaluate import ProbeSpec
     from usbackbones.probing.run import probe
 

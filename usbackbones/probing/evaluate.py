@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 from torch import nn
+from tqdm import tqdm
 
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
@@ -130,6 +131,7 @@ def evaluate(
     models: dict[str, nn.Module],
     spec: ProbeSpec,
     values: np.ndarray | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """Embed the frames by every model, fit its probes, and compare the models in pairs.
 
@@ -139,6 +141,7 @@ def evaluate(
         models: by the name to show, any timm models; on whatever device they are.
         spec: how.
         values: float [items], where what is predicted is a number.
+        progress: show a bar of each model's frames and one of its fits.
 
     Raises:
         DataError: if the data cannot be divided without a leak.
@@ -156,9 +159,11 @@ def evaluate(
     order = np.concatenate([held for _, held in places])
     features, predicted, measured = {}, {}, {}
     for name, model in models.items():
-        x = features[name] = embed(model, (frames[row] for row in range(len(frames.item))), spec.batch)
+        every = tqdm(range(len(frames.item)), f"{name}, embedding", unit="frame", disable=not progress)
+        x = features[name] = embed(model, (frames[row] for row in every), spec.batch)
         of_probe = predicted[name] = dict[str, list[np.ndarray]]()
-        found = predict_held_out(x, rows, places, None, spec.shots, spec.repeats, spec.seed)
+        folds = tqdm(places, f"{name}, fitting", unit="fold", disable=not progress)
+        found = predict_held_out(x, rows, folds, None, spec.shots, spec.repeats, spec.seed)
         for (probe, shots, _), member in found.members.items():
             of_probe.setdefault(f"{probe} {shots} shots" if shots else probe, []).append(member[order])
         known = rows.label[order], rows.clip[order], rows.group[order]

@@ -1,6 +1,6 @@
 """Predict held-out rows of features by probes that were fitted on other groups: the core of every evaluation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,7 +47,7 @@ class HeldOut:
 def predict_held_out(
     x: np.ndarray,
     rows: Rows,
-    divisions: Sequence[Division],
+    divisions: Iterable[Division],
     new: np.ndarray | None = None,
     shots: Sequence[str] = (),
     repeats: int = 5,

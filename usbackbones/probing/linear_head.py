@@ -4,6 +4,7 @@ The objectives are those of `probes.linear_predict` (scikit-learn's logistic reg
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from usbackbones.probing.probes import PENALTIES, RIDGES
-
-STEPS = 300
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""The values of C that a linear probe chooses from, strongest penalty first."""
+RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
+"""The penalties that a ridge probe chooses from, strongest first; the mean square of a feature is one."""
+STEPS = 500
 """Maximum number of L-BFGS iterations for one penalty; each starts from the solution of the stronger one."""
 
 
@@ -47,7 +50,9 @@ def logistic_heads(
 ) -> Iterator[LinearHead]:
     """Multinomial logistic regression on standardized features, for one penalty after the other.
 
-    Minimizes |W|^2 / 2 + C sum_i weight_i (cross-entropy of row i); the bias is free.
+    Minimizes |W|^2 / 2 + C sum_i weight_i (cross-entropy of row i); the bias is free. The Hessian is at most half the
+    weighted covariance plus the penalty (Boehning, 1992), for any W; in the coordinates in which this bound is the
+    identity, L-BFGS needs tens of steps where it needs hundreds on the features as they are.
 
     Args:
         x: float [N, D].
@@ -57,24 +62,60 @@ def logistic_heads(
         penalties: values of C, strongest penalty (smallest C) first.
     """
     mean, scale = _spread(x, np.full(len(x), 1 / len(x)))
-    features = torch.from_numpy((np.asarray(x, np.float64) - mean) / scale)
-    labels, share = torch.from_numpy(np.asarray(y, np.int64)), torch.from_numpy(np.asarray(weight, np.float64))
-    w = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
-    b = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    z = (np.asarray(x, np.float64) - mean) / scale
+    share = np.asarray(weight, np.float64) / len(x)
+    center = share @ z / share.sum()
+    variances, axes = _principal(z - center, share)
+    with _one_thread():
+        rotated = torch.from_numpy(z - center) @ torch.from_numpy(axes)  # [N, R]
+    labels, shares = torch.from_numpy(np.asarray(y, np.int64)), torch.from_numpy(share)
+    w, b = torch.zeros(classes, rotated.shape[1], dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
     for c in penalties:
+        penalty = 1 / (c * len(x))
+        stretch = torch.from_numpy((variances / 2 + penalty) ** -0.5)
+        inputs = torch.cat([rotated * stretch, torch.full((len(x), 1), 2**0.5, dtype=torch.float64)], 1)
+        v = torch.cat([w / stretch, b[:, None] / 2**0.5], 1).requires_grad_()
         solver = torch.optim.LBFGS(
-            [w, b], max_iter=STEPS, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
-        )
+            [v], max_iter=STEPS, history_size=20, tolerance_grad=1e-7, tolerance_change=1e-14,
+            line_search_fn="strong_wolfe",
+        )  # fmt: skip
 
-        def objective(c: float = c, solver: torch.optim.Optimizer = solver) -> torch.Tensor:
+        def objective(v: torch.Tensor = v, inputs: torch.Tensor = inputs, cost: torch.Tensor = stretch**2 * penalty / 2,
+                      solver: torch.optim.Optimizer = solver) -> torch.Tensor:  # fmt: skip
             solver.zero_grad()
-            losses = F.cross_entropy(features @ w.T + b, labels, reduction="none")
-            total = (losses * share).mean() + w.square().sum() / (2 * c * len(x))
+            losses = F.cross_entropy(inputs @ v.T, labels, reduction="none")
+            total = shares @ losses + (v[:, :-1].square() * cost).sum()
             total.backward()
             return total
 
-        solver.step(objective)
-        yield _unscaled(w.detach().numpy().copy(), b.detach().numpy().copy(), mean, scale, c)
+        with _one_thread():
+            solver.step(objective)
+        w, b = v.detach()[:, :-1] * stretch, v.detach()[:, -1] * 2**0.5
+        raw = w.numpy() @ axes.T
+        yield _unscaled(raw, b.numpy() - raw @ center, mean, scale, c)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices this small are slower on many threads, which wait for each other at full load."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _principal(z: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variances [R] and principal axes [D, R] of rows z [N, D] of these shares; by the smaller Gram matrix."""
+    rows = z * np.sqrt(share)[:, None]
+    wide, given = z.shape[1] > len(z), torch.from_numpy(rows)
+    with _one_thread():
+        found = torch.linalg.eigh(given @ given.T if wide else given.T @ given)
+    variances, vectors = (one.numpy() for one in found)
+    kept = variances > 1e-12 * max(float(variances[-1]), 1e-300)
+    variances, vectors = variances[kept], vectors[:, kept]
+    return variances, rows.T @ vectors / np.sqrt(variances) if wide else vectors
 
 
 def ridge_heads(

@@ -4,7 +4,6 @@ Where the paired difference of a result to such a row has an interval that inclu
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -32,8 +31,6 @@ class NullRows(Noticed):
     ) -> str:
         """A line about the best null row that a result is not beyond; "" where it is beyond each of them.
 
-        Without scikit-learn, which the extra `bench` brings, there is nothing to compare with and no line.
-
         Args:
             name: of the result.
             items: in the order that was read, groups as they were evaluated.
@@ -42,8 +39,6 @@ class NullRows(Noticed):
             parts: that the result was evaluated on; every evaluated item in one.
             seed: of the resamples.
         """
-        if find_spec("sklearn") is None:
-            return ""
         classes = sorted({item.label for item in items})
         label = np.array([classes.index(item.label) for item in items])
         group = np.array([item.group for item in items])

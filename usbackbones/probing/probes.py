@@ -4,24 +4,17 @@ A probe is given the labels of its training rows alone, so nothing about the row
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from usbackbones.data.splits import group_labels, grouped_folds
 from usbackbones.metrics.resampling import Ids
+from usbackbones.probing.linear_head import PENALTIES, RIDGES, logistic_heads
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""The values of C that a linear probe chooses from, strongest penalty first."""
 UNCHOSEN = 1e-2
 """C where no group can be spared to choose it on: the middle of them."""
-RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
-"""The penalties that a ridge probe chooses from, strongest first; the mean square of a feature is one."""
 
 
 def knn_predict(
@@ -108,18 +101,16 @@ def linear_predict(
     Returns:
         (float64 [M, C], C).
     """
-    # What the solver reads again and again is single precision: half the time, and the same to 1e-5.
-    x = np.asarray(train_x, np.float32)
     names = [str(group) for group in train_groups]
     weight = balanced_weights(train_y, train_clips)
     if len(set(train_y)) < 2:
         raise ValueError(f"a linear probe needs two classes, the training rows are all of class {train_y[0]}")
     of_class = Counter(group_labels(names, [str(label) for label in train_y]).values())
-    best = UNCHOSEN if min(of_class.values()) < 2 else _best_penalty(x, train_y, names, weight, folds)
-    scaler, probe = _linear_probe()
-    probe.set_params(C=best).fit(scaler.fit_transform(x), train_y, sample_weight=weight)
+    best = UNCHOSEN if min(of_class.values()) < 2 else _best_penalty(train_x, train_y, names, weight, folds)
+    (outputs,) = _logits(train_x, train_y, weight, test_x, (best,))
+    outputs = np.exp(outputs - outputs.max(1, keepdims=True))
     probability = np.zeros((len(test_x), classes or train_y.max() + 1))
-    probability[:, probe.classes_] = probe.predict_proba(scaler.transform(np.asarray(test_x, np.float64)))
+    probability[:, np.unique(train_y)] = outputs / outputs.sum(1, keepdims=True)
     return probability, best
 
 
@@ -128,22 +119,24 @@ def _best_penalty(x: np.ndarray, y: np.ndarray, groups: list[str], weight: np.nd
     parts = grouped_folds(groups, [str(label) for label in y], min(folds, len(set(groups))), seed=0)
     hit = np.empty((len(PENALTIES), len(y)), bool)
     for fit, held in parts:
-        scaler, probe = _linear_probe()
-        known, new = scaler.fit_transform(x[fit]), scaler.transform(x[held])
-        for c, row in zip(PENALTIES, hit, strict=True):
-            probe.set_params(C=c)  # starts from the solution of the stronger penalty
-            probe.fit(known, y[fit], sample_weight=weight[fit])
-            row[held] = probe.predict(new) == y[held]
+        for outputs, row in zip(_logits(x[fit], y[fit], weight[fit], x[held], PENALTIES), hit, strict=True):
+            row[held] = np.unique(y[fit])[outputs.argmax(1)] == y[held]
     return PENALTIES[int(np.argmax(hit @ weight))]  # argmax takes the first of equals
 
 
-def _linear_probe() -> tuple["StandardScaler", "LogisticRegression"]:
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise ImportError("the linear probe needs scikit-learn: pip install 'usbackbones[bench]'") from error
-    return StandardScaler(), LogisticRegression(max_iter=2000, warm_start=True)
+def _logits(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, new: np.ndarray, penalties: tuple[float, ...]
+) -> Iterator[np.ndarray]:
+    """Logits float64 [M, classes present in y] of new rows under each penalty, as scikit-learn's probe has them."""
+    x, new = np.asarray(x, np.float64), np.asarray(new, np.float64)
+    mean, variance = x.mean(0), x.var(0)
+    noise = len(x) * np.finfo(np.float64).eps
+    scale = np.where(variance <= noise * variance + np.square(noise * mean), 1, np.sqrt(variance))
+    present, label = np.unique(y, return_inverse=True)
+    # Of two classes scikit-learn penalizes the difference of the two rows of W alone, which is half as much.
+    shares = [c / 2 if len(present) == 2 else c for c in penalties]
+    for head in logistic_heads((x - mean) / scale, label, weight, len(present), shares):
+        yield head((new - mean) / scale)
 
 
 def ridge_predict(

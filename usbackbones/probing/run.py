@@ -75,7 +75,7 @@ def probe(
         pairs = copies_among(items, frames, progress)
         whole = together(labeled, pairs)
         values = None if target == "class" else np.array([float(item.label) for item in items])
-        found = evaluate(whole, frames, models, spec, values)
+        found = evaluate(whole, frames, models, spec, values, progress)
         found.done.joined = told(items, pairs)
         if target == "class":
             name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
