@@ -2,10 +2,13 @@
 
 import threading
 
+import numpy as np
 import pytest
+import timm
 import torch
 
 from usbackbones.features.ahead import loaded, made_ahead
+from usbackbones.features.extract import embed
 
 CPU = torch.device("cpu")
 
@@ -81,3 +84,12 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(gpu):
     batches = [torch.rand(64, 3, 224, 224) for _ in range(6)]
     for batch, (copied,) in loaded(batches, lambda batch: (batch,), gpu):
         assert copied.device.type == "cuda" and (copied * 2).cpu().equal(batch * 2)
+
+
+@pytest.mark.gpu
+def test_features_on_a_gpu_are_those_of_the_cpu(gpu):
+    frames = np.random.default_rng(0).integers(0, 256, (50, 64, 64), dtype=np.uint8)
+    model = timm.create_model("test_resnet", num_classes=0, in_chans=1).eval()
+    wanted = embed(model, frames, batch_size=8)
+    # cuDNN's convolutions compute in TF32, of ten bits.
+    np.testing.assert_allclose(embed(model.to(gpu), frames, batch_size=8), wanted, atol=1e-2 * np.abs(wanted).max())

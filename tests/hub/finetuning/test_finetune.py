@@ -357,3 +357,11 @@ def test_the_license_is_inherited_or_asked_for(run, tmp_path, capsys, data):
     with pytest.raises(LicenseError, match="stays non-commercial"):
         subject_of(f"local-dir:{tmp_path / 'out'}", license_name="MIT")
     assert subject_of(unknown, license_name="MIT").facts["license"].startswith("MIT")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_trains_and_its_folder_predicts(run, data, tmp_path, gpu):
+    done = run(tmp_path / "out")
+    history = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "NaN" not in json.dumps(history) and done is not None
+    assert next(load_trained(tmp_path / "out").model.parameters()).device.type == "cuda"

@@ -244,3 +244,16 @@ main(["evaluate", {str(classifier)!r}, str(folder), "-o", {str(tmp_path / "out")
 """
     assert "4 clips predicted" in python(code)
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.gpu
+def test_predictions_on_a_gpu_are_those_of_the_cpu(classifier, clips, tmp_path, gpu, monkeypatch):
+    """Neither in bfloat16; cuDNN's convolutions compute in TF32, of ten bits."""
+    monkeypatch.setattr("usbackbones.predicting.frames.computes_in_bf16", lambda _: False)
+    found = []
+    for there in (True, False):
+        if not there:
+            monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        done = predict(classifier, clips, tmp_path / str(there), progress=False)
+        found.append([float(row["prob_heart"] or "nan") for row in rows_of(done.frames)])
+    np.testing.assert_allclose(*found, atol=1e-2)

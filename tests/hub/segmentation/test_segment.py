@@ -325,3 +325,14 @@ def test_command_and_refusals(data, tmp_path, capsys):
         read_masked(tmp_path / "t.csv")
     with pytest.raises(DataError, match="size is 100"):
         Segment(size=100)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head", ["unet", "mask_rcnn"])
+def test_on_a_gpu_it_trains_and_predicts(data, gpu, head):
+    items = [replace(item, part=("train", "validation")[n % 2]) for n, item in enumerate(read_masked(data))]
+    run = Segmenter(MODEL, items, Segment(head=head, size=64, epochs=2, regions=16, batch=6), None, False)
+    run.run()
+    assert next(run.model.parameters()).device.type == "cuda"
+    assert len(run.history) == 2 and all(np.isfinite(record["loss"]) for record in run.history)
+    assert all(((probability >= 0) & (probability <= 1)).all() for probability in run.predict("validation"))

@@ -151,3 +151,18 @@ def test_where_views_are_made():
     assert views_on("auto", ULTRASOUND, gpu) == "cpu" and views_on("cpu", USCL, gpu) == "cpu"
     with pytest.raises(TrainingError, match=r"no form for beam, depth, .*--views-on cpu"):
         views_on("device", ULTRASOUND, gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["uscl", "meta_uscl", "uscl-ultrasound"])
+def test_a_run_on_a_gpu_with_default_flags(cache, tmp_path, gpu, name):
+    """bf16, frames on the device where views are made there, a checkpoint, and losses that are numbers."""
+    recipe = RECIPES[name][1]
+    method = replace(recipe.method, meta_share=0.5) if hasattr(recipe.method, "meta_share") else recipe.method
+    recipe = replace(recipe, method=method, arch="test_resnet", steps=4, batch=3)
+    recipe = replace(recipe, precision="bf16", augment=replace(recipe.augment, size=32))
+    folder = pretrain(Run(recipe=recipe, data=cache, out=tmp_path / "run"), name, progress=False)
+    losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 4 and np.isfinite(losses).all()
+    told = json.loads((folder / "environment.json").read_text())
+    assert told["views_on"] == ("cpu" if name == "uscl-ultrasound" else "device") and told["cuda"]
