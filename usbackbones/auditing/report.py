@@ -1,6 +1,6 @@
 """The report of an audit: one page without names or images, unless they are asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,18 @@ def write_audit_report(file: Path, done: Audited, looked: Looked, twins: Twins, 
     sections = [_findings(done), *_rows(done), _classes(done), *_sources(done), *_associations(done), _privacy(done)]
     sections += _detectors(done)
     if done.missing:
-        sections.append(table_section("Not run", ["part", "why"], [line.split(": ", 1) for line in done.missing]))
+        sections.append(table_section("Not run", ["part", "why"], _missing(done.missing)))
     if twins.pairs:
         first = {int(item): row for row, item in reversed(list(enumerate(looked.frames.item)))}
         shown = [number for pair in twins.pairs[:MOST_PAIRS] for number in pair]
         of_items = [(f"{looked.items[n].path.name}, {looked.items[n].label}", looked.frames[first[n]]) for n in shown]
         sections.append(picture_section("Twins", of_items, "Each two images in a row are one pair."))
     write_report(file, "Audit of a data set", facts=facts, sections=sections, pictures=pictures)
+
+
+def _missing(lines: Sequence[str]) -> list[list[str]]:
+    """Part and reason of each line, as "scanner: not run, no DICOM header names one"."""
+    return [[part, why.removeprefix("not run, ")] for part, _, why in (line.partition(": ") for line in lines)]
 
 
 def _findings(done: Audited) -> Section:

@@ -193,7 +193,7 @@ def shown(score: Estimate, target: Target) -> str:
     told = f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
     if target.classes:
         return f"balanced accuracy {told}, chance {target.chance:.2f}"
-    return f"R² {told}, mean absolute error {score.error:.1f} against {score.level:.1f} for the mean"
+    return f"R² {told}, mean absolute error {score.error:.3g} against {score.level:.3g} for the mean"
 
 
 def coded(scanners: Sequence[Facts]) -> list[Facts]:

@@ -41,7 +41,9 @@ def test_the_share_that_masks_mark_is_a_number_that_a_cue_can_tell(tmp_path):
     assert "the target is the share of the image that its masks mark" in notes
     assert not done.target.classes
     assert np.allclose(sorted(done.target.y), [round(96 * (0.1 + 0.02 * p)) / 96 for p in range(PATIENTS)], atol=1e-6)
-    assert "tells:geometry" in {one.key for one in done.serious}
+    told = next(one for one in done.serious if one.key == "tells:geometry")
+    row = next(row for row in done.rows if row.name == "geometry")
+    assert f"mean absolute error {row.score.error:.3g} against {row.score.level:.3g}" in told.text
     assert done.counts["patients"] == PATIENTS
     for name in ("groups.csv", "split.csv"):  # segmentation takes them as they are
         taken = read_masked(tmp_path / "audit" / name)
