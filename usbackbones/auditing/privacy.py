@@ -22,7 +22,7 @@ _NOBODY = re.compile(
 )
 """Words that stand in place of a name."""
 _DAY, _MONTH, _YEAR = r"(0[1-9]|[12]\d|3[01])", r"(0[1-9]|1[0-2])", r"(19|20)\d{2}"
-_TIME = r"([01]\d|2[0-3])[0-5]\d[0-5]\d(\d{3})?"
+_TIME = r"([01]\d|2[0-3])[0-5]\d[0-5]\d\d{0,6}"  # and fractions of a second
 _DATE = re.compile(
     rf"(?<!\d)({_YEAR}[-_. ]?{_MONTH}[-_. ]?{_DAY}({_TIME})?"
     rf"|{_DAY}[-_. ]{_MONTH}[-_. ]{_YEAR}|{_MONTH}[-_. ]{_DAY}[-_. ]{_YEAR})(?!\d)"

@@ -19,7 +19,9 @@ LONG = 48
 DARK = 16
 """Gray level above which a pixel is lit."""
 DETECTED = ("text", "calipers")
-MEASURED: list[tuple[str, str, dict[str, float | int | None]]] = []
+MEASURED: list[tuple[str, str, dict[str, float | int | None]]] = [
+    ("BUS-UCLM", "calipers", {"with": 118, "without": 518, "sensitivity": 30 / 118, "specificity": 1.0}),
+]
 """Where the detectors were measured: set, what was looked for, result of `checked`; docs/audit.md has the commands."""
 MISSING = "OpenCV is missing; pip install 'usbackbones[clean]'"
 

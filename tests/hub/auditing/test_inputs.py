@@ -1,5 +1,7 @@
 """Sets of masks, columns that label what is on the screen, and files that nobody can look into."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,3 +126,24 @@ def test_clean_frames_are_without_the_bars_beside_the_ultrasound(tmp_path):
         assert np.array_equal(getattr(barred.clean, name), getattr(same.plain, name))
         assert not np.array_equal(getattr(barred.plain, name), getattr(same.plain, name))
         assert np.array_equal(getattr(plain.clean, name), getattr(plain.plain, name))
+
+
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
+    """What is held of a file after it was read is a small part of its frame, whatever its size."""
+    frame = np.random.default_rng(0).integers(0, 256, (600, 800), dtype=np.uint8)
+    for number in range(24):
+        Image.fromarray(np.roll(frame, number, 0)).save(tmp_path / f"{number:02}.png")
+    items = [Item(tmp_path / f"{number:02}.png", "", str(number)) for number in range(24)]
+
+    def held(count):
+        look(items[:1], tmp_path, tmp_path / "first", progress=False)  # libraries and tables are loaded
+        tracemalloc.start()
+        looked = look(items[:count], tmp_path, tmp_path / str(count), progress=False)
+        now, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(looked.seen) == count
+        return now, peak
+
+    (few, few_peak), (many, many_peak) = held(6), held(24)
+    assert (many - few) / 18 < frame.size / 20  # bytes that each further file keeps
+    assert many_peak - few_peak < frame.size  # and at no time was a second frame there for long

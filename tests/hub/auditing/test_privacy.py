@@ -71,6 +71,7 @@ def test_headers_and_a_header_that_denies_the_text_on_the_screen(tmp_path):
     ("name", "kinds"),
     [
         ("20210307101500.png", ["name with a date"]),
+        ("202103071015000022VAS_slice_11.png", ["name with a date"]),
         ("03-27-2021.png", ["name with a date"]),
         ("2021_03_07/a.png", ["name with a date"]),
         ("MRN1234567/a.png", ["name with a number"]),
