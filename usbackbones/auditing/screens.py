@@ -21,6 +21,7 @@ DARK = 16
 DETECTED = ("text", "calipers")
 MEASURED: list[tuple[str, str, dict[str, float | int | None]]] = [
     ("BUS-UCLM", "calipers", {"with": 118, "without": 518, "sensitivity": 30 / 118, "specificity": 1.0}),
+    ("phantoms", "text", {"with": 30, "without": 30, "sensitivity": 23 / 30, "specificity": 1.0}),
 ]
 """Where the detectors were measured: set, what was looked for, result of `checked`; docs/audit.md has the commands."""
 MISSING = "OpenCV is missing; pip install 'usbackbones[clean]'"
