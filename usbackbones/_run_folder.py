@@ -25,6 +25,16 @@ def apart(folder: Path, data: Path) -> None:
         raise FolderTaken(f"{folder} lies in the data folder {data}: choose an -o outside, or it is read as data")
 
 
+def refuse_taken(place: Path) -> None:
+    """Refuse an output that is there already, for commands whose results are not continued; an empty folder is free.
+
+    Raises:
+        FolderTaken: if it is there.
+    """
+    if place.is_symlink() or (place.exists() and not (place.is_dir() and not any(place.iterdir()))):
+        raise FolderTaken(f"{place} is there already and stays as it is: give another -o, or remove it first")
+
+
 def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
     """Take a folder for a run, before anything else is written there.
 

@@ -18,6 +18,7 @@ from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, eva
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_imagenet, is_simclr, record_of, run_folders
 from training.benchmark.protocol import Predictions, Protocol, compare, compare_few, predict, predict_features
 from training.benchmark.task import Task
+from training.data.records import patients_of
 from usbackbones.features.extract import embed
 from usbackbones.hub.pretraining_run import read_json
 
@@ -189,12 +190,9 @@ def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProt
 
 
 def seen_groups(entry: Entry) -> set[tuple[str, str]]:
-    """(source, group) of all that a row's networks were pretrained on, as far as it is recorded.
-
-    A corpus lists its sources and its groups apart, so that a name counts as seen in each of its sources.
-    """
+    """(source, group) of all that a row's networks were pretrained on, as far as it is recorded, see `patients_of`."""
     corpora, _ = _corpora(entry)
-    return {(source, group) for corpus in corpora for source in corpus["sources"] for group in corpus["groups"]}
+    return set().union(*map(patients_of, corpora))
 
 
 def _corpora(entry: Entry) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -42,6 +42,18 @@ def read_record(name: str, cards: Path = CARDS) -> dict[str, Any]:
     return read_json(cards / name / RECORD)
 
 
+def patients_of(corpus: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """(source, group) of all that a corpus holds: a group's name means nothing outside its source.
+
+    A record without "patients" does not say which group is of which source, and every pair that may be counts.
+
+    Args:
+        corpus: the record of a run.
+    """
+    of_source = corpus.get("patients") or dict.fromkeys(corpus.get("sources", ()), corpus.get("groups", ()))
+    return {(source, group) for source, groups in of_source.items() for group in groups}
+
+
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write JSON for people to read: what fits a line stands on one line."""
     with atomic_write(file, "w", encoding="utf-8") as stream:

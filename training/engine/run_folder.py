@@ -41,6 +41,7 @@ def describe_corpus(cache: Cache, data: StepBatches) -> dict[str, Any]:
         "meta_clips": len(data.meta),
         "groups": sorted({row.group for row in rows}),
         "sources": sorted({row.source for row in rows}),
+        "patients": {source: sorted(groups) for source, groups in sorted(_by_source(rows).items())},
         "locked_groups": _locked(rows),
         "organs": sorted({row.organ for row in rows} - {""}),
         "classes": cache.classes,
@@ -57,12 +58,18 @@ def rows_sha256(cache: Cache) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _locked(rows: Iterable[Row]) -> list[str]:
-    """Groups that are in the locked test part of their dataset, or are tied to one there by near-duplicates."""
+def _by_source(rows: Iterable[Row]) -> dict[str, set[str]]:
+    """The groups of each source."""
     of_source: dict[str, set[str]] = {}
     for row in rows:
         of_source.setdefault(row.source, set()).add(row.group)
-    sets = [locked_groups(source, groups) for source, groups in of_source.items() if has_locked_part(source)]
+    return of_source
+
+
+def _locked(rows: Iterable[Row]) -> list[str]:
+    """Groups that are in the locked test part of their dataset, or are tied to one there by near-duplicates."""
+    of_source = _by_source(rows).items()
+    sets = [locked_groups(source, groups) for source, groups in of_source if has_locked_part(source)]
     return sorted(set().union(*sets))
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from training.data.corpora import CORPORA
 from training.data.fingerprints import FILE as LEDGER
 from training.data.locked_splits import drawn_splits, has_locked_part, locked_split
-from training.data.records import RECORD
+from training.data.records import RECORD, patients_of
 from training.release.card import render_card
 from training.release.card_metadata import HUB_LICENCES, LIBRARY, PIPELINE
 from training.release.weights_file import PYRAMID
@@ -112,8 +112,9 @@ def _seen(corpus: Mapping[str, Any], overlap: Mapping[str, Any]) -> Iterator[str
     never = [source for source in corpus["sources"] if source in CORPORA and not CORPORA[source].pretrain]
     if never:
         yield f"never pretrained on: {', '.join(never)}"
-    drawn = {group for name in corpus["sources"] if name in drawn_splits() for group in locked_split(name)["test"]}
-    if shared := sorted((drawn & {*corpus["groups"]}) | {*corpus.get("locked_groups", ())}):
+    names = [name for name in corpus["sources"] if name in drawn_splits()]
+    drawn = {(name, group) for name in names for group in locked_split(name)["test"]} & patients_of(corpus)
+    if shared := sorted({group for _, group in drawn} | {*corpus.get("locked_groups", ())}):
         yield f"it was trained on the locked test groups {', '.join(shared)}"
     if overlap["locked_test_groups"] != 0:
         yield f"its record counts {overlap['locked_test_groups']} locked test groups"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from usbackbones._run_folder import refuse_taken
 from usbackbones.cli.terminal import AsJson, CommandError, Out, network, say, tell
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def audit_command(
 
     from usbackbones.data.item import DataError
 
+    refuse_taken(out)
     if draws < 999:
         raise CommandError(f"--draws {draws}: at least 999")
     if find_spec("sklearn") is None:

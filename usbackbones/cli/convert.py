@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from usbackbones._run_folder import refuse_taken
 from usbackbones.cli.terminal import AsJson, CommandError, Out, say
 from usbackbones.exporting.checkpoint_layouts import LAYOUTS
 
@@ -46,6 +47,7 @@ def convert_command(
     """
     from usbackbones.exporting.convert_checkpoint import ConvertError, convert
 
+    refuse_taken(out)
     try:
         done = convert(
             checkpoint, source, out, size=size, drop=drop, heads=heads, mean=mean, std=std, arch=arch,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from usbackbones._run_folder import refuse_taken
 from usbackbones.cli.terminal import AsJson, CommandError, Out, say
 
 
@@ -27,6 +28,7 @@ def pack_command(
     from usbackbones.exporting.pack import PackError, pack
     from usbackbones.hub.licensing import LicenseError
 
+    refuse_taken(out)
     try:
         done = pack(Path(str(run).removeprefix("run:")), out, license_name)
     except (PackError, LicenseError, ValueError) as error:

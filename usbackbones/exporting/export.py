@@ -11,6 +11,7 @@ features agree with the model's; docs/export.md has what that costs and gains.
 """
 
 import copy
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -152,7 +153,9 @@ def export(
         file = Path(place) / f"program{out.suffix}"
         program = torch.export.export(written, (example,), dynamic_shapes=(shapes,))
         if form == "torch":
-            torch.export.save(program, file, extra_files={FACTS: json.dumps(dict(facts or {}))})
+            saved = io.BytesIO()  # since torch hides what a disk refuses
+            torch.export.save(program, saved, extra_files={FACTS: json.dumps(dict(facts or {}))})
+            file.write_bytes(saved.getvalue())
         else:
             _write_onnx(program, file, output)
             if precision == "int8":

@@ -197,7 +197,10 @@ class Trainer(ABC):
             "generator": torch.get_rng_state(),
         }
         with atomic_write(self.folder / CHECKPOINT) as stream:
-            torch.save(state, stream)
+            try:
+                torch.save(state, stream)
+            except RuntimeError as error:  # torch closes its archive on a full disk, and fails again
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
     def _resume(self) -> None:
         if self.folder is None:

@@ -9,6 +9,7 @@ A phantom has the looks, the groups, the labels and the motion of ultrasound, bu
 """
 
 import csv
+import io
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -126,13 +127,16 @@ def phantom_archive(
 
 def _write_mp4(pictures: np.ndarray, file: Path) -> None:
     """Write uint8 [T, H, W] as H.264 of a quality at which speckle survives; H and W must be even."""
-    with atomic_write(file) as stream, av.open(stream, "w", format="mp4") as container:
+    encoded = io.BytesIO()  # since PyAV hides what a disk refuses
+    with av.open(encoded, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "16"})
         video.height, video.width = pictures.shape[1:]
         video.pix_fmt = "yuv420p"
         for picture in pictures:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
         container.mux(video.encode())
+    with atomic_write(file) as stream:
+        stream.write(encoded.getvalue())
 
 
 def _echoes(

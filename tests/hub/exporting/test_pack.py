@@ -21,12 +21,17 @@ SECRET = "patient-0815"
 
 @pytest.fixture(params=["test_resnet", "test_vit"])
 def run(request, tmp_path):
+    """A finished run."""
+    return write_run(tmp_path / "run", request.param)
+
+
+def write_run(place, arch="test_resnet"):
     """The files of a finished run that packing reads."""
-    place, args = tmp_path / "run", {"img_size": 32, "global_pool": "avg"} if "vit" in request.param else {}
+    args = {"img_size": 32, "global_pool": "avg"} if "vit" in arch else {}
     place.mkdir()
     torch.manual_seed(6)
-    network = timm.create_model(request.param, num_classes=0, in_chans=1, **args)
-    recipe = {"arch": request.param, "model_args": args, "mean": 0.2, "std": 0.25, "input_size": 48, "init": ""}
+    network = timm.create_model(arch, num_classes=0, in_chans=1, **args)
+    recipe = {"arch": arch, "model_args": args, "mean": 0.2, "std": 0.25, "input_size": 48, "init": ""}
     corpus = {"groups": [SECRET, "b"], "clips": [f"/home/{SECRET}.mp4"], "sources": ["mine"], "licences": ["CC BY 4.0"]}
     for name, content in (
         ("recipe", recipe | {"augment": {"size": 32}, "method": {"name": "uscl"}}),

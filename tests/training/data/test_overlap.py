@@ -26,12 +26,12 @@ from training.data.fingerprints import (
     read_ledger,
     write_ledger,
 )
-from training.data.locked_splits import locked_groups
+from training.data.locked_splits import locked_groups, locked_split
 from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbors import find_neighbors, join
 from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare
-from training.data.records import ZOO, read_record
+from training.data.records import ZOO, patients_of, read_record
 from training.release.checks import ReleaseError, refuse_seen
 from usbackbones.phantom.simulator import phantom_clip
 
@@ -82,6 +82,23 @@ def test_without_fingerprints_names_prove_an_overlap_and_never_that_there_is_non
     asked = make_ledger([(row("x", "p0"), clips[2]), (row("y", "p3"), clips[3])], 16)
     assert compare_names({("ours", "p3")}, asked) == Overlap("overlap", {"y": "group p3 of ours"})
     assert compare_names({("ours", "p9")}, asked) == Overlap("unknown", {})
+
+
+def test_a_group_is_a_pair_of_source_and_name(clips):
+    """Two sources that both call a patient p3: only the one that was trained on counts, also for locked groups."""
+    asked = make_ledger([(row("x", "p3", "theirs"), clips[2]), (row("y", "p3"), clips[3])], 16)
+    corpus = {"sources": ["ours", "theirs"], "groups": ["p3", "p4"]}
+    told = corpus | {"patients": {"ours": ["p3"], "theirs": ["p4"]}}
+    assert patients_of(told) == {("ours", "p3"), ("theirs", "p4")} and len(patients_of(corpus)) == 4
+    assert weight_overlap(Path("no ledger"), told, asked).clips == {"y": "group p3 of ours"}
+    assert set(weight_overlap(Path("no ledger"), corpus, asked).clips) == {"x", "y"}  # nobody says, so both may be
+    locked = min(locked_split("pocus_lung")["test"])
+    seen = {"sources": ["hc18", "pocus_lung"], "groups": ["a", locked]}
+    overlaps = {"locked_test_groups": 0}
+    refuse_seen("x", seen | {"patients": {"hc18": [locked], "pocus_lung": ["a"]}}, overlaps)
+    for corpus in (seen, seen | {"patients": {"hc18": ["a"], "pocus_lung": [locked]}}):
+        with pytest.raises(ReleaseError, match=f"trained on the locked test groups {locked}"):
+            refuse_seen("x", corpus, overlaps)
 
 
 def test_black_frames_prove_nothing(seen):

@@ -180,6 +180,7 @@ def test_a_locked_test_group_is_refused(run, places, tmp_path):
 
     def sees_it(corpus):
         corpus["sources"], corpus["groups"] = ["pocus_lung"], [test_group]
+        corpus["patients"] = {"pocus_lung": [test_group]}
 
     with pytest.raises(ReleaseError, match=test_group):
         add(change(run, tmp_path, corpus=sees_it), "uscl_open1", **places)

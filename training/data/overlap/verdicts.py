@@ -39,7 +39,7 @@ from training.data.fingerprints import (
 from training.data.locked_splits import drawn_splits, has_locked_part, locked_groups
 from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbors import draw_pairs, find_neighbors, join, write_pairs
-from training.data.records import CARDS, ZOO, read_record
+from training.data.records import CARDS, ZOO, patients_of, read_record
 from usbackbones._files import atomic_write
 from usbackbones.clips.read import ClipError
 from usbackbones.data.near_duplicates import AT_MOST
@@ -94,8 +94,7 @@ def weight_overlap(file: Path, corpus: Mapping[str, Any], benchmark: Ledger) -> 
     """What a weight has seen of a benchmark: by its ledger, or without one by the names in its record of the corpus."""
     if file.is_file():
         return compare(read_ledger(file), benchmark)
-    patients = {(source, group) for source in corpus.get("sources", ()) for group in corpus.get("groups", ())}
-    return compare_names(patients, benchmark)
+    return compare_names(patients_of(corpus), benchmark)
 
 
 def overlaps_with_all(file: Path, corpus: Mapping[str, Any], root: Path | None) -> dict[str, Overlap]:
