@@ -228,6 +228,6 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "README says MIT" in told
     assert "local-dir:" in told
     with pytest.raises(SystemExit) as stop:
-        cli.main(["convert", str(tmp_path / "a.pth"), "--from", "hico", "-o", str(tmp_path / "folder")])
+        cli.main(["convert", str(tmp_path / "a.pth"), "--from", "hico", "-o", str(tmp_path / "other")])
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
