@@ -18,6 +18,7 @@ def evaluate_command(
     group_from: str = "",
     positive: str = "",
     by: tuple[str, ...] = (),
+    label: Annotated[str, arg(metavar="COLUMN")] = "label",
     names: Annotated[tuple[str, ...], arg(name="map", metavar="LABEL=CLASS")] = (),
     foreground: Annotated[str, arg(metavar="V,V")] = "",
     classes: Annotated[str, arg(metavar="NAME=V,NAME=V")] = "",
@@ -38,6 +39,7 @@ def evaluate_command(
         group_from: a regular expression that finds the patient in a file's name.
         positive: of two classes the one whose sensitivity is reported; by default the second by name.
         by: columns of the CSV, each for a table of its subgroups.
+        label: the column of the CSV that is the label.
         names: a label of the data and the class of the model that it is; LABEL= leaves its clips out.
         foreground: values of the masks that are the structure, as 1,2.
         classes: value of each structure in the masks, as nerve=1,artery=2; by default those of the training.
@@ -61,9 +63,9 @@ def evaluate_command(
     pairs = {label: own for label, _, own in (pair.rpartition("=") for pair in names)}
     try:
         done = evaluate(
-            model, data, out, group_from=group_from, positive=positive, by=by, names=pairs, foreground=foreground,
-            classes=classes, resize_masks=resize_masks, frames_per_clip=frames, size=size, batch=batch, seed=seed,
-            pictures=pictures, command=command,
+            model, data, out, group_from=group_from, positive=positive, by=by, label=label, names=pairs,
+            foreground=foreground, classes=classes, resize_masks=resize_masks, frames_per_clip=frames, size=size,
+            batch=batch, seed=seed, pictures=pictures, command=command,
         )  # fmt: skip
     except (PredictError, DataError, ClipError) as error:
         raise CommandError(str(error)) from error

@@ -16,6 +16,8 @@ def finetune_command(
     out: OptionalOut = None,
     model: Annotated[str | None, arg(metavar="NAME")] = None,
     target: Literal["auto", "class", "number"] = "auto",
+    label: Annotated[str, arg(metavar="COLUMN")] = "label",
+    label_unit: Annotated[str, arg(name="unit", metavar="UNIT")] = "",
     size: Count = None,
     group_from: str = "",
     license_name: Annotated[str, arg(name="license", metavar="NAME")] = "",
@@ -42,6 +44,8 @@ def finetune_command(
         out: the folder to write.
         model: to start from; any timm model, or random:ARCH.
         target: labels are classes or numbers; "auto" decides and says so.
+        label: the column of the CSV that is the label.
+        label_unit: of a number, as mm.
         size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
         group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
         license_name: of the weights, if nobody states one.
@@ -65,7 +69,7 @@ def finetune_command(
     from usbackbones.hub.licensing import LicenseError
 
     if preview:
-        write_preview(lambda: [item.path for item in read_items(data, group_from, noted)], preview)
+        write_preview(lambda: [item.path for item in read_items(data, group_from, noted, label)], preview)
         return
     if out is None:
         raise CommandError("name the folder with -o, or give --preview")
@@ -82,6 +86,8 @@ def finetune_command(
             out,
             spec,
             target=target,
+            label=label,
+            label_unit=label_unit,
             size=size,
             group_from=group_from,
             license_name=license_name,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import entries, files_below, identity_of, label_maps, passed_over, stills_in
+from usbackbones.clips.files import entries, files_below, identity_of, label_maps, passed_over, shortened, stills_in
 from usbackbones.data.each_once import each_once, in_natural_order
 from usbackbones.data.item import PARTS, DataError, Item, Note
 from usbackbones.data.patients import grouped, name_pattern, silent, told_patients, with_groups
@@ -22,7 +22,7 @@ _DATA_OF_MHD = (".raw", ".zraw")
 _PART_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
-def read_items(data: Path, group_from: str = "", note: Note = silent) -> list[Item]:
+def read_items(data: Path, group_from: str = "", note: Note = silent, label: str = "label") -> list[Item]:
     """The items of a folder of class folders or of a CSV.
 
     Args:
@@ -30,18 +30,21 @@ def read_items(data: Path, group_from: str = "", note: Note = silent) -> list[It
         group_from: a regular expression with one bracket that finds the group in a file's name, as `^([0-9]+)_`; for
             folders, and for tables without a group.
         note: gets lines to show: how many patients there are and who says so, and what was passed over.
+        label: the column of the table that is the label.
 
     Raises:
         DataError: listing all that is wrong.
     """
     pattern = name_pattern(group_from)
+    if label != "label" and data.is_dir():
+        raise DataError(f"--label {label} is a column of a CSV; {data} is a folder, whose folders are the labels")
     if data.is_dir():
         try:
             items = _of_folder(data, note)
         except ClipError as error:
             raise DataError(str(error)) from error
     elif data.is_file():
-        items = _of_table(data, note)
+        items = _of_table(data, note, label)
     else:
         raise DataError(f"{data}: no such file or folder; give a folder of class folders or a CSV")
     classes = Counter(item.label for item in items)
@@ -157,10 +160,10 @@ def _clips(folder: Path) -> list[Path]:
     return stills + [path for path in found if path != folder]
 
 
-def _of_table(table: Path, note: Note) -> list[Item]:
-    items, rows, faults, unlabeled = [], [], [], 0
-    for line, row in enumerate(read_table(table, {"path", "label"}), start=2):
-        path, label, part = (str(row.get(name) or "").strip() for name in ("path", "label", "split"))
+def _of_table(table: Path, note: Note, column: str) -> list[Item]:
+    items, rows, faults, unlabeled = [], [], [], list[str]()
+    for line, row in enumerate(read_table(table, {"path", column}), start=2):
+        path, label, part = (str(row.get(name) or "").strip() for name in ("path", column, "split"))
         whole = table.parent / path
         if not path or not whole.exists():
             faults.append(f"line {line}: path {path!r} does not exist")
@@ -170,9 +173,9 @@ def _of_table(table: Path, note: Note) -> list[Item]:
             items.append(Item(whole, label, "", part))
             rows.append(row)
         else:
-            unlabeled += 1
+            unlabeled.append(str(line))
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
     if unlabeled:
-        note(f"passed over {unlabeled} rows without a label")
+        note(f"passed over {len(unlabeled)} rows without a label, line {shortened(unlabeled)}")
     return each_once(in_natural_order(grouped(items, table, rows, note)), note)

@@ -5,11 +5,13 @@ from dataclasses import replace
 from math import isfinite
 from typing import Literal
 
+from usbackbones.clips.files import shortened
 from usbackbones.data.item import DataError, Item, Note
 
 Kind = Literal["class", "number"]
 MOST_CLASSES = 10
 """Numeric labels of more distinct values than this are numbers."""
+_REMEDY = "correct them, leave them empty, or give --target class"
 
 
 def decide_target(items: Sequence[Item], asked: Literal["auto", "class", "number"], note: Note) -> Kind:
@@ -24,14 +26,18 @@ def decide_target(items: Sequence[Item], asked: Literal["auto", "class", "number
         note: gets a line that says what was decided where labels are numeric.
 
     Raises:
-        DataError: if "number" is asked for and a label is none, or if the labels do not decide.
+        DataError: if "number" is asked for and a label is none, if a few labels among numbers are none, or if the
+            labels do not decide.
     """
     labels = sorted({item.label for item in items})
     wrong = [label for label in labels if number_of(label) is None]
-    if asked == "number" and wrong:
-        raise DataError(f"--target number: the label {wrong[0]!r} is no number; correct it, or give --target class")
+    if asked == "number":
+        numbers_of(items)
     if asked != "auto":
         return asked
+    if wrong and len(labels) - len(wrong) > MOST_CLASSES:
+        many = len(labels) - len(wrong)
+        raise DataError(f"{_no_numbers(items)}, among {many} different numbers: {_REMEDY}")
     if wrong:
         return "class"
     values = sorted(float(label) for label in labels)
@@ -65,9 +71,12 @@ def numbers_of(items: Sequence[Item]) -> list[float]:
     Raises:
         DataError: naming the files whose label is none.
     """
-    wrong = [item for item in items if number_of(item.label) is None]
-    if wrong:
-        shown = ", ".join(f"{item.path.name}: {item.label!r}" for item in wrong[:5])
-        more = f" and {len(wrong) - 5} more" * (len(wrong) > 5)
-        raise DataError(f"{len(wrong)} labels are no finite number ({shown}{more}): correct them, or leave them empty")
+    if wrong := _no_numbers(items):
+        raise DataError(f"{wrong}: {_REMEDY}")
     return [float(item.label) for item in items]
+
+
+def _no_numbers(items: Sequence[Item]) -> str:
+    """The files whose label is no number, in words; "" if there are none."""
+    wrong = [f"{item.path.name}: {item.label!r}" for item in items if number_of(item.label) is None]
+    return f"{len(wrong)} labels are no finite number ({shortened(wrong, 5)})" if wrong else ""

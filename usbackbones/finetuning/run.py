@@ -18,7 +18,7 @@ from usbackbones._run_folder import apart, claim, finish
 from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
-from usbackbones.data.item import PARTS, Note
+from usbackbones.data.item import PARTS, DataError, Note
 from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.data.patients import Notes, counted, levels, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
@@ -111,6 +111,8 @@ def finetune(
     size: int | None = None,
     group_from: str = "",
     license_name: str = "",
+    label: str = "label",
+    label_unit: str = "",
     test: float = 0.2,
     validation: float = 0.2,
     progress: bool = True,
@@ -128,6 +130,8 @@ def finetune(
         size: side of the input in pixels, if it is to differ from the model's.
         group_from: a regular expression that finds the group in a name, see `dataset.read_items`.
         license_name: of the weights, where the model's source states none; never less strict than the source's.
+        label: the column of the CSV that is the label; it names the number in predictions.
+        label_unit: of a number, as "mm" or "%".
         test: share of each class's groups for the test part, if the data have no split.
         validation: share of the other groups for early stopping and every other choice.
         progress: show bars.
@@ -145,8 +149,14 @@ def finetune(
     apart(out, data)
     license_ = license_for(model, license_name)
     notes = Notes(note)
-    given = read_items(data, group_from, notes)
+    given = read_items(data, group_from, notes, label)
     kind = decide_target(given, target, notes)
+    if label_unit and kind == "class":
+        raise DataError(
+            f"--unit {label_unit}: the labels are classes, which have none; --target number makes them numbers"
+        )
+    named = {"label": label} if label != "label" else {}
+    named |= {"unit": label_unit} if label_unit else {}
     strata = given if kind == "class" else as_one_class(given)
     split_items(strata, test, validation, spec.seed)  # what is wrong with it is reported before anything is decoded
     torch.manual_seed(spec.seed)
@@ -163,7 +173,7 @@ def finetune(
         "pictures": pictures,
         "license": str(license_),
     }
-    if claim(out, "finetune", settings):
+    if claim(out, "finetune", settings | named):
         return _read(out)
     nulls = NullRows(item.path for item in given)
     frames = Frames(given, out / "frames.u8", spec.frames, progress=progress, seen=nulls.seen, clean=spec.clean)
@@ -187,6 +197,7 @@ def finetune(
     tuner.run()
     metrics = tuner.metrics("test")
     config = folder_config(tuner, model, data.name, license_)
+    config["usbackbones"] |= named if kind == "number" else {}
     write_predictions(out / "predictions.csv", tuner)
     rows, prediction = tuner.predict("test")
     if kind == "class":

@@ -56,6 +56,7 @@ class Asked:
     group_from: str
     positive: str
     by: tuple[str, ...]
+    label: str
     names: Mapping[str, str]
     foreground: str
     classes: str
@@ -76,6 +77,7 @@ def evaluate(
     group_from: str = "",
     positive: str = "",
     by: Sequence[str] = (),
+    label: str = "label",
     names: Mapping[str, str] | None = None,
     foreground: str = "",
     classes: str = "",
@@ -98,6 +100,7 @@ def evaluate(
         group_from: a regular expression that finds the patient or group in a file's name.
         positive: of two classes the one whose sensitivity is reported; by default the second by name.
         by: columns of the CSV, each for a table of its subgroups.
+        label: the column of the CSV that is the label.
         names: {label of the set: class of the model}, where they are called otherwise; "" leaves such clips out.
         foreground: of a segmenter of one structure, the values of the masks that are it, as "1,2".
         classes: of a segmenter of several structures, the value of each in the masks, as "nerve=1,artery=2"; by default
@@ -118,7 +121,7 @@ def evaluate(
     if batch < 1 or frames_per_clip < 1 or seed < 0:
         raise PredictError(f"batch {batch}, frames {frames_per_clip}, seed {seed}: give at least 1, 1 and 0")
     asked = Asked(
-        Path(data), Path(out), group_from, positive, tuple(by), names or {}, foreground, classes, resize_masks,
+        Path(data), Path(out), group_from, positive, tuple(by), label, names or {}, foreground, classes, resize_masks,
         frames_per_clip, batch, seed, pictures, progress, command,
     )  # fmt: skip
     if asked.out.exists() and (not asked.out.is_dir() or any(asked.out.iterdir())):

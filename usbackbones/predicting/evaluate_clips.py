@@ -34,7 +34,7 @@ HEADLINE = {"classes": "balanced_accuracy", "number": "mae"}
 def evaluate_clips(trained: Trained, asked: Asked) -> Evaluated:
     """See `evaluate`."""
     notes: list[str] = []
-    items = read_items(asked.data, asked.group_from, notes.append)
+    items = read_items(asked.data, asked.group_from, notes.append, asked.label)
     if asked.positive and asked.positive not in trained.classes:
         raise PredictError(f"--positive {asked.positive!r} is none of the classes: {', '.join(trained.classes)}")
     if trained.task == "classes":

@@ -65,7 +65,8 @@ class Predictor:
         """
         self.trained, self.temperature, self.masks = trained, temperature, masks
         self.device = next(trained.model.parameters()).device
-        self.bf16 = masks is None and computes_in_bf16(self.device)
+        # A number of hundreds in bf16 has steps of two.
+        self.bf16 = trained.task == "classes" and computes_in_bf16(self.device)
 
     def columns(self) -> tuple[list[str], list[str]]:
         """The columns of the table of frames and of the table of clips."""

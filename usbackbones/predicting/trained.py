@@ -180,7 +180,7 @@ def _classifier(full: str, size: int | None) -> Trained:
         _validation(place, names) if place and task == "classes" else None,
         _clean(full, config),
         told.get("threshold"),
-        "_".join(told[key] for key in ("target", "unit") if told.get(key)),
+        "_".join(told[key] for key in ("label", "unit") if told.get(key)),
     )
 
 

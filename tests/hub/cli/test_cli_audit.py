@@ -54,7 +54,7 @@ def test_strict_fails_until_every_finding_has_a_reason(run, table, tmp_path):
         (["--columns", "nothing"], "nothing"),
         (["--expected", "nothing"], "no such row"),
         (["--source-from", "nothing"], "no column"),
-        (["--target", "number"], "is no number"),
+        (["--target", "number"], "no finite number"),
     ],
 )
 def test_slips_are_one_line(run, table, tmp_path, words, fault):

@@ -38,6 +38,9 @@ def test_a_question_is_asked_and_its_answer_taken(labels):
 
 
 def test_a_label_that_is_no_number_is_named():
-    with pytest.raises(DataError, match="the label 'n/a' is no number"):
+    with pytest.raises(DataError, match=r"1 labels are no finite number \(.*: 'n/a'\): correct them"):
         decide_target(items([1.5, "n/a"]), "number", str)
+    with pytest.raises(DataError, match=r"'n/a'\), among 20 different numbers: correct them"):
+        decide_target(items([*range(20), "n/a"]), "auto", str)  # a slip, and not 21 classes
+    assert decide_target(items([*range(20), "n/a"]), "class", str) == "class"
     assert (number_of("1e3"), number_of("nan"), number_of("inf"), number_of("x")) == (1000.0, None, None, None)

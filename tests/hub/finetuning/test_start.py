@@ -1,5 +1,6 @@
 """How fine-tuning begins: from the frozen probe, with a decay that fits the depth and the best of three rates."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -71,12 +72,13 @@ def test_the_threshold_is_the_slow_forms():
 
 def test_a_number_is_learned_and_the_folder_gives_its_unit(data, backbones, tmp_path, capsys):  # noqa: F811
     """Labels far from zero in some unit; MAE, R2 and limits of agreement; what was decided is told."""
-    rows = ["path,label,group"]
+    rows = ["path,circumference,group"]
     for number, file in enumerate(sorted(data.rglob("*.png"), key=lambda file: file.name)):
         rows.append(f"{file},{300 + 40 * (file.parent.name == 'heart') + number / 10},{file.name[:3]}")
     table, out = tmp_path / "table.csv", tmp_path / "out"
     table.write_text("\n".join(rows))
     model = ["--model", backbones["test_resnet"], "--epochs", "2", "--lr", "0.001"]
+    model += ["--label", "circumference", "--unit", "mm"]
     cli.main(["finetune", str(table), *model, "-o", str(out)])
     told = capsys.readouterr()
     assert "60 different numbers, from 300 to 345.9: predicted as a number" in told.err
@@ -91,6 +93,19 @@ def test_a_number_is_learned_and_the_folder_gives_its_unit(data, backbones, tmp_
         assert 200 < float(network(torch.zeros(1, *size))) < 450
     report = (out / "report.html").read_text()
     assert "Bland-Altman" in report and "Confusion" not in report
+    with (out / "predictions.csv").open() as stream:
+        tested = [row for row in csv.DictReader(stream) if row["part"] == "test"]
+    y, p = (np.array([float(row[key]) for row in tested], np.float64) for key in ("label", "predicted"))
+    for metric, wanted in (
+        ("mae", np.abs(p - y).mean()), ("bias", (p - y).mean()),
+        ("r2", 1 - ((p - y) ** 2).sum() / ((y - y.mean()) ** 2).sum()),
+        ("limit_high", (p - y).mean() + 1.96 * (p - y).std(ddof=1)),
+    ):  # fmt: skip
+        assert metrics["metrics"]["clip"][metric]["value"] == pytest.approx(wanted, rel=1e-3)
+    cli.main(["predict", str(out), str(table), "-o", str(tmp_path / "new.csv")])
+    with (tmp_path / "new.clips.csv").open() as stream:
+        again = {row["file"]: float(row["value_circumference_mm"]) for row in csv.DictReader(stream)}
+    assert [again[row["path"]] for row in tested] == pytest.approx(p, abs=1e-2)  # not in bf16, whose steps are 2 here
 
 
 def test_the_folder_says_its_task_and_threshold(run, tmp_path):  # noqa: F811

@@ -39,7 +39,7 @@ def timm_folder(folder, names, seed=0, **told):
 def regressor(tmp_path_factory):
     """The folder of a regressor of an ejection fraction in % that nobody trained."""
     folder = tmp_path_factory.mktemp("regressor")
-    return timm_folder(folder, ["number"], task="number", target="ef", unit="%")
+    return timm_folder(folder, ["number"], task="number", label="ef", unit="%")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Predictions as tables: the numbers of the model itself, one row a frame, through interruptions and broken files."""
 
 import csv
+import gc
 import io
 import json
 import shutil
@@ -20,6 +21,7 @@ from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
 from usbackbones.metrics.calibration import scaled
 from usbackbones.predicting import run as predicting_run
+from usbackbones.predicting.frames import Frame
 from usbackbones.predicting.run import predict
 from usbackbones.predicting.tables import Tables
 from usbackbones.predicting.trained import PredictError, load_trained
@@ -204,7 +206,7 @@ def test_any_name_that_carries_a_classifier(clips, tmp_path, monkeypatch):
 
 
 def test_memory_follows_the_batch(classifier, clips, tmp_path, monkeypatch):
-    """No more frames wait than a batch, whatever the length of a clip."""
+    """No more frames wait than a batch, whatever the length of a clip, and no more clips, however many there are."""
     most, original = [], predicting_run.Predictor.add_rows
 
     def counted(self, batch, images):
@@ -214,6 +216,24 @@ def test_memory_follows_the_batch(classifier, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(predicting_run.Predictor, "add_rows", counted)
     predict(classifier, clips / "p5_cine.tif", tmp_path / "x.csv", batch=2, progress=False)
     assert most == [2, 2, 1]
+    written, add = [], Tables.add
+
+    def weighed(self, rows):
+        written.append((len(rows), sum(type(one) is Frame for one in gc.get_objects())))
+        add(self, rows)
+
+    monkeypatch.setattr(Tables, "add", weighed)
+    for number in range(7):
+        shutil.copy(clips / "p0_a.png", clips / f"q{number}.png")
+    predict(
+        classifier,
+        sorted(clips.glob("[pq]*_a.png")) + sorted(clips.glob("q*")),
+        tmp_path / "y.csv",
+        batch=2,
+        progress=False,
+    )
+    assert [clips for clips, _ in written] == [2, 2, 2, 2, 2]
+    assert max(frames for _, frames in written) <= 2
 
 
 def test_the_command(classifier, clips, tmp_path, capsys):
