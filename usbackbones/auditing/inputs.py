@@ -165,14 +165,16 @@ def _clips(data: Path, group_from: str, note: Callable[[str], object]) -> list[I
     if is_table(data):
         rows = read_table(data, {"path"})
         paths = [data.parent / row["path"].strip() for row in rows]
-        if lost := [path for path in paths if not path.exists()]:
-            raise DataError(f"{data}: {len(lost)} of {len(paths)} paths do not exist, the first {lost[0]}")
+        lost = [row for row, path in zip(rows, paths, strict=True) if not (row["path"].strip() and path.exists())]
+        if lost:
+            first = f"line {lost[0].line}: path {lost[0]['path'].strip()!r}"
+            raise DataError(f"{data}: {len(lost)} of {len(paths)} paths do not exist, the first in {first}")
         groups, told_by = column_groups(data, rows, note)
         given = groups or [""] * len(paths)
         items = [Item(path, "", group, told_by=told_by) for path, group in zip(paths, given, strict=True)]
         return with_groups(items, pattern, note)
     try:
-        found = find_clips(data)
+        found = find_clips(data, note)
     except ClipError as error:
         raise DataError(str(error)) from error
     paths = [still for path in found for still in (stills_in(path) if path.is_dir() else [path])]

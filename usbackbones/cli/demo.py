@@ -35,7 +35,7 @@ def demo_command(out: Out = Path("demo.png"), model: Model = None, as_json: AsJs
     """Make ultrasound clips, embed them, report the nearest frames and draw them; needs no data and no network.
 
     Args:
-        out: the PNG image.
+        out: the PNG image; replaced whole if it is there.
         model: the weight, <arch>.<tag>; the default one if none is named.
         as_json: print the image's name as JSON, all else to stderr.
     """

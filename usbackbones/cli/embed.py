@@ -18,6 +18,7 @@ from usbackbones.cli.terminal import (
     Progress,
     Sheet,
     network,
+    noted,
     say,
     tell,
 )
@@ -48,7 +49,7 @@ def embed_command(
 
     Args:
         paths: videos, images, and folders of them; a folder of stills is one clip.
-        out: the .npz or .parquet file.
+        out: the .npz or .parquet file; replaced whole if it is there.
         model: the weight, <arch>.<tag>; the default one if none is named.
         size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
         level: features [D]; level1 .. level4, each pooled; or tokens [C, h, w], the last map.
@@ -121,7 +122,7 @@ def _clips(paths: tuple[Path, ...]) -> tuple[list[Path], list[str]]:
     faults: list[str] = []
     for path in paths:
         try:
-            clips.update(dict.fromkeys(find_clips(path)))
+            clips.update(dict.fromkeys(find_clips(path, noted)))
         except ClipError as error:
             faults.append(str(error))
     return list(clips), faults

@@ -35,7 +35,7 @@ def export_command(
     classes, size, mean, std and license.
 
     Args:
-        out: the file: .onnx for ONNX Runtime, .pt2 for torch.export.load.
+        out: the file: .onnx for ONNX Runtime, .pt2 for torch.export.load; replaced whole if it is there.
         model: ARCH.TAG, a timm name, local-dir:FOLDER, run:FOLDER; the default weight if none is named.
         preprocess: put resizing and normalization inside; the program then takes gray images uint8 [N, H, W].
         channels: of the input, 1 or 3; by default 1, or as a segmenter was trained.

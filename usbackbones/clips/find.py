@@ -4,7 +4,7 @@ import re
 from collections import deque
 from pathlib import Path
 
-from usbackbones.clips.formats.base import GIVE, ClipError, by_parts
+from usbackbones.clips.formats.base import GIVE, ClipError, Warn, by_parts, shortened
 from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unreadable
 from usbackbones.clips.formats.names import identity_of, label_maps
 from usbackbones.clips.formats.stills import entries, is_still
@@ -15,7 +15,7 @@ SUFFIXES = re.compile(
 )
 
 
-def find_clips(path: Path | str) -> list[Path]:
+def find_clips(path: Path | str, note: Warn | None = None) -> list[Path]:
     """The clips at a path, in natural order: a file is one, and so is a folder that holds stills.
 
     Below a folder every DICOM file, video, volume and zip of stills is a clip of its own. A file whose name claims to
@@ -26,15 +26,28 @@ def find_clips(path: Path | str) -> list[Path]:
     Symbolic links are followed, but a file or folder that was found under its own name, or by an earlier link, is not
     found again: a link to a folder above it ends there, be it above `path` itself.
 
+    Args:
+        path: of a clip, or of a folder to search.
+        note: gets a line that counts and names the NumPy arrays below a folder, if there are some.
+
     Raises:
         ClipError: if the path does not exist or is a folder without clips.
     """
     path = Path(path)
     if not path.exists():
         raise ClipError(f"{path}: no such file or folder; check the path")
-    clips = _Search(path).clips() if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    search = _Search(path)
+    clips = search.clips()
+    arrays = shortened(sorted(file.relative_to(path).as_posix() for file in search.arrays))
+    files = f"{len(search.arrays)} NumPy file{'s' * (len(search.arrays) != 1)}"
+    if not clips and arrays:
+        raise ClipError(f"{path}: a folder without clips but {files}, which may be labels: give by name {arrays}")
     if not clips:
         raise ClipError(f"{path}: a folder without clips; {GIVE}")
+    if arrays and note:
+        note(f"passed over {files} in {path}, which may be labels: {arrays}; give clips among them by name")
     return clips
 
 
@@ -44,12 +57,13 @@ class _Search:
     Attributes:
         root: folder that is searched.
         found: the clips, in the order in which they were met.
+        arrays: NumPy files, which are none of them.
         seen: `identity_of` every file and folder that was met, and of the folders above the root.
         links: symbolic links that are still to be followed.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.found = root, dict[Path, None]()
+        self.root, self.found, self.arrays = root, dict[Path, None](), list[Path]()
         self.seen, self.links = set[tuple[int, int] | Path](), deque[Path]()
 
     def clips(self) -> list[Path]:
@@ -79,8 +93,12 @@ class _Search:
                 self._take(entry)
 
     def _take(self, file: Path) -> None:
-        if self._is_new(file) and (clip := _clip_of(file)):
+        if not self._is_new(file):
+            return
+        if clip := _clip_of(file):
             self.found[clip] = None
+        elif (file_kind(file) or [""])[0] == "numpy":
+            self.arrays.append(file)
 
     def _is_new(self, path: Path) -> bool:
         identity = identity_of(path)

@@ -162,18 +162,18 @@ def _clips(folder: Path) -> list[Path]:
 
 def _of_table(table: Path, note: Note, column: str) -> list[Item]:
     items, rows, faults, unlabeled = [], [], [], list[str]()
-    for line, row in enumerate(read_table(table, {"path", column}), start=2):
+    for row in read_table(table, {"path", column}):
         path, label, part = (str(row.get(name) or "").strip() for name in ("path", column, "split"))
         whole = table.parent / path
         if not path or not whole.exists():
-            faults.append(f"line {line}: path {path!r} does not exist")
+            faults.append(f"line {row.line}: path {path!r} does not exist")
         elif part not in ("", *PARTS):
-            faults.append(f"line {line}: split {part!r} is none of {', '.join(PARTS)}")
+            faults.append(f"line {row.line}: split {part!r} is none of {', '.join(PARTS)}")
         elif label:  # a clip without a label cannot be learned from here
             items.append(Item(whole, label, "", part))
             rows.append(row)
         else:
-            unlabeled.append(str(line))
+            unlabeled.append(str(row.line))
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
     if unlabeled:

@@ -190,7 +190,7 @@ def _one_way(
     full, parts = whole[at, 0], cut[other].reshape(-1, 4)
     coarse = np.ascontiguousarray(parts[:, 0])
     found = [Pairs(*np.zeros((3, 0), int))]
-    for top in _ticking(range(0, len(full), rows), progress):
+    for top in _ticking(range(0, len(full) if len(coarse) else 0, rows), progress):
         block = []
         for turned in (full[top : top + rows], full[top : top + rows] ^ _MIRROR):
             for left in range(0, len(coarse), columns):

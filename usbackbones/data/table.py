@@ -7,6 +7,7 @@ what cannot is a fault, and the rest of the file is read all the same, so that o
 import codecs
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -39,6 +40,18 @@ class Fault:
         return f"{', '.join(place)}: {self.message}" if place else self.message
 
 
+class Row(dict[str, str]):
+    """The cells of a row by their column.
+
+    Attributes:
+        line: where the row begins, as an editor counts lines, from 1; of a Parquet file its number.
+    """
+
+    def __init__(self, line: int, cells: Mapping[str, str]) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
 @dataclass(frozen=True)
 class Table:
     """The cells of a file.
@@ -54,7 +67,7 @@ class Table:
     faults: list[Fault]
 
 
-def read_table(file: Path, columns: set[str]) -> list[dict[str, str]]:
+def read_table(file: Path, columns: set[str]) -> list[Row]:
     """The rows of a table that must have some columns; a cell that a short row lacks is "".
 
     Raises:
@@ -70,7 +83,7 @@ def read_table(file: Path, columns: set[str]) -> list[dict[str, str]]:
             for line, cells in table.rows if len(cells) > width]  # fmt: skip
     if serious := [*(fault for fault in table.faults if fault.serious), *long]:
         raise DataError(f"{file}: {serious[0]}" + f" (and {len(serious) - 1} more faults)" * (len(serious) > 1))
-    return [dict(zip_longest(table.header, cells, fillvalue="")) for _, cells in table.rows]
+    return [Row(line, dict(zip_longest(table.header, cells, fillvalue=""))) for line, cells in table.rows]
 
 
 def read_cells(file: Path) -> Table:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import passed_over, stills_in
+from usbackbones.clips.files import passed_over, shortened, stills_in
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import Note, column_groups, name_pattern, silent
 from usbackbones.data.table import read_table
@@ -43,7 +43,7 @@ def read_inputs(paths: Sequence[Path], group_from: str = "", note: Note = silent
             path, and perhaps one that tells patients apart, see `data.patients`. Paths in a list are relative to it.
             "-" is a list on standard input. What a list names and cannot be read becomes a row with its error.
         group_from: a regular expression with one bracket that finds the group in a file's name.
-        note: gets a line about images that are passed over.
+        note: gets lines about files and rows that are passed over.
 
     Raises:
         DataError: if there is nothing to predict, a path does not exist or holds no clip, a list is malformed, or
@@ -55,8 +55,8 @@ def read_inputs(paths: Sequence[Path], group_from: str = "", note: Note = silent
     wrong: list[str] = []
     for path in paths:
         listed = path == STDIN or (path.suffix.lower() in _LISTS and path.is_file())
-        for one in _of_list(path) if listed else [Input(path)]:
-            clips, fault = _clips_at(one.path, ours)
+        for one in _of_list(path, note) if listed else [Input(path)]:
+            clips, fault = _clips_at(one.path, ours, note)
             if fault and not listed:
                 wrong.append(fault)
             for clip in clips:
@@ -71,10 +71,10 @@ def read_inputs(paths: Sequence[Path], group_from: str = "", note: Note = silent
     return list(inputs.values())
 
 
-def _clips_at(path: Path, ours: list[Path]) -> tuple[list[Path], str]:
+def _clips_at(path: Path, ours: list[Path], note: Note) -> tuple[list[Path], str]:
     """The clips of a path, or the path itself with what is wrong with it; what is our own output goes into `ours`."""
     try:
-        clips = find_clips(path)
+        clips = find_clips(path, note)
     except ClipError as error:
         return [path], str(error)
     if not path.is_dir():
@@ -86,9 +86,12 @@ def _clips_at(path: Path, ours: list[Path]) -> tuple[list[Path], str]:
     return (kept, "") if kept else ([path], f"{path}: a folder without clips of others than an earlier run")
 
 
-def _of_list(file: Path) -> Iterable[Input]:
+def _of_list(file: Path, note: Note) -> Iterable[Input]:
     if file.suffix.lower() in _TABLES:
-        rows = [row for row in read_table(file, {"path"}) if (row["path"] or "").strip()]
+        everything = read_table(file, {"path"})
+        rows = [row for row in everything if row["path"].strip()]
+        if empty := [str(row.line) for row in everything if not row["path"].strip()]:
+            note(f"{file}: passed over {len(empty)} rows without a path, line {shortened(empty)}")
         groups, _ = column_groups(file, rows, lambda line: None)
         return [
             Input(file.parent / row["path"].strip(), group)

@@ -119,15 +119,16 @@ def _of_folders(data: Path, note: Note) -> list[Masked]:
 def _of_table(table: Path, note: Note) -> list[Masked]:
     rows = read_table(table, {"image", "mask"})
     items, faults = [], []
-    for line, row in enumerate(rows, start=2):
+    for row in rows:
         names = (row["image"] or "", *filter(None, (row["mask"] or "").split("|")))
         files, part = [table.parent / name.strip() for name in names], str(row.get("split") or "").strip()
         missing = [file for file in files if not file.is_file()]
         if missing:
-            faults.append(f"line {line}: {missing[0]} " + ("is a folder" if missing[0].is_dir() else "does not exist"))
+            fault = "is a folder" if missing[0].is_dir() else "does not exist"
+            faults.append(f"line {row.line}: {missing[0]} {fault}")
         elif part not in ("", *PARTS):
-            faults.append(f"line {line}: split {part!r} is none of {', '.join(PARTS)}")
-        spacing = _spacing(str(row.get("spacing") or ""), f"{table} line {line}")
+            faults.append(f"line {row.line}: split {part!r} is none of {', '.join(PARTS)}")
+        spacing = _spacing(str(row.get("spacing") or ""), f"{table} line {row.line}")
         items.append(Masked(files[0], "", "", part, masks=tuple(files[1:]), spacing=spacing))
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))

@@ -96,6 +96,18 @@ def test_find_clips(tmp_path):
         find_clips(tmp_path / "void")
 
 
+def test_arrays_below_a_folder_are_named(tmp_path):
+    for name in ("a.npy", "deep/b.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, moving(3)[0])
+    with pytest.raises(ClipError, match=r"without clips but 2 NumPy files, .*: give by name a\.npy, deep/b\.npy"):
+        find_clips(tmp_path)
+    video, notes = write_kind(tmp_path / "deep", "mp4", moving(3)), []
+    assert find_clips(tmp_path, notes.append) == [video]
+    assert len(notes) == 1 and notes[0].startswith("passed over 2 NumPy files in ") and "a.npy, deep/b.npy" in notes[0]
+    assert find_clips(tmp_path / "a.npy", notes.append) == [tmp_path / "a.npy"] and len(notes) == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is a file that not even root can read")
 def test_a_file_that_cannot_be_opened_is_found_so_that_its_fault_is_told(tmp_path):
     (tmp_path / "notes").write_text("passed over")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from usbackbones.auditing.inputs import Asked, read_inputs
 from usbackbones.cli import main as cli
 from usbackbones.clips import find_clips
 from usbackbones.clips.files import files_below
@@ -17,6 +18,7 @@ from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.phantom.simulator import phantom_archive
+from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.masked import Masked
 
 
@@ -154,6 +156,26 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, folder):
         split_items(half)
     with pytest.raises(DataError, match="part has no item of x, y"):
         split_items([Item(Path(str(n)), "xy"[n % 2], str(n % 2)) for n in range(8)])
+
+
+def test_faults_name_the_line_that_an_editor_shows(tmp_path):
+    """Blank lines, lines of nothing but delimiters, and a cell that goes over two lines."""
+    still(tmp_path / "a.png")
+    table = tmp_path / "t.csv"
+    table.write_text('path,label,note\n\na.png,x,"two\nlines"\n,,\n\nb.png,y,\nc.png,,\n')
+    with pytest.raises(DataError, match=r"line 7: path 'b\.png' does not exist"):
+        read_items(table)
+    still(tmp_path / "b.png", 50)
+    still(tmp_path / "c.png", 70)
+    notes = []
+    read_items(table, "", notes.append)
+    assert "passed over 1 rows without a label, line 8" in notes
+    table.write_text("image,mask\n\na.png,lost.png\n")
+    with pytest.raises(DataError, match=r"line 3: .*lost\.png does not exist"):
+        read_masked(table)
+    table.write_text('path,age\n\n"",7\na.png,8\n')
+    with pytest.raises(DataError, match="1 of 2 paths do not exist, the first in line 3: path ''"):
+        read_inputs(table, Asked("", (), "", True, "auto", "", False), notes.append)
 
 
 @given(

@@ -186,6 +186,8 @@ def test_flat_and_black_frames_match_nothing():
     assert not prints.any()
     assert len(near_duplicates(prints, range(5), at_most=255).first) == 0
     assert len(near_duplicates_between(prints, prints).first) == 0
+    told = fingerprint(phantom_clip(0, frames=1, size=90))
+    assert len(near_duplicates_between(told, prints).first) == len(near_duplicates_between(prints, told).first) == 0
 
 
 def test_frames_smaller_than_the_grid_and_no_frames_at_all():

@@ -190,6 +190,13 @@ def test_what_is_no_clip_is_refused_by_name(classifier, tmp_path, monkeypatch, c
     ):  # fmt: skip
         with pytest.raises(DataError, match=fault):
             predict(classifier, path if path == "-" else tmp_path / path, tmp_path / "x.csv", progress=False)
+    np.save(tmp_path / "empty" / "frames.npy", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"but 1 NumPy file, which may be labels: give by name frames\.npy"):
+        predict(classifier, tmp_path / "empty", tmp_path / "x.csv", progress=False)
+    (tmp_path / "gaps.csv").write_text("path,age\n,7\nempty/frames.npy,8\n\n,9\n")
+    notes = []
+    done = predict(classifier, tmp_path / "gaps.csv", tmp_path / "gaps", progress=False, note=notes.append)
+    assert done.predicted == 1 and any("2 rows without a path, line 2, 5" in line for line in notes)
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(SystemExit, match="2"):
         cli.main(["predict", str(classifier), str(tmp_path / "broken.png"), "-o", str(tmp_path / "y.csv")])
