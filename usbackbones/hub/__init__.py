@@ -1,1 +1,1 @@
-"""From a name to proven bytes to a timm model."""
+"""From a name to proven bytes to a timm model: `entrypoints` asks `registry`, then `locate`, which may `download`."""

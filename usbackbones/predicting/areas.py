@@ -1,4 +1,4 @@
-"""Areas of the structures of a mask, and their columns in a table."""
+"""Areas of the structures of a mask in pixels and mm2, and their columns; `frames` puts them into the rows."""
 
 from collections.abc import Sequence
 

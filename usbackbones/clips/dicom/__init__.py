@@ -1,1 +1,1 @@
-"""DICOM ultrasound: one file a part of the header or of the decoding."""
+"""DICOM ultrasound, one file a part: `read` lists the steps, `samples` settles what a header got wrong."""
