@@ -49,8 +49,9 @@ def read_items(data: Path, group_from: str = "", note: Note = silent, label: str
         raise DataError(f"{data}: no such file or folder; give a folder of class folders or a CSV")
     classes = Counter(item.label for item in items)
     if len(classes) < 2:
+        wanted = "; it needs a folder for each class, with files in it" if data.is_dir() else ""
         raise DataError(
-            f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): at least two are needed"
+            f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): at least two are needed{wanted}"
         )
     items = with_groups(items, pattern, note)
     note(told_patients(items))

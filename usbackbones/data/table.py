@@ -76,7 +76,8 @@ def read_table(file: Path, columns: set[str]) -> list[Row]:
     table = read_cells(file)
     if lacking := columns - set(table.header):
         told = [str(fault) for fault in table.faults if fault.serious]
-        lines = told or [f"lacks the column(s) {', '.join(sorted(lacking))}: name them in the first line"]
+        has = ", ".join(name for name in table.header if name) or "none"
+        lines = told or [f"lacks the column(s) {', '.join(sorted(lacking))}: name them in the first line; it has {has}"]
         raise DataError(f"{file} {lines[0]}")
     width = len(table.header)
     long = [Fault(f"{len(cells)} cells, but the header has {width}: quote a cell that holds a delimiter", line)

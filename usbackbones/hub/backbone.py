@@ -7,6 +7,7 @@ usbackbones.build_backbone("run:runs/mine")
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,9 @@ def full_name(name: str | None = None) -> str:
         return f"{LOCAL}{name}"
     if arch in registry.architectures():
         registry.check(name)  # refuses it with the closest of ours
-    raise BackboneError(f"{name} could not be loaded: no model of timm or of ours has this name; {_WAYS}")
+    near = get_close_matches(name, [*registry.list_weights(), *timm.list_models()], n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    raise BackboneError(f"{name} could not be loaded: no model of timm or of ours has this name{meant}; {_WAYS}")
 
 
 def rebuild_args(network: nn.Module) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _unavailable(weight: Weight, fault: str) -> WeightsUnavailable:
 
 def folder_remedy(name: str) -> str:
     """How to use a copy of the file instead."""
-    return f"set USBACKBONES_HUB to a folder that holds {name}/{FILE}"
+    return f"set USBACKBONES_HUB to a folder that holds {name}/{FILE}, as model_cards of a clone does"
 
 
 def _status(error: HfHubHTTPError) -> int | None:

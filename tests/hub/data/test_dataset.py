@@ -138,11 +138,14 @@ def test_all_faults_of_a_table_are_told(tmp_path):
     with pytest.raises(DataError, match=r"lacks the column.s. label, path"):
         read_items(tmp_path / "table.csv")
     (tmp_path / "table.csv").write_text("file,class\na.png,x\n")
-    with pytest.raises(DataError, match=r"lacks the column.s. label, path"):
+    with pytest.raises(DataError, match=r"lacks the column.s. label, path: .*; it has file, class$"):
         read_items(tmp_path / "table.csv")
 
 
 def test_what_cannot_be_learned_from_is_refused(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"0 class\(es\) \(none\).*; it needs a folder for each class"):
+        read_items(tmp_path / "empty")
     with pytest.raises(DataError, match="no such file or folder"):
         read_items(tmp_path / "nothing")
     still(tmp_path / "one" / "x" / "a.png")

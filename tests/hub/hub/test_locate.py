@@ -36,6 +36,7 @@ def test_usbackbones_hub_names_a_folder(published, tmp_path, monkeypatch):
     assert isinstance(caught.value, FileNotFoundError)
     message = str(caught.value)
     assert "not on the Hub yet" in message and f"Set USBACKBONES_HUB to a folder that holds {name}/{FILE}" in message
+    assert "as model_cards of a clone does" in message
     assert f"{name}.safetensors" in message and f"model_cards/{name}/{FILE}" in message
 
     monkeypatch.setenv("USBACKBONES_HUB", str(tmp_path / "hub"))

@@ -68,6 +68,7 @@ def test_ours_are_loaded_by_name(published, kind):
         ("resnet18.a1_in1k", "resnet18", "resnet18.a1_in1k could not be loaded: .* HF_HUB_OFFLINE forbids"),
         ("resnet18.nothing", "resnet18", "Unknown model 'usbackbones/resnet18.nothing'. Did you mean"),
         ("nonsense", "resnet18", "nonsense could not be loaded: no model of timm or of ours has this name"),
+        ("resnt18", "resnet18", r"resnt18 could not be loaded: .* has this name \(did you mean resnet18\?\)"),
         ("local-dir:nowhere", "resnet18", "local-dir:nowhere could not be loaded: there is no such folder"),
     ],
 )
