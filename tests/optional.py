@@ -25,7 +25,10 @@ OPTIONAL = {
     "lightly": "speed",
     "tensorboard": "tensorboard",
     "trackio": "trackio",
-} | dict.fromkeys(("SimpleITK", "gdcm", "hypothesis", "lightning", "transformers", "pdoc"), "test")
+} | dict.fromkeys(
+    ("SimpleITK", "gdcm", "hypothesis", "lightning", "transformers", "pdoc", "nbclient", "nbformat", "ipykernel"),
+    "test",
+)
 """The extra of setup.cfg with each module that a test, or what it tests, may lack. No other module may be missing."""
 
 

@@ -70,7 +70,22 @@ def test_the_oldest_versions_that_are_tested_are_the_floors():
     assert all(f"{name} {version}" in page for name, version in tested.items())
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_the_index_leads_to_every_page():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([^)#:]+)", index))
+    there = {file.relative_to(DOCS).as_posix() for form in ("*.md", "*.ipynb") for file in DOCS.rglob(form)}
+    assert there - {"index.md"} == linked
+
+
+def test_extras_that_are_named_exist():
+    config = configparser.ConfigParser()
+    config.read(REPOSITORY / "setup.cfg")
+    for page in (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *DOCS.rglob("*.md")):
+        for named in re.findall(r"(?:usbackbones|\.)\[([a-z,]+)\]", page.read_text(encoding="utf-8")):
+            assert set(named.split(",")) <= {*config["options.extras_require"]}, f"{page.name}: {named}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
 def test_links_of_the_documents_lead_somewhere(page):
     for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / path).exists(), path
@@ -86,7 +101,7 @@ TEXTS = sorted(
     path
     for pattern in (
         "*.md",
-        "docs/*.md",
+        "docs/**/*.md",
         "training/*.md",
         "model_cards/*/README.md",
         "usbackbones/**/*.py",
@@ -144,7 +159,9 @@ def test_the_page_of_the_command_line_has_every_command():
         assert flag.replace("-", "_") in source, flag
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{file.name}" for file in sorted(DOCS.glob("*.md")))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(file.relative_to(REPOSITORY)) for file in sorted(DOCS.rglob("*.md")))]
+)
 def test_what_a_document_imports_comes_from_the_face(page):
     """Each public name has one place; a page that named a room would tie its readers to the house's plan."""
     shown = re.findall(

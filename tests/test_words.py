@@ -52,7 +52,7 @@ def strings(source: str) -> set[str]:
 
 def test_nothing_says_it_stiffly():
     found = {str(file.relative_to(REPOSITORY)): strings(file.read_text(encoding="utf-8")) for file in FILES}
-    found |= {page.name: {page.read_text(encoding="utf-8")} for page in (REPOSITORY / "docs").glob("*.md")}
+    found |= {page.name: {page.read_text(encoding="utf-8")} for page in (REPOSITORY / "docs").rglob("*.md")}
     wrong = {file: [text for text in held if STIFF.search(text) and text != RECORDED] for file, held in found.items()}
     assert {file: held for file, held in wrong.items() if held} == {}
 

@@ -190,7 +190,7 @@ def _coco(run: Segmenter, items: list[Masked]) -> dict[str, float]:
     return coco_ap(zip(run.detect("test"), targets, strict=True))
 
 
-def load_segmenter(folder: Path) -> nn.Module:
+def load_segmenter(folder: Path | str) -> nn.Module:
     """The trained network of a folder, in eval mode; the weight that it began with is not needed.
 
     `usbackbones.transforms(model)` makes its input as in training; `segmentation.losses.foreground` gives its masks.
@@ -198,6 +198,7 @@ def load_segmenter(folder: Path) -> nn.Module:
     Raises:
         DataError: if it is no folder of `segment`, or of a version that did not write all that is needed.
     """
+    folder = Path(folder)
     file = folder / "model.json"
     if not file.is_file():
         raise DataError(f"{folder}: no segmenter there, it lacks a model.json: give the folder that segment wrote")

@@ -1,7 +1,6 @@
 """What is promised of the package: the size and content of its wheel, and the cost of loading the embedded weight."""
 
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,18 +8,14 @@ import zipfile
 import pytest
 
 from tests.conftest import REPOSITORY, python
+from tests.pages import copy_clone
 
 pytest.importorskip("setuptools", minversion="77", reason="a wheel is built with setuptools 77 or newer")
 
 
 def test_the_wheel_is_small_and_holds_the_package_alone(tmp_path):
     source = tmp_path / "source"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source)
-    for name in ("usbackbones", "training", "tests"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+    copy_clone(source)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."]
     run = subprocess.run(build, cwd=source, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
