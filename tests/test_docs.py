@@ -70,6 +70,12 @@ def test_the_oldest_versions_that_are_tested_are_the_floors():
     assert all(f"{name} {version}" in page for name, version in tested.items())
 
 
+def test_each_other_library_has_its_test():
+    page = (DOCS / "compatibility.md").read_text(encoding="utf-8")
+    folder = REPOSITORY / "tests" / "hub" / "ecosystem"
+    assert set(re.findall(r"`(test_\w+\.py)` \|$", page, re.MULTILINE)) == {file.name for file in folder.glob("test_*")}
+
+
 def test_the_index_leads_to_every_page():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
     linked = set(re.findall(r"\]\(([^)#:]+)", index))
