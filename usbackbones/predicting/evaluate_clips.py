@@ -1,5 +1,6 @@
 """Evaluation of a classifier or a regressor: by frame, clip and patient, rates at a threshold, subgroups."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,8 @@ def _of_the_model(items: Sequence[Item], classes: tuple[str, ...], asked: Asked,
     if strangers := sorted({item.label for item in kept if item.label} - set(classes)):
         raise DataError(
             f"{asked.data} has the labels {', '.join(strangers)}; the model knows {', '.join(classes)}: "
-            f"--map {strangers[0]}={classes[0]} says that they are one, --map {strangers[0]}= leaves its clips out"
+            f"one --map with {shlex.join(f'{label}=CLASS' for label in strangers)} says which class each is; "
+            f"{strangers[0]}= leaves its clips out"
         )
     if out := sum(not item.label for item in kept):
         note(f"{out} of {len(kept)} clips left out by --map")
