@@ -68,6 +68,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if args is None else args)
     as_json = "--json" in words
+    if again := _given_again(words):
+        line = f"{again} is given more than once: give it once, with all its values"
+        tell(line)
+        _exit(REFUSED, line, as_json)
     job = _understood(words, as_json)
     from usbackbones.hub.entrypoints import announce
     from usbackbones.hub.errors import BackboneError, UnknownModel, WeightsError
@@ -85,6 +89,13 @@ def main(args: Sequence[str] | None = None) -> None:
         _exit(INTERRUPTED, line, as_json)
     if code:
         sys.exit(code)
+
+
+def _given_again(words: Sequence[str]) -> str:
+    """The first option that stands twice, of which the parser would keep the last alone; empty if there is none."""
+    before = words[: words.index("--")] if "--" in words else words
+    options = [word.partition("=")[0] for word in before if word.startswith("--") or word == "-o"]
+    return next((option for number, option in enumerate(options) if option in options[:number]), "")
 
 
 def _understood(words: list[str], as_json: bool) -> Callable[[], int | None]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.conftest import python
+from usbackbones.cli.main import _given_again, main
 
 PROGRAM = """
 import json, sys
@@ -37,3 +38,18 @@ assert "timm" not in sys.modules
 print(len(usbackbones.list_weights()) > 0, usbackbones.alias_installed, "list_weights" in dir(usbackbones))
 """
     assert python(code).split() == ["True", "True", "True"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--model", "a", "--model", "b"], ["-o", "a", "-o", "b"], ["--map=a=b", "--map", "c=d"]]
+)
+def test_an_option_that_stands_twice_is_refused(words, capsys):
+    """The parser would keep the last one and say nothing."""
+    with pytest.raises(SystemExit) as stop:
+        main(["probe", "DATA", *words])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.strip().endswith("is given more than once: give it once, with all its values")
+
+
+def test_what_stands_after_two_dashes_is_no_option():
+    assert _given_again(["embed", "--", "--model", "--model"]) == ""
