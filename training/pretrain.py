@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import tyro
 
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, line_of
 from training.engine.checkpoint import written_or_told
 from training.engine.curves import draw_loss, draw_rankme
 from training.engine.dataloaders import ViewsOn, divide, open_data, step_batches, views_on
@@ -178,9 +178,9 @@ def main() -> None:
     try:
         with joined():
             _carry_out(run, sys.argv[1])
-    except (CorpusError, SplitError, TrainingError, LookaheadError) as error:
+    except (CorpusError, SplitError, TrainingError, LookaheadError, OSError) as error:
         process = f" in process {rank()} of {world_size()}" if world_size() > 1 else ""
-        print(f"error{process}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"error{process}: {line_of(error)}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 
 

@@ -22,7 +22,7 @@ import tyro
 from safetensors.torch import save
 
 from training.data.cache import Cache
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, line_of
 from training.data.records import CARDS, ZOO, read_json, read_record
 from training.engine.dataloaders import open_data
 from training.engine.process import same_bits
@@ -182,6 +182,6 @@ def _tell_weights(name: str, entry: Mapping[str, Any], folder: Path) -> None:
 if __name__ == "__main__":
     try:
         tyro.cli(main)
-    except (CorpusError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    except (CorpusError, TrainingError, OSError) as error:
+        print(f"error: {line_of(error)}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from error

@@ -6,7 +6,6 @@
 The views are those of the first steps of a run, drawn by the loader itself.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from training.data.batches.sampling import StepBatches
 from training.data.cache import Cache, open_cache
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, short_errors
 from training.data.views.augment import PRESETS
 from training.methods.simclr import SimCLR
 from training.recipes import RECIPES, Recipe
@@ -126,6 +125,7 @@ def _write(sheet: Image.Image, x: int, y: int, text: str, ink: int = _INK) -> No
     ImageDraw.Draw(sheet).text((x, y), text, fill=ink, font=ImageFont.load_default(13))
 
 
+@short_errors(CorpusError, SheetError)
 def main(
     data: Path,
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
@@ -144,14 +144,10 @@ def main(
         clips: how many clips, evenly spaced in the corpus.
         pairs: how many pairs of views of each.
     """
-    try:
-        lines = lines_of(recipe, preset)
-        sheet = draw_sheet(open_cache(data), lines, clips, pairs)
-        with atomic_write(out) as stream:
-            sheet.save(stream, format="PNG")
-    except (CorpusError, SheetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from error
+    lines = lines_of(recipe, preset)
+    sheet = draw_sheet(open_cache(data), lines, clips, pairs)
+    with atomic_write(out) as stream:
+        sheet.save(stream, format="PNG")
     print(f"{out}: {len(lines)} lines a clip, {sheet.width} x {sheet.height} pixels")  # noqa: T201
 
 

@@ -1,11 +1,14 @@
 """Files: written whole or not at all (under a temporary name, synced, then moved), and proven by their sha256."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
@@ -29,6 +32,10 @@ def atomic_write(file: Path | str, mode: str = "wb", **open_args: Any) -> Iterat
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
+    except OSError as error:
+        if error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(file)  # the system does not say which file it had no room for
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -27,6 +27,7 @@ from training.benchmark.markdown import summary
 from training.benchmark.models import entries
 from training.benchmark.protocol import Protocol
 from training.benchmark.tasks import load_task
+from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
 
 PLACES = ("--json", "--page", "--report", "--cache")
@@ -45,6 +46,7 @@ def command_line(module: str, arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", module, *kept])
 
 
+@short_errors(ValueError, RuntimeError)
 def main(
     models: Annotated[tuple[str, ...], tyro.conf.Positional],
     data: Path,
@@ -80,17 +82,15 @@ def main(
         bf16: compute features in bfloat16.
     """
     command = command_line("training.benchmark.leaderboard", sys.argv[1:])
+    refuse_unwritable(json_file, report)
     protocol = Protocol(part=part, bf16=bf16, shots=shots, draws=seeds, repeats=seeds)
     columns = Columns(overlap=True, legacy=legacy_epochs)
-    try:
-        loaded = [load_task(name, data, cache) for name in tasks]
-        rows = entries(models, size, seeds, always=True, controls=control)
-        if part == "unseen":
-            seen = set().union(*map(seen_groups, rows))
-            loaded = [task.unseen(seen) for task in loaded]
-        reports = [task_report(task, rows, protocol, columns, command, cache) for task in loaded]
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SystemExit(f"error: {error}") from error
+    loaded = [load_task(name, data, cache) for name in tasks]
+    rows = entries(models, size, seeds, always=True, controls=control)
+    if part == "unseen":
+        seen = set().union(*map(seen_groups, rows))
+        loaded = [task.unseen(seen) for task in loaded]
+    reports = [task_report(task, rows, protocol, columns, command, cache) for task in loaded]
     found: dict[str, Any] = {"command": command, "tasks": {one["task"]: one for one in reports}}
     print(summary(found))  # noqa: T201
     if json_file:

@@ -11,7 +11,7 @@ own. PNG (`--image png`) loses nothing, takes 36 %, and unpacks to the same cach
 import hashlib
 import json
 import zipfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -154,6 +154,8 @@ def main_unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path
     print(f"{out}: {len(open_cache(out).frames)} frames")  # noqa: T201
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"pack": main_pack, "unpack": main_unpack}
+
 if __name__ == "__main__":
     with short_errors(CorpusError):
-        tyro.extras.subcommand_cli_from_dict({"pack": main_pack, "unpack": main_unpack})
+        tyro.extras.subcommand_cli_from_dict(COMMANDS)

@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from training.data.errors import short_errors
 from usbackbones._files import atomic_write
 from usbackbones.clips.read import read_clip
 from usbackbones.data.near_duplicates import AT_MOST, fingerprint, joined_groups, near_duplicates
@@ -178,4 +179,5 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    with short_errors():
+        tyro.cli(main)

@@ -13,15 +13,15 @@ part, whose data have no licence for it, or that does not give the run's feature
 
 import hashlib
 import json
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from safetensors.torch import save
 
-from training.data.errors import CorpusError
+from training.data.errors import CorpusError, short_errors
 from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import Overlap
 from training.data.licenses import WEIGHTS_LICENCE, tier_of_all
@@ -213,21 +213,19 @@ def metrics(
     render(zoo, cards)
 
 
+COMMANDS: dict[str, Callable[..., None]] = {
+    "add": add,
+    "metrics": metrics,
+    "overlap": overlap,
+    "embed": embed,
+    "retire": retire,
+    "render": render,
+    "page": page,
+    "push": push,
+}
+
+
 def main() -> None:
     """The command line; a refusal is a line and exit code 2."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            {
-                "add": add,
-                "metrics": metrics,
-                "overlap": overlap,
-                "embed": embed,
-                "retire": retire,
-                "render": render,
-                "page": page,
-                "push": push,
-            }
-        )
-    except (ReleaseError, CorpusError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from error
+    with short_errors(ReleaseError, CorpusError, ValueError):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS)

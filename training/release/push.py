@@ -28,6 +28,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+from training.data.errors import line_of
 from training.data.records import CARDS, ZOO
 from training.release.checks import refuse_folder
 from training.release.records import read_weights, write_weights
@@ -190,8 +191,8 @@ def main() -> None:
     """The command line; a refusal is a line and exit code 2."""
     try:
         tyro.cli(push)
-    except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(line_of(error).split())}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 
 

@@ -16,6 +16,7 @@ import tyro
 
 from training.benchmark.imagenet import shown_name
 from training.benchmark.task import Task
+from training.data.errors import append_line, short_errors
 from training.data.manifest import Row
 from training.study.run import FOLDS, held_out
 from usbackbones._files import atomic_write
@@ -145,10 +146,10 @@ def main(
                     round(numbers["clip"]["balanced_accuracy"]["value"], 4) for numbers in (tuned.frozen, tuned.metrics)
                 )
                 found = Fold(name, shown, number, groups, frozen, best, round(tuned.lr, 6), tuned.epochs)
-                with log.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(asdict(found)) + "\n")
+                append_line(log, json.dumps(asdict(found)))
     write_into(document, table_of(read_log(log)))
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    with short_errors(ValueError):
+        tyro.cli(main)

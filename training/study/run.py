@@ -22,6 +22,7 @@ from training.benchmark.protocol import PROBES, evaluate_backbone
 from training.benchmark.task import Task
 from training.benchmark.tasks import TASKS, load_task
 from training.data.cache import Cache, open_cache
+from training.data.errors import CorpusError, append_line, refuse_unwritable, short_errors
 from training.engine.trial_run import trained
 from training.recipes import Recipe
 from training.study.table import LOG, VARIANTS, Record, read_log, study_table
@@ -72,6 +73,7 @@ def input_of(recipe: Recipe, channels: int, size: int) -> dict[str, Any]:
     return PLAIN_INPUT | given | {"input_size": (channels, size, size)}
 
 
+@short_errors(CorpusError)
 def main(
     cache: Annotated[Path, tyro.conf.Positional],
     data: Path,
@@ -100,8 +102,8 @@ def main(
     """
     for name, known in [(n, VARIANTS) for n in variant] + [(n, TASKS) for n in tasks]:
         if name not in known:
-            raise SystemExit(f"error: no {name!r}; there are {', '.join(known)}")
-    log.parent.mkdir(parents=True, exist_ok=True)
+            raise CorpusError(f"no {name!r}; there are {', '.join(known)}")
+    refuse_unwritable(log)
     opened, done = open_cache(cache), {record.key for record in read_log(log)}
     for number in fold:
         held: dict[str, Task] = {}
@@ -120,6 +122,5 @@ def main(
                 backbone = trained(recipe, opened, members, f"{name}, fold {number}, seed {one}")
             for record in records:
                 found = evaluate(with_input(backbone, **input_of(recipe, 3 if random else 1, record.px)), held)
-                with log.open("a") as stream:
-                    stream.write(json.dumps(record.told(found)) + "\n")
+                append_line(log, json.dumps(record.told(found)))
     print(study_table(log))  # noqa: T201

@@ -107,6 +107,7 @@ def test_accuracies():
     assert found == {"accuracy": 0.75, "balanced accuracy": pytest.approx((2 / 3 + 1) / 2)}
 
 
-def test_a_task_without_classes_is_refused(small, tmp_path, shared_data):
-    with pytest.raises(SystemExit, match="hc18 has no classes"):
+def test_a_task_without_classes_is_refused(small, tmp_path, shared_data, capsys):
+    with pytest.raises(SystemExit, match="2"):
         main(("one",), shared_data, task="hc18", cache=tmp_path)
+    assert "hc18 has no classes" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from training.benchmark.dense.task import DenseProtocol, load_dense_task
 from training.benchmark.leaderboard import command_line
 from training.benchmark.markdown import interval_cell, not_run_cells
 from training.benchmark.models import RANDOM, Entry, imagenet_name
+from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
 from usbackbones.hub.backbone import build_backbone
 
@@ -97,6 +98,7 @@ def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     return [row["model"], row["overlap"], *values, *differences]
 
 
+@short_errors(ValueError, RuntimeError)
 def main(
     models: Annotated[tuple[str, ...], tyro.conf.Positional],
     data: Path,
@@ -130,13 +132,11 @@ def main(
         json_file: write all numbers here.
     """
     command = command_line("training.benchmark.dense", sys.argv[1:])
+    refuse_unwritable(json_file)
     protocol = DenseProtocol(part, encoder, size, epochs, batch, lr, seeds)
-    try:
-        loaded = [load_dense_task(name, data, most) for name in tasks]
-        rows = dense_entries(models, control)
-        reports = {task.name: dense_report(task, rows, protocol, command) for task in loaded}
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SystemExit(f"error: {error}") from error
+    loaded = [load_dense_task(name, data, most) for name in tasks]
+    rows = dense_entries(models, control)
+    reports = {task.name: dense_report(task, rows, protocol, command) for task in loaded}
     print("\n\n".join(f"### {name}\n\n{markdown(report)}" for name, report in reports.items()))  # noqa: T201
     if json_file:
         with atomic_write(json_file, "w") as stream:

@@ -34,6 +34,7 @@ from training.benchmark.legacy.trained_head import (
 from training.benchmark.markdown import between
 from training.benchmark.models import entries
 from training.benchmark.tasks import load_task
+from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
 from usbackbones.features.extract import embed
 
@@ -123,6 +124,7 @@ def legacy_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@short_errors(ValueError, RuntimeError)
 def main(
     models: Annotated[tuple[str, ...], tyro.conf.Positional],
     data: Path = Path(),
@@ -152,20 +154,18 @@ def main(
         cache: folder for decoded frames and features.
     """
     command = command_line("training.benchmark.legacy.run", sys.argv[1:])
+    refuse_unwritable(json_file, page)
     training = Training(epochs=epochs)
     rows = []
-    try:
-        for entry in entries(models, size, 1):
-            if not entry.members:
-                raise FileNotFoundError(f"{entry.name}: {entry.why_not}")
-            model = entry.members[0]
-            if pickles:
-                arms = on_pickles(model, pickles, train, training, seeds)
-            else:
-                arms = on_task(model, task, data, cache, train, training, seeds)
-            rows.append({"model": entry.name, "arms": arms})
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SystemExit(f"error: {error}") from error
+    for entry in entries(models, size, 1):
+        if not entry.members:
+            raise FileNotFoundError(f"{entry.name}: {entry.why_not}")
+        model = entry.members[0]
+        if pickles:
+            arms = on_pickles(model, pickles, train, training, seeds)
+        else:
+            arms = on_task(model, task, data, cache, train, training, seeds)
+        rows.append({"model": entry.name, "arms": arms})
     report = {
         "on": "The seeds' own folds" if pickles else f"The pretraining part of {task}",
         "trained": {"head": "a linear head on frozen features", "block": "the last block and a linear head"}[train],

@@ -169,12 +169,14 @@ def check(manifest: Annotated[Path, tyro.conf.Positional]) -> None:
         raise SystemExit(1)
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"folder": folder, "check": check}
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the first argument names; without one of them the arguments name known datasets."""
-    commands: dict[str, Callable[..., None]] = {"folder": folder, "check": check}
     name = "python -m training.data.corpus"
     with short_errors(CorpusError, ClipError):
-        if arguments and arguments[0] in commands:
-            tyro.cli(commands[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
+        if arguments and arguments[0] in COMMANDS:
+            tyro.cli(COMMANDS[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
         else:
             tyro.cli(known, prog=name, args=arguments)

@@ -216,12 +216,14 @@ def ledger(
     print(f"{out}: {len(made.clips)} clips, {len(made.prints)} frames, {size:,} bytes")  # noqa: T201
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"duplicates": duplicates, "ledger": ledger}
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command line; a refusal is a line and exit code 2."""
     name = "python -m training.data.overlap"
-    commands: dict[str, Callable[..., None]] = {"duplicates": duplicates, "ledger": ledger}
     with short_errors(CorpusError, ClipError, LedgerError):
-        if arguments and arguments[0] in commands:
-            tyro.cli(commands[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
+        if arguments and arguments[0] in COMMANDS:
+            tyro.cli(COMMANDS[arguments[0]], prog=f"{name} {arguments[0]}", args=arguments[1:])
         else:
             tyro.cli(overlap, prog=name, args=arguments)

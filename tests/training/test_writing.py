@@ -1,0 +1,182 @@
+"""Training commands that write: twice, with other arguments, over a file, on a full disk, into a closed folder.
+
+A refusal is one line and exit code 2; what was there before stays as it was, and nothing half-written is left. The same
+for `usbackbones` is in tests/hub/cli/test_writing.py.
+"""
+
+import importlib
+import json
+import os
+import re
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, run_module
+from tests.hub.cli.test_writing import full_disk
+from tests.training.benchmark.conftest import mini  # noqa: F401
+from tests.training.data.test_corpus_cli import dataset
+from training.data.fingerprints import FILE as LEDGER
+from training.data.fingerprints import write_ledger
+from training.data.overlap.verdicts import corpus_ledger
+
+CORPUS, OVERLAP, COMPACT = "training.data.corpus", "training.data.overlap", "training.data.compact"
+PREPARE, LEADERBOARD = "training.data.prepare", "training.benchmark.leaderboard"
+SIZE, TAG = ["--size", "32"], ["--tag", "uscl_open1"]
+SMOKE = ["smoke", "--arch", "test_resnet", "--augment.size", "32", "--steps", "2", "--batch", "4", "--workers", "0"]
+TABLE = [
+    *("random:test_resnet", "--data", "MINI", "--cache", "HERE/frames", "--seeds", "1", "--legacy-epochs", "0"),
+    *("--shots", "1", "--part", "inner"),
+]
+STUDY = ["CACHE", "--data", "MINI", "--variant", "random", "--fold", "0", "--tasks", "lung", "--px", "32", "--seed"]
+# A file is "replaced" whole, as a compiler's output; a run "goes on" and refuses other arguments; a release "stays"; a
+# log "grows". What takes minutes is "dear": it is shown alone that it refuses before it computes.
+ROWS = {
+    CORPUS: (["timtrack_muscle", "--root", "HERE", "-o", "OUT"], ["--judging"], "out.csv", "replaced"),
+    f"{CORPUS} folder": (["CLIPS", "-o", "OUT"], ["--stills"], "out.csv", "replaced"),
+    f"{OVERLAP} duplicates": (["CLIPS", "-o", "OUT"], ["--at-most", "20"], "out.csv", "replaced"),
+    f"{OVERLAP} ledger": (["CLIPS", "-o", "OUT"], [], "out.safetensors", "replaced"),
+    f"{COMPACT} pack": (["CACHE", "OUT"], ["--quality", "60"], "out.zip", "replaced"),
+    f"{COMPACT} unpack": (["HERE/packed.zip", "OUT"], [], "out", "stays"),
+    PREPARE: (["HERE/clips.csv", "-o", "OUT", "--jobs", "1", *SIZE], ["--size", "40"], "out", "goes on"),
+    "training.pretrain": ([*SMOKE, "--data", "CACHE", "--out", "OUT"], ["--seed", "1"], "out", "goes on"),
+    "training.release add": (["RUN", *TAG, "--zoo", "ZOO", "--cards", "OUT"], ["--choice", "x"], "out", "stays"),
+    "training.show_views": (["--data", "CACHE", "-o", "OUT", "--clips", "1"], ["--pairs", "1"], "out.png", "replaced"),
+    LEADERBOARD: ([*TABLE, *SIZE, "--json", "OUT"], [], "out.json", "dear"),
+    "training.benchmark.imagenet": (["OUT", "--names", "lite0"], [], "out", "replaced"),
+    "training.benchmark.dense": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
+    "training.benchmark.legacy": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
+    "training.study": ([*STUDY, "0", "--log", "OUT"], ["--seed", "1"], "out.jsonl", "grows"),
+}
+PRINTS = {
+    *(f"{CORPUS} check", OVERLAP, "training.benchmark.choose", "training.data.cache", "training.speed.plan"),
+    *(f"training.speed.{name}" for name in ("duplicates", "loss", "meta_step", "precision", "prepare")),
+}
+ELSEWHERE = {
+    "training.data.locked_splits": "refuses a split that is there, see tests/training/data/test_locked_splits.py",
+    "training.release.push": "writes to the Hub",
+    "training.reproduce": "its run folder is that of training.pretrain",
+    "training.speed": "rewrites a table between its marks, see tests/training/speed/test_speed.py",
+    "training.study.finetuning": "its run folders are those of usbackbones finetune",
+    **{
+        f"training.release {name}": "rewrites zoo, cards and records by the writers of add"
+        for name in ("metrics", "overlap", "embed", "retire", "render", "page")
+    },
+    "training.release push": "writes to the Hub",
+}
+
+
+def test_every_command_has_a_row():
+    """Every module that can be run, and of those with subcommands each."""
+    found = set()
+    for file in (REPOSITORY / "training").rglob("*.py"):
+        if file.name == "__main__.py" or re.search(r'^if __name__ == "__main__"', file.read_text(), re.M):
+            whole = file.relative_to(REPOSITORY).with_suffix("").parts
+            found.add(".".join(whole[:-1] if whole[-1] == "__main__" else whole))
+    for module, place in (
+        *((CORPUS, f"{CORPUS}.known"), (OVERLAP, f"{OVERLAP}.verdicts"), (COMPACT, COMPACT)),
+        ("training.release", "training.release.commands"),
+    ):
+        found |= {f"{module} {name}" for name in importlib.import_module(place).COMMANDS}
+    assert ROWS.keys() | PRINTS | ELSEWHERE.keys() == found - {COMPACT, "training.release"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, cache, mini):  # noqa: F811
+    """The words that stand for inputs, and what they stand for."""
+    here = tmp_path_factory.mktemp("writing")
+    dataset(here, "timtrack_muscle")
+    for words in (
+        (COMPACT, "pack", cache, here / "packed.zip"),
+        ("training.pretrain", *SMOKE, "--data", cache, "--out", here / "run"),
+        (CORPUS, "folder", cache.parent / "clip0", "-o", here / "clips.csv", "--licence", "CC0"),
+    ):
+        ended = run_module(*words, folder=here)
+        assert ended.returncode == 0, ended.stderr
+    write_ledger(corpus_ledger(str(cache), here), here / "run" / LEDGER)
+    return {"HERE": here, "CLIPS": cache.parent / "clip1", "CACHE": cache, "RUN": here / "run", "MINI": mini}
+
+
+@pytest.fixture
+def command(inputs, tmp_path):
+    """Runs a row's command in a place of its own."""
+    zoo = tmp_path / "zoo.json"
+    zoo.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
+
+    def run(name, words, out, room=resource.RLIM_INFINITY):
+        for word, path in (inputs | {"OUT": out, "ZOO": zoo}).items():
+            words = [re.sub(rf"^{word}\b", str(path), one) for one in words]
+        name = f"{PREPARE}.__main__" if name == PREPARE else name  # in this process: with one job it forks nothing
+        with full_disk(room):
+            return run_module(*name.split(), *words, folder=inputs["HERE"])
+
+    return run
+
+
+def refused(ended, *parts):
+    """One short line, the last one, that says why."""
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+    assert ended.returncode == 2 and len(lines) == 1, (ended.returncode, ended.stderr[-800:])
+    assert len(lines[0]) < 400 and all(part in lines[0] for part in parts), lines
+
+
+def state(folder):
+    """The content of all files."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_files_in_the_way_and_closed_folders(name, command, tmp_path):
+    words, _, called, _ = ROWS[name]
+    (tmp_path / "file").write_text("precious")
+    before = state(tmp_path)
+    refused(command(name, words, tmp_path / "file" / called), str(tmp_path / "file"))
+    if "." not in called:
+        refused(command(name, words, tmp_path / "file"), str(tmp_path / "file"))
+    assert state(tmp_path) == before
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if os.access(closed, os.W_OK):  # as root, who may write anywhere but into the kernel's own files
+        closed = Path("/sys/kernel")
+        if not closed.is_dir():
+            pytest.skip("no folder here is closed to this user")
+    refused(command(name, words, closed / called), str(closed))
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[3] != "dear"])
+def test_full_disks_and_other_results(name, command, tmp_path):
+    words, other, called, kind = ROWS[name]
+    out = tmp_path / "new" / called
+    start = state(tmp_path)
+    for room in (0, 500):
+        ended = command(name, words, out, room)
+        if ended.returncode == 0 and room:  # there was room enough
+            shutil.rmtree(out.parent)
+            break
+        refused(ended)
+        halves = [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
+        assert not halves and (out.is_dir() or not out.exists() or not out.stat().st_size)
+        assert start.items() <= state(tmp_path).items()
+    ended = command(name, words, out)
+    assert ended.returncode == 0, ended.stderr
+    before = state(tmp_path)
+    for again, room in ((words, 100), ([*words, *other], 100)):
+        ended = command(name, again, out, room)
+        assert state(tmp_path) == before, again
+        if ended.returncode or kind == "stays":
+            refused(ended)
+    for again in (words, [*words, *other]):
+        ended = command(name, again, out)
+        if kind == "stays" or (kind == "goes on" and again != words):
+            refused(ended)
+            assert state(tmp_path) == before
+            continue
+        assert ended.returncode == 0, ended.stderr
+        after = state(tmp_path)
+        assert after.keys() == before.keys()
+        if kind == "goes on":
+            assert after == before
+        if kind == "grows":
+            assert all(after[file].startswith(content) for file, content in before.items())
