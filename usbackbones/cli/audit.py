@@ -42,7 +42,7 @@ def audit_command(
     Args:
         data: a group is a patient and never divided.
         out: the folder to write.
-        group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
+        group_from: finds the group in a file's name, as '^([0-9]+)_'.
         columns: of the CSV; each becomes a no-tissue row, as scanner or pixel_mm.
         source_from: a column of the CSV, or a regular expression for names, that tells the clinic or scanner.
         expected: rows that deployment will have too; they are shown and do not alarm.
@@ -50,12 +50,12 @@ def audit_command(
         foreground: values in the masks that mark something, as for segment.
         unlabelled: only what needs no label; DATA may be any folder of clips.
         model: of the frozen backbone, as for probe; the default weight if empty, none to leave it out.
-        baseline: an audit.json whose findings have a reason under "accepted".
+        baseline: an audit.json with reasons under "accepted".
         junit: write JUnit XML as well.
         strict: exit with 1 where something serious was found that the baseline does not accept.
         draws: permutations of patients.
         seed: of folds, permutations and resamples.
-        pictures: show twins in report.html, which then holds patient data.
+        pictures: show twins in report.html: patient data.
         as_json: print audit.json.
     """
     from importlib.util import find_spec

@@ -47,18 +47,18 @@ def finetune_command(
         label: the column of the CSV that is the label.
         label_unit: of a number, as mm.
         size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
-        group_from: a regular expression that finds the group in a file's name, as '^([0-9]+)_'.
+        group_from: finds the group in a file's name, as '^([0-9]+)_'.
         license_name: of the weights, if nobody states one.
         test: share of the groups to evaluate on.
         validation: share of the other groups for early stopping and all choices.
         epochs: maximum number of passes over the data.
-        lr: peak learning rate of the classifier; by default the best of three on the validation part.
+        lr: peak learning rate; by default the best of three.
         batch: items in a batch.
-        rates: "decay" slows lower layers by a fixed factor, "metalr" learns a learning rate for each.
+        rates: of lower layers: slower by a factor, or learned.
         clean: cut to the sector, text and calipers black.
         preview: write an image of clips before and after --clean, and stop.
         seed: of the split, the classifier and the views.
-        pictures: show frames, clips and groups in report.html, which then holds patient data.
+        pictures: show frames in report.html: patient data.
         as_json: print the metrics as JSON.
     """
     from usbackbones.data.dataset import read_items

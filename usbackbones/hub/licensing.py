@@ -14,6 +14,7 @@ import timm
 
 from usbackbones.hub import registry
 from usbackbones.hub.backbone import HUB, LOCAL, RANDOM, RUN, full_name
+from usbackbones.hub.errors import BackboneError
 from usbackbones.hub.foreign_weights import folder_of, folder_of_hub
 from usbackbones.hub.pretraining_run import read_json
 
@@ -133,7 +134,10 @@ def _of_run(run: Path, full: str) -> License:
 
 def _of_folder(folder: Path, full: str) -> License | None:
     """As the folder's config.json states it: our block, or the field that timm has."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BackboneError(f"{folder / 'config.json'} is no JSON object ({error}): write the folder again") from error
     block = config.get("usbackbones", {}).get("license")
     if block:
         nc = bool(block["noncommercial"])

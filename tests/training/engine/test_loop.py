@@ -154,7 +154,7 @@ def test_a_run_begins_at_the_weight_that_is_asked_for(run, cache, tmp_path):
     for name, value in start.state_dict().items():
         assert begun.backbone.state_dict()[name].equal(value)
     assert not random.backbone.conv1[0].weight.equal(start.conv1[0].weight)
-    with pytest.raises(TrainingError, match="--init local-dir:/nowhere could not be loaded"):
+    with pytest.raises(TrainingError, match="--init: local-dir:/nowhere could not be loaded"):
         pretrain(replace(run, recipe=replace(run.recipe, init="local-dir:/nowhere"), out=tmp_path / "run"), "smoke")
 
 
