@@ -117,7 +117,8 @@ class Tuner(Trainer):
 
     def loss(self, batch: np.ndarray, *tensors: Tensor) -> Tensor:
         """The target's loss on the images of some items."""
-        return self.target.loss(self._outputs(self.model, *tensors, self.bf16), batch)
+        (images,) = tensors
+        return self.target.loss(self._outputs(self.model, images, self.bf16), batch)
 
     def backward(self, batch: np.ndarray, *tensors: Tensor) -> float:
         """Fill the gradients of a batch and, where learning rates are learned, step these on another; the loss."""
