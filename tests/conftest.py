@@ -197,3 +197,15 @@ def copy_package(folder: Path, weights: dict[str, Any]) -> None:
     shutil.copytree(REPOSITORY / "usbackbones", folder / "usbackbones", ignore=ignore)
     zoo = {"organisation": "usbackbones", "default": next(reversed(weights), None), "weights": weights}
     (folder / "usbackbones" / "zoo.json").write_text(json.dumps(zoo))
+
+
+def closed_folder(place: Path) -> Path:
+    """A folder into which this user cannot write; the test skips where there is none."""
+    closed = place / "closed"
+    closed.mkdir(mode=0o500)
+    if not os.access(closed, os.W_OK):
+        return closed
+    kernel = Path("/sys/kernel")  # root may write anywhere but into the kernel's own files
+    if not kernel.is_dir():
+        pytest.skip("no folder here is closed to this user")
+    return kernel

@@ -6,15 +6,13 @@ for `usbackbones` is in tests/hub/cli/test_writing.py.
 
 import importlib
 import json
-import os
 import re
 import resource
 import shutil
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, run_module
+from tests.conftest import REPOSITORY, closed_folder, run_module
 from tests.hub.cli.test_writing import full_disk
 from tests.training.benchmark.conftest import mini  # noqa: F401
 from tests.training.data.test_corpus_cli import dataset
@@ -136,12 +134,7 @@ def test_files_in_the_way_and_closed_folders(name, command, tmp_path):
     if "." not in called:
         refused(command(name, words, tmp_path / "file"), str(tmp_path / "file"))
     assert state(tmp_path) == before
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    if os.access(closed, os.W_OK):  # as root, who may write anywhere but into the kernel's own files
-        closed = Path("/sys/kernel")
-        if not closed.is_dir():
-            pytest.skip("no folder here is closed to this user")
+    closed = closed_folder(tmp_path)
     refused(command(name, words, closed / called), str(closed))
 
 

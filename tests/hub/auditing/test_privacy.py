@@ -40,15 +40,20 @@ def test_text_of_images(tmp_path):
     assert [noticed(tmp_path / name)[0] for name in ("a.png", "b.jpg", "c.jpg")] == [["image text"], ["exif"], []]
 
 
+def write_tagged(file, tags):
+    """A video of one frame with these tags."""
+    with av.open(str(file), "w") as out:
+        out.metadata.update(tags)
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.height = stream.width = 96
+        stream.pix_fmt = "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(still(0), "gray").reformat(format="yuv420p")))
+        out.mux(stream.encode())
+
+
 def test_tags_of_videos(tmp_path):
     for name, tags in (("a.mp4", {}), ("b.mp4", {"title": "Jane Doe"})):
-        with av.open(str(tmp_path / name), "w") as out:
-            out.metadata.update(tags)
-            stream = out.add_stream("mpeg4", rate=10)
-            stream.height = stream.width = 96
-            stream.pix_fmt = "yuv420p"
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(still(0), "gray").reformat(format="yuv420p")))
-            out.mux(stream.encode())
+        write_tagged(tmp_path / name, tags)
     assert noticed(tmp_path / "a.mp4")[0] == []
     assert noticed(tmp_path / "b.mp4")[0] == ["video tags"]
 
@@ -120,13 +125,7 @@ def test_comments_descriptions_and_xmp_of_images(tmp_path):
 
 def test_quicktime_tags(tmp_path):
     for name, tags in (("a.mov", {"location": "+59.3+018.0/"}), ("b.mov", {"artist": "Dr Who"}), ("c.mov", {})):
-        with av.open(str(tmp_path / name), "w") as out:
-            out.metadata.update(tags)
-            stream = out.add_stream("mpeg4", rate=10)
-            stream.height = stream.width = 96
-            stream.pix_fmt = "yuv420p"
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(still(0), "gray").reformat(format="yuv420p")))
-            out.mux(stream.encode())
+        write_tagged(tmp_path / name, tags)
     assert [noticed(file)[0] for file in sorted(tmp_path.iterdir())] == [["video tags"], ["video tags"], []]
 
 

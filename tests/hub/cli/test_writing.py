@@ -4,10 +4,8 @@ A refusal is one short line and exit code 2; what was there before stays as it w
 """
 
 import contextlib
-import os
 import resource
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ import timm
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.conftest import closed_folder
 from tests.hub.data.trees import noise, write_image
 from tests.hub.exporting.test_pack import write_run
 from tests.hub.predicting.conftest import classifier  # noqa: F401
@@ -131,11 +130,6 @@ def test_full_disks_files_in_the_way_and_other_runs(name, place, tmp_path, capsy
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_read_only_folder_is_a_line(name, place, tmp_path, capsys):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    if os.access(closed, os.W_OK):  # as root, who may write anywhere but into the kernel's own files
-        closed = Path("/sys/kernel")
-        if not closed.is_dir():
-            pytest.skip("no folder here is closed to this user")
+    closed = closed_folder(tmp_path)
     words, _, called = COMMANDS[name]
     refused(run(capsys, place, words, closed / called), str(closed))
