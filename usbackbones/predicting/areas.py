@@ -1,4 +1,4 @@
-"""Areas of the structures of a mask in pixels and mm2, and their columns; `frames` puts them into the rows."""
+"""Areas of the structures of a mask in pixels and mm2, and their columns; `rows` puts them into the tables."""
 
 from collections.abc import Sequence
 

@@ -22,9 +22,9 @@ from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.levels import metrics as metrics_of
 from usbackbones.metrics.operating_point import rates, youden_threshold
 from usbackbones.predicting.evaluate import Asked, Evaluated
-from usbackbones.predicting.frames import Predictor, value_column
 from usbackbones.predicting.report import class_sections, number_sections, write_evaluation_report
 from usbackbones.predicting.results import write_results
+from usbackbones.predicting.rows import Predictor, value_column
 from usbackbones.predicting.subgroups import columns_of, subgroups
 from usbackbones.predicting.trained import PredictError, Trained
 from usbackbones.report import Predictions

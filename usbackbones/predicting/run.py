@@ -13,9 +13,9 @@ from usbackbones.clips.read import ClipError, read_clip, timed_frames
 from usbackbones.data.patients import Note, silent
 from usbackbones.data.seen import Seen
 from usbackbones.features.ahead import loaded
-from usbackbones.predicting.frames import Clip, Frame, Predictor
 from usbackbones.predicting.inputs import Input, read_inputs
 from usbackbones.predicting.places import Places
+from usbackbones.predicting.rows import Clip, Frame, Predictor
 from usbackbones.predicting.tables import Tables
 from usbackbones.predicting.trained import PredictError, load_trained
 

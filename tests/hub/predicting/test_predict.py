@@ -21,7 +21,7 @@ from usbackbones.data.item import DataError
 from usbackbones.features.transforms import transforms
 from usbackbones.metrics.calibration import scaled
 from usbackbones.predicting import run as predicting_run
-from usbackbones.predicting.frames import Frame
+from usbackbones.predicting.rows import Frame
 from usbackbones.predicting.run import predict
 from usbackbones.predicting.tables import Tables
 from usbackbones.predicting.trained import PredictError, load_trained
@@ -276,7 +276,7 @@ main(["evaluate", {str(classifier)!r}, str(folder), "-o", {str(tmp_path / "out")
 @pytest.mark.gpu
 def test_predictions_on_a_gpu_are_those_of_the_cpu(classifier, clips, tmp_path, gpu, monkeypatch):
     """Neither in bfloat16; cuDNN's convolutions compute in TF32, of ten bits."""
-    monkeypatch.setattr("usbackbones.predicting.frames.computes_in_bf16", lambda _: False)
+    monkeypatch.setattr("usbackbones.predicting.rows.computes_in_bf16", lambda _: False)
     found = []
     for there in (True, False):
         if not there:

@@ -1,4 +1,4 @@
-"""The public datasets whose layout is known, by name; a new one is a `record.Corpus` in the CORPORA of a family."""
+"""Readers of the public datasets, by name: a new dataset goes here, as a `record.Corpus` in the CORPORA of a family."""
 
 from training.data.corpora import abdomen, breast, fetal, heart, lung, muscle, small, thyroid, us4
 

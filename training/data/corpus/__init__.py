@@ -1,1 +1,1 @@
-"""The manifest of a corpus, from known datasets or from a folder of your own."""
+"""The manifest to train on, made of the datasets that corpora/ reads, or of a folder of your own."""

@@ -1,1 +1,1 @@
-"""Near-duplicates inside a corpus, and between a corpus and a benchmark."""
+"""Near-duplicates (found by usbackbones/data/near_duplicates.py) inside a corpus, and between it and a benchmark."""

@@ -1,1 +1,1 @@
-"""DICOM ultrasound, one file a part: `read` lists the steps, `samples` settles what a header got wrong."""
+"""DICOM ultrasound, one file a part: `read` lists the steps, `header_faults` the quirks of vendors, one by one."""

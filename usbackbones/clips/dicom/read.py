@@ -1,8 +1,8 @@
 """DICOM ultrasound, single- and multi-frame, of every photometric interpretation that the standard allows it.
 
 The steps, a file each: `header` reads up to the pixels, `regions` finds the B-mode part of the screen, `frames` cuts
-the pixel data into frames, `decode` undoes their compression, `samples` settles what the header got wrong, and `gray`
-shows them.
+the pixel data into frames, `decode` undoes their compression, `samples` puts these together, `header_faults` mends what
+the header got wrong, and `gray` shows them.
 """
 
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""The frames of a DICOM file as samples, uncompressed or decoded, and what the header got wrong about them."""
+"""The frames of a DICOM file as samples, uncompressed or decoded; what the header gets wrong is in `header_faults`."""
 
 import zlib
 from collections.abc import Generator, Iterator
@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from usbackbones.clips.dicom import header_faults as faults
 from usbackbones.clips.dicom.codestream import Codestream, read_codestream
 from usbackbones.clips.dicom.decode import check_decoder, decode
 from usbackbones.clips.dicom.frames import begins_with_item, fragment_frames, native_frames
 from usbackbones.clips.dicom.header import Header
-from usbackbones.clips.dicom.pixels import COLOR, GRAY, THINNED, TRANSFORMED, UNREAD_COLOR, Picture
+from usbackbones.clips.dicom.pixels import COLOR, THINNED, UNREAD_COLOR, Picture
 from usbackbones.clips.dicom.syntaxes import NATIVE, UNREAD
-from usbackbones.clips.formats.base import MAX_PIXELS, ClipError, Request
+from usbackbones.clips.formats.base import ClipError, Request
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,7 @@ def sampled_frames(request: Request, header: Header, picture: Picture) -> Genera
         with path.open("rb") as file:
             pixels = header.open_pixels(file)
             fragments = header.length is None or (header.syntax not in NATIVE and begins_with_item(pixels))
-            if fragments == (header.syntax in NATIVE):
-                request.warn(
-                    f"{path}: the transfer syntax is wrong, frames are {'' if fragments else 'not '}compressed"
-                )
+            faults.wrong_syntax(request, header.syntax, fragments)
             if fragments:
                 yield from _compressed(request, picture, fragment_frames(pixels, picture.frames or 1))
             else:
@@ -76,84 +74,23 @@ def _compressed(request: Request, picture: Picture, contents: Iterator[bytes]) -
 
 
 def _settle(request: Request, stream: Codestream, picture: Picture) -> Picture:
-    """The description of compressed frames: they know best themselves."""
-    path = request.path
-    shape, samples, precision = stream.shape or picture.shape, stream.samples, stream.precision
-    if stream.codec == "RLE":
-        samples = picture.samples or (3 if picture.photometric in COLOR else 1)
-        precision = 8 * (stream.samples // samples)
-    if shape is None or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
-        raise ClipError(f"{path}: the DICOM header tells no Rows and Columns that can be; export it again")
-    if samples not in (1, 3) or not 1 <= precision <= 16:
-        raise ClipError(
-            f"{path}: frames of {samples} samples of {precision} bits, which is no picture; export it again"
-        )
-    if picture.shape not in (None, shape):
-        request.warn(f"{path}: the header is wrong about the size, the frames have {shape[1]}x{shape[0]} pixels")
-    check_decoder(stream.codec, precision, path)
-    allocated = 8 if precision <= 8 else 16
-    settled = replace(picture, shape=shape, samples=samples, allocated=allocated)
-    return _named(request, _placed(request, settled, precision))
+    """The description of compressed frames."""
+    settled = faults.wrong_size(request, picture, stream)
+    # The bits of a sample; RLE, which does not tell them, keeps whole bytes.
+    precision = stream.precision or 8 * (stream.samples // (settled.samples or 1))
+    check_decoder(stream.codec, precision, request.path)
+    return faults.wrong_photometric(request, faults.wrong_high_bit(request, settled, precision))
 
 
 def _settle_native(request: Request, header: Header, picture: Picture) -> tuple[Picture, int]:
     """The description of uncompressed frames, and the bytes of each."""
-    path, length = request.path, header.length or 0
-    if picture.photometric == "YBR_FULL_422" and picture.shape and length:
-        full = picture.shape[0] * picture.shape[1] * 3 * (picture.frames or 1)
-        if length in (full, full + full % 2):
-            request.warn(f"{path}: the header says YBR_FULL_422, but its chroma is whole; read as YBR_FULL")
-            picture = replace(picture, photometric="YBR_FULL")
-    if picture.photometric in TRANSFORMED:
-        request.warn(f"{path}: the header says {picture.photometric}, which only JPEG 2000 has; read as RGB")
-        picture = replace(picture, photometric="RGB")
-    size = _odd_bytes(request, picture, length) or picture.frame_bytes(path)
-    if length % size > 1:
-        request.warn(f"{path}: the pixel data are not a whole number of frames; the header may be wrong about the size")
+    length = header.length or 0
+    picture = faults.colors_of_jpeg_2000(request, faults.whole_chroma(request, picture, length))
+    size = faults.odd_width(request, picture, length) or picture.frame_bytes(request.path)
+    faults.broken_length(request, size, length)
     samples = picture.samples or (3 if picture.photometric in COLOR else 1)
-    allocated = picture.allocated or 8
-    return _named(request, _placed(request, replace(picture, samples=samples), allocated)), size
-
-
-def _odd_bytes(request: Request, picture: Picture, length: int) -> int | None:
-    """Bytes of an uncompressed frame of odd width whose neighbors share their chroma; None for all other frames.
-
-    DICOM wants an even width. Some writers add a column, others let pairs go on into the next row: the length of the
-    pixel data says which.
-
-    Raises:
-        ClipError: where the length fits neither.
-    """
-    if picture.photometric not in THINNED or not picture.shape or picture.shape[1] % 2 == 0:
-        return None
-    rows, columns = picture.shape
-    for size in (rows * (columns + 1) * 2, rows * columns * 2):
-        if size % 4 == 0 and length == size * (picture.frames or 1):
-            return size
-    raise ClipError(
-        f"{request.path}: {picture.photometric} of the odd width {columns}, and its length fits no layout; "
-        "export it as RGB"
-    )
-
-
-def _placed(request: Request, picture: Picture, width: int) -> Picture:
-    """The picture with `stored` and `shift` that fit into samples of `width` bits."""
-    stored = min(picture.stored or width, width)
-    shift = picture.shift if stored == picture.stored and stored < width else 0
-    if not 0 <= shift <= width - stored:
-        request.warn(f"{request.path}: the header is wrong about High Bit; the lowest {stored} bits were taken")
-        shift = 0
-    return replace(picture, stored=stored, shift=shift)
-
-
-def _named(request: Request, picture: Picture) -> Picture:
-    """The picture with a photometric interpretation that fits its samples."""
-    fitting = GRAY if picture.samples == 1 else COLOR
-    if picture.photometric in fitting:
-        return picture
-    name = "MONOCHROME2" if picture.samples == 1 else "RGB"
-    request.warn(f"{request.path}: the photometric interpretation is missing or wrong; read as {name}")
-    return replace(picture, photometric=name)
+    settled = faults.wrong_high_bit(request, replace(picture, samples=samples), picture.allocated or 8)
+    return faults.wrong_photometric(request, settled), size
 
 
 def _native(content: bytes, header: Header, picture: Picture) -> Sampled:

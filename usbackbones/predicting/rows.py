@@ -1,4 +1,4 @@
-"""Batches of frames through a trained model: the cells of their rows, and of their clips' rows."""
+"""The rows of a prediction, a frame or a clip each: batches through a trained model; areas in mm2 come from `areas`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
