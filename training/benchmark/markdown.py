@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
+
+from usbackbones._files import atomic_write
 
 COLUMNS = ("frame", "clip")
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
@@ -41,6 +44,13 @@ def between(text: str, marker: str, content: str) -> str:
     if not pattern.search(text):
         raise ValueError(f"the text has lost its marker <!-- {marker}: ... -->; put it back where the {marker} belong")
     return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
+
+
+def write_between(file: Path, marker: str, content: str) -> None:
+    """Replace what stands between a marker of a file and its end, see `between`."""
+    text = between(file.read_text(encoding="utf-8"), marker, content)
+    with atomic_write(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def _commands(report: Mapping[str, Any]) -> list[str]:

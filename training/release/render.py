@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from training.benchmark.compact import compact, headline_cell
-from training.benchmark.markdown import between, markdown
+from training.benchmark.markdown import between, markdown, write_between
 from training.data.records import CARDS, ROOT, ZOO
 from training.release.card import CONTROLS, render_card, verdict
 from training.release.figure import figure, panel_of
@@ -44,7 +44,7 @@ def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
         _write(cards / name / "README.md", render_card(name, entry))
     if zoo == ZOO:
         _write(README, render_readme(README.read_text(encoding="utf-8"), content))
-        _write(STUDY, between(STUDY.read_text(encoding="utf-8"), "study", study_table()))
+        write_between(STUDY, "study", study_table())
         _write(RESULTS, render_results(content))
         _write(FIGURE, render_figure(content))
         page(zoo, cards)

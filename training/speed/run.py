@@ -22,7 +22,9 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from training.benchmark.markdown import between, write_between
 from training.data.cache import Cache
+from training.data.errors import short_errors
 from training.engine.process import keep_pages
 from training.engine.run_folder import environment
 from training.speed import loaders, on_gpu, steps
@@ -30,10 +32,7 @@ from training.speed import loss as nt_xent
 from training.speed.corpus import write_corpus
 from training.speed.meta_step import Bench
 from training.speed.timing import Times, in_fresh_process, take_turns
-from usbackbones._files import atomic_write
 from usbackbones.features.precision import computes_in_bf16
-
-_MARKS = "<!-- speed -->", "<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,8 @@ def features(suite: Suite, made: Material) -> list[Line]:
 
 def meta_step(suite: Suite, made: Material) -> list[Line]:
     """Meta-USCL's step on one thread at 64 px, beside a plain one and beside double backward."""
-    bench = Bench("test_resnet" if suite.quick else suite.arch, 4 if suite.quick else suite.batch, 64, warm=2)
-    forms = bench.forms(bf16=False)
-    racing = {name: forms[name] for name in ("ours", "plain", "double backward, as released")}
+    bench = Bench(suite.arch, suite.batch, 64)
+    racing = bench.forms()
     times = take_turns(racing, suite.rounds, before=bench.rewind)
     return compared("meta step", times, dict.fromkeys(racing, 1.0), "steps", "ours")
 
@@ -166,9 +164,12 @@ def loss(suite: Suite, made: Material) -> list[Line]:
     lines = []
     for pairs in (32,) if suite.quick else (32, 256, 2048):
         first, second = nt_xent.embeddings(pairs)
-        racing: dict[str, Callable[[], object]] = {"ours": partial(nt_xent.step, nt_xent.ours, first, second)}
+        racing: dict[str, Callable[[], float]] = {"ours": partial(nt_xent.step, nt_xent.ours, first, second)}
         if _has_lightly():
             racing["lightly"] = partial(nt_xent.step, nt_xent.lightly, first, second)
+        values = [side() for side in racing.values()]
+        if max(values) - min(values) > 1e-4 * max(values):
+            raise ValueError(f"the two losses differ at N = {pairs}: {dict(zip(racing, values, strict=True))}")
         times = take_turns(racing, suite.rounds, seconds=0 if suite.quick else 4)
         lines += compared(f"loss, N = {pairs}", times, dict.fromkeys(racing, 1.0), "calls", "ours")
     return lines
@@ -206,15 +207,6 @@ def render(lines: Iterator[Line], suite: Suite) -> str:
     return head + ".\n\n" + "\n".join(rows)
 
 
-def put_between(file: Path, text: str) -> None:
-    """Replace what stands between the marks of a file."""
-    begin, end = _MARKS
-    whole = file.read_text(encoding="utf-8")
-    before, _, rest = whole.partition(begin)
-    with atomic_write(file, "w") as stream:
-        stream.write(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
-
-
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
@@ -245,16 +237,17 @@ def _on_gpu(suite: Suite) -> str:
     return f"{head}.\n\n{on_gpu.rendered(rows)}"
 
 
+@short_errors(ValueError)
 def main() -> None:
     """Measure and print."""
     suite = tyro.cli(Suite, prog="python -m training.speed", description=__doc__)
     if suite.quick:
         suite = replace(suite, rounds=1, arch="test_resnet", size=32, batch=4, threads=1)
-    if suite.markdown and _MARKS[0] not in suite.markdown.read_text(encoding="utf-8"):
-        raise SystemExit(f"error: {suite.markdown} has no place for the table: add the lines {' and '.join(_MARKS)}")
+    if suite.markdown:
+        between(suite.markdown.read_text(encoding="utf-8"), "speed", "")  # refused before anything is measured
     text = _on_gpu(suite) if suite.on == "gpu" or (suite.on == "auto" and torch.cuda.is_available()) else _on_cpu(suite)
     print(text)  # noqa: T201
     if suite.markdown:
-        put_between(suite.markdown, text)
+        write_between(suite.markdown, "speed", text)
     if not _has_lightly():
         print("\nlightly is not installed, so its lines are missing: pip install 'usbackbones[speed]'")  # noqa: T201

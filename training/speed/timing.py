@@ -29,13 +29,8 @@ class Times:
         return min(self.wall)
 
     @property
-    def cpu_median(self) -> float:
-        """Of the processor, all threads and the processes that were waited for."""
-        return median(self.cpu)
-
-    @property
     def cpu_least(self) -> float:
-        """As `cpu_median`; other work on the machine only ever adds, so this is what a comparison can trust most."""
+        """Of the processor, all threads: other work on the machine only ever adds, so this can be trusted most."""
         return min(self.cpu)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 
 from training.benchmark.imagenet import shown_name
+from training.benchmark.markdown import write_between
 from training.benchmark.task import Task
 from training.data.errors import append_line, short_errors
 from training.data.manifest import Row
@@ -25,7 +26,6 @@ from usbackbones.hub.backbone import full_name
 
 LOG = Path(__file__).parent / "studies" / "finetuning.jsonl"
 DOCUMENT = Path("docs/from-imagenet.md")
-MARK, END = "<!-- fine-tuned: rendered by python -m training.study.finetuning -->", "<!-- end -->"
 TASKS = ("busi", "gallbladder", "lung")
 
 
@@ -100,15 +100,6 @@ def table_of(folds: Iterable[Fold]) -> str:
     return "\n".join(lines)
 
 
-def write_into(document: Path, table: str) -> None:
-    """Put the table between its marks in a document."""
-    head, mark, rest = document.read_text(encoding="utf-8").partition(MARK)
-    if not mark:
-        raise SystemExit(f"error: {document} has no place for the table: add the lines {MARK} and {END}")
-    with atomic_write(document, "w") as stream:
-        stream.write(f"{head}{mark}\n\n{table}\n\n{END}{rest.partition(END)[2]}")
-
-
 def main(
     data: Path,
     out: Path,
@@ -147,7 +138,7 @@ def main(
                 )
                 found = Fold(name, shown, number, groups, frozen, best, round(tuned.lr, 6), tuned.epochs)
                 append_line(log, json.dumps(asdict(found)))
-    write_into(document, table_of(read_log(log)))
+    write_between(document, "fine-tuned", table_of(read_log(log)))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.nn.meta_gradient import Lookahead
+from training.benchmark.markdown import write_between
 from training.speed import on_gpu
-from training.speed.meta_step import Bench
-from training.speed.run import Line, Suite, main, put_between, render
+from training.speed.run import Line, Suite, main, render
 from training.speed.timing import Times, forget_peak, in_fresh_process, memory, take_turns
 
 ROOT = Path(__file__).parents[3]
@@ -79,11 +78,11 @@ def test_a_fresh_process_answers_or_is_told_to_have_failed(capfd):
 @pytest.mark.filterwarnings("ignore")
 def test_the_quick_suite_fills_every_part(suite, tmp_path, capsys):
     page = tmp_path / "speed.md"
-    page.write_text("before\n<!-- speed -->\nold\n<!-- end -->\nafter\n")
+    page.write_text("before\n<!-- speed: -->\nold\n<!-- end -->\nafter\n")
     suite("--markdown", str(page))
     text, shown = page.read_text(), capsys.readouterr().out
     assert (
-        text.startswith("before\n<!-- speed -->\n") and text.endswith("\n<!-- end -->\nafter\n") and "old" not in text
+        text.startswith("before\n<!-- speed: -->\n") and text.endswith("\n<!-- end -->\nafter\n") and "old" not in text
     )
     for part in ("loader", "model step", "epoch", "meta step", "loss, N = 32", "features"):
         assert f"\n| {part} | " in text and f"\n| {part} | " in shown
@@ -131,42 +130,20 @@ def test_the_table_of_a_gpu(gpu, monkeypatch, capsys):
     assert torch.cuda.get_device_name() in shown and all_parts_of(shown) == [] and "MiB" in shown
 
 
-def test_a_page_without_a_place_is_refused_before_anything_is_measured(suite, tmp_path):
+def test_a_page_without_a_place_is_refused_before_anything_is_measured(suite, tmp_path, capsys):
     page = tmp_path / "speed.md"
     page.write_text("nothing here\n")
-    with pytest.raises(SystemExit, match="add the lines <!-- speed --> and <!-- end -->"):
+    with pytest.raises(SystemExit):
         suite("--markdown", str(page))
+    assert "put it back where the speed belong" in capsys.readouterr().err
     assert page.read_text() == "nothing here\n"
 
 
 def test_the_page_of_the_documentation_has_a_place(tmp_path):
     page = tmp_path / "speed.md"
     page.write_bytes((ROOT / "docs" / "speed.md").read_bytes())
-    put_between(page, render(iter([Line("loader", "ours", "1", "2")]), Suite()))
+    write_between(page, "speed", render(iter([Line("loader", "ours", "1", "2")]), Suite()))
     assert "| loader | ours | 1 | 2 |  |  |" in page.read_text()
-
-
-def test_the_two_derivatives_of_a_meta_step_are_two(monkeypatch):
-    """Each row asks for its own, and the gradients are near each other but not the same."""
-    threads, asked = torch.get_num_threads(), []
-    try:
-        bench = Bench("resnet10t", batch=4, size=32, warm=2)
-    finally:
-        torch.set_num_threads(threads)
-
-    def look(net, optimizer, autocast, derivative):
-        asked.append(derivative)
-        return Lookahead(net, optimizer, autocast, derivative)
-
-    monkeypatch.setattr("training.methods.meta_uscl.Lookahead", look)
-    gradients = []
-    for name in ("ours", "ours, finite difference", "ours"):
-        bench.rewind()
-        bench.forms(bf16=False)[name]()
-        gradients.append(bench.gradient())
-    assert asked == ["forward", "difference", "forward"]
-    assert torch.equal(gradients[0], gradients[2]) and not torch.equal(*gradients[:2])
-    assert torch.cosine_similarity(*gradients[:2], dim=0) > 0.9
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")

@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 import pytest
 
 from tests.conftest import REPOSITORY
+from training.benchmark.markdown import write_between
 from training.data.manifest import Row
-from training.study.finetuning import DOCUMENT, Fold, limited, read_log, table_of, write_into
+from training.study.finetuning import DOCUMENT, Fold, limited, read_log, table_of
 
 ONE = Fold("busi", "resnet18.tag", 0, 9, 0.5, 0.6, 1e-3, 12)
 
@@ -38,9 +39,9 @@ def test_document_shows_the_log_and_nothing_else(tmp_path):
     committed = (REPOSITORY / DOCUMENT).read_text(encoding="utf-8")
     copy = tmp_path / "page.md"
     copy.write_text(committed, encoding="utf-8")
-    write_into(copy, table_of(read_log()))
+    write_between(copy, "fine-tuned", table_of(read_log()))
     assert copy.read_text(encoding="utf-8") == committed
     bare = tmp_path / "bare.md"
     bare.write_text("no marks")
-    with pytest.raises(SystemExit, match="fine-tuned"):
-        write_into(bare, "table")
+    with pytest.raises(ValueError, match="fine-tuned"):
+        write_between(bare, "fine-tuned", "table")

@@ -31,7 +31,7 @@ from training.benchmark.legacy.trained_head import (
     evaluate_head,
     linear_head,
 )
-from training.benchmark.markdown import between
+from training.benchmark.markdown import write_between
 from training.benchmark.models import entries
 from training.benchmark.tasks import load_task
 from training.data.errors import refuse_unwritable, short_errors
@@ -179,6 +179,4 @@ def main(
         with atomic_write(json_file, "w") as stream:
             json.dump(report, stream, indent=1)
     if page:
-        text = between(page.read_text(encoding="utf-8"), "legacy", legacy_table(report))
-        with atomic_write(page, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        write_between(page, "legacy", legacy_table(report))
