@@ -60,8 +60,6 @@ def audit_command(
     """
     from importlib.util import find_spec
 
-    from usbackbones.data.item import DataError
-
     refuse_taken(out)
     if draws < 999:
         raise CommandError(f"--draws {draws}: at least 999")
@@ -74,27 +72,24 @@ def audit_command(
     if not unlabelled and model != "none":
         name = full_name(model or None)
         backbone = (name, network(name))
-    try:
-        done = audit(
-            data,
-            out,
-            group_from=group_from,
-            columns=_split(columns),
-            source_from=source_from,
-            expected=_split(expected),
-            target=target,
-            foreground=foreground,
-            unlabelled=unlabelled,
-            backbone=backbone,
-            baseline=baseline,
-            junit=junit,
-            draws=draws,
-            seed=seed,
-            pictures=pictures,
-            note=tell,
-        )
-    except DataError as error:
-        raise CommandError(str(error)) from error
+    done = audit(
+        data,
+        out,
+        group_from=group_from,
+        columns=_split(columns),
+        source_from=source_from,
+        expected=_split(expected),
+        target=target,
+        foreground=foreground,
+        unlabelled=unlabelled,
+        backbone=backbone,
+        baseline=baseline,
+        junit=junit,
+        draws=draws,
+        seed=seed,
+        pictures=pictures,
+        note=tell,
+    )
     if as_json:
         say((out / "audit.json").read_text(encoding="utf-8"))
     else:

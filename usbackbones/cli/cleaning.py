@@ -17,14 +17,9 @@ def check_cleaning(clean: bool) -> None:
 def write_preview(clips: Callable[[], Sequence[Path]], sheet: Path) -> None:
     """Write the image of --preview and say so; the name is looked at before the clips."""
     from usbackbones.clips.cleaned import preview
-    from usbackbones.clips.read import ClipError
-    from usbackbones.data.item import DataError
 
     check_cleaning(True)
     if sheet.suffix.lower() != ".png" or sheet.is_dir():
         raise CommandError(f"--preview {sheet} is no name for an image; write for example --preview sheet.png")
-    try:
-        shown = preview(clips(), sheet)
-    except (ClipError, DataError) as error:
-        raise CommandError(str(error)) from error
+    shown = preview(clips(), sheet)
     say(f"{sheet}: {shown} clips before and after the cleaning")

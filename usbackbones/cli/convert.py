@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from usbackbones._run_folder import refuse_taken
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say
+from usbackbones.cli.terminal import AsJson, Out, say
 from usbackbones.exporting.checkpoint_layouts import LAYOUTS
 
 
@@ -45,16 +45,13 @@ def convert_command(
         heads: write the heads too, to heads.safetensors.
         as_json: print the outcome as JSON.
     """
-    from usbackbones.exporting.convert_checkpoint import ConvertError, convert
+    from usbackbones.exporting.convert_checkpoint import convert
 
     refuse_taken(out)
-    try:
-        done = convert(
-            checkpoint, source, out, size=size, drop=drop, heads=heads, mean=mean, std=std, arch=arch,
-            num_heads=num_heads, license_name=license_name,
-        )  # fmt: skip
-    except ConvertError as error:
-        raise CommandError(str(error)) from error
+    done = convert(
+        checkpoint, source, out, size=size, drop=drop, heads=heads, mean=mean, std=std, arch=arch,
+        num_heads=num_heads, license_name=license_name,
+    )  # fmt: skip
     if as_json:
         say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
         return

@@ -51,24 +51,18 @@ def evaluate_command(
         pictures: name files and groups, and show images, in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
     """
-    from usbackbones.clips.read import ClipError
-    from usbackbones.data.item import DataError
     from usbackbones.predicting.evaluate import evaluate
     from usbackbones.predicting.report import told
-    from usbackbones.predicting.trained import PredictError
 
     command = shlex.join(["usbackbones", *sys.argv[1:]])
     if wrong := [pair for pair in names if "=" not in pair]:
         raise CommandError(f"--map {wrong[0]}: give LABEL=CLASS, or LABEL= to leave its clips out")
     pairs = {label: own for label, _, own in (pair.rpartition("=") for pair in names)}
-    try:
-        done = evaluate(
-            model, data, out, group_from=group_from, positive=positive, by=by, label=label, names=pairs,
-            foreground=foreground, classes=classes, resize_masks=resize_masks, frames_per_clip=frames, size=size,
-            batch=batch, seed=seed, pictures=pictures, command=command,
-        )  # fmt: skip
-    except (PredictError, DataError, ClipError) as error:
-        raise CommandError(str(error)) from error
+    done = evaluate(
+        model, data, out, group_from=group_from, positive=positive, by=by, label=label, names=pairs,
+        foreground=foreground, classes=classes, resize_masks=resize_masks, frames_per_clip=frames, size=size,
+        batch=batch, seed=seed, pictures=pictures, command=command,
+    )  # fmt: skip
     for line in done.skipped:
         tell(f"skipped: {line}")
     for line in done.notes:

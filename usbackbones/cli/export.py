@@ -51,20 +51,14 @@ def export_command(
         raise CommandError(f"{out}: the name decides the form; end it in {' or '.join(_FORMS)}")
     if channels not in (None, 1, 3):
         raise CommandError(f"--channels {channels}: 1 or 3")
-    from usbackbones.clips.read import ClipError
-    from usbackbones.data.item import DataError
-    from usbackbones.exporting.export import ExportError, export
+    from usbackbones.exporting.export import export
     from usbackbones.exporting.subject import subject_of
-    from usbackbones.hub.licensing import LicenseError
 
-    try:
-        subject = subject_of(model, channels, backbone, license_name)
-        cfg: dict[str, Any] = subject.network.pretrained_cfg  # type: ignore[assignment]
-        own = _frames(frames, cfg["input_size"][1:]) if frames else None
-        told = {"output": subject.output, "facts": subject.facts}
-        done = export(subject.network, out, form, preprocess, precision, own, **told)  # type: ignore[arg-type]
-    except (ExportError, ClipError, DataError, LicenseError) as error:
-        raise CommandError(str(error)) from error
+    subject = subject_of(model, channels, backbone, license_name)
+    cfg: dict[str, Any] = subject.network.pretrained_cfg  # type: ignore[assignment]
+    own = _frames(frames, cfg["input_size"][1:]) if frames else None
+    told = {"output": subject.output, "facts": subject.facts}
+    done = export(subject.network, out, form, preprocess, precision, own, **told)  # type: ignore[arg-type]
     if as_json:
         say(json.dumps(asdict(done) | {"file": str(out), "model": subject.name} | told, indent=2))
         return

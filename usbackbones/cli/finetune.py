@@ -62,11 +62,9 @@ def finetune_command(
         as_json: print the metrics as JSON.
     """
     from usbackbones.data.dataset import read_items
-    from usbackbones.data.item import DataError
     from usbackbones.data.patients import counted
     from usbackbones.finetuning.run import defaults_for, finetune, without_nan
     from usbackbones.hub.backbone import full_name
-    from usbackbones.hub.licensing import LicenseError
 
     if preview:
         write_preview(lambda: [item.path for item in read_items(data, group_from, noted, label)], preview)
@@ -78,26 +76,23 @@ def finetune_command(
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed, "clean": clean}
     if lr is not None:
         given["search"] = False
-    try:
-        spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
-        done = finetune(
-            data,
-            name,
-            out,
-            spec,
-            target=target,
-            label=label,
-            label_unit=label_unit,
-            size=size,
-            group_from=group_from,
-            license_name=license_name,
-            test=test,
-            validation=validation,
-            pictures=pictures,
-            note=noted,
-        )
-    except (DataError, LicenseError) as error:
-        raise CommandError(str(error)) from error
+    spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
+    done = finetune(
+        data,
+        name,
+        out,
+        spec,
+        target=target,
+        label=label,
+        label_unit=label_unit,
+        size=size,
+        group_from=group_from,
+        license_name=license_name,
+        test=test,
+        validation=validation,
+        pictures=pictures,
+        note=noted,
+    )
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
     for fault in done.skipped:

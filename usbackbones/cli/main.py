@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import tyro
 
+from usbackbones._errors import Refused
 from usbackbones.cli.audit import audit_command
 from usbackbones.cli.convert import convert_command
 from usbackbones.cli.demo import demo_command
@@ -30,7 +31,7 @@ from usbackbones.cli.pack import pack_command
 from usbackbones.cli.predict import predict_command
 from usbackbones.cli.probe import probe_command
 from usbackbones.cli.segment import segment_command
-from usbackbones.cli.terminal import CommandError, say, tell
+from usbackbones.cli.terminal import say, tell
 from usbackbones.cli.weights import info_command, list_command
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -74,12 +75,12 @@ def main(args: Sequence[str] | None = None) -> None:
         _exit(REFUSED, line, as_json)
     job = _understood(words, as_json)
     from usbackbones.hub.entrypoints import announce
-    from usbackbones.hub.errors import BackboneError, UnknownModel, WeightsError
+    from usbackbones.hub.errors import UnknownModel, WeightsError
 
     announce()  # timm knows our names from here on
     try:
         code = job()
-    except (CommandError, BackboneError, UnknownModel, WeightsError, OSError) as error:
+    except (Refused, UnknownModel, WeightsError, OSError) as error:
         line = " ".join(str(error).split())
         tell(line)
         _exit(REFUSED, line, as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from usbackbones._run_folder import refuse_taken
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say
+from usbackbones.cli.terminal import AsJson, Out, say
 
 
 def pack_command(
@@ -25,14 +25,10 @@ def pack_command(
         license_name: license of the weights; "private" if none is given.
         as_json: print the outcome as JSON.
     """
-    from usbackbones.exporting.pack import PackError, pack
-    from usbackbones.hub.licensing import LicenseError
+    from usbackbones.exporting.pack import pack
 
     refuse_taken(out)
-    try:
-        done = pack(Path(str(run).removeprefix("run:")), out, license_name)
-    except (PackError, LicenseError, ValueError) as error:
-        raise CommandError(str(error)) from error
+    done = pack(Path(str(run).removeprefix("run:")), out, license_name)
     if as_json:
         say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
         return

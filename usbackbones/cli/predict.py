@@ -38,20 +38,15 @@ def predict_command(
         overwrite: replace an earlier output of this name.
         as_json: print what was written as JSON.
     """
-    from usbackbones.data.item import DataError
     from usbackbones.predicting.run import predict
-    from usbackbones.predicting.trained import PredictError
 
     if not paths:
         raise CommandError("name at least one clip, folder or list to predict")
     command = shlex.join(["usbackbones", *sys.argv[1:]])
-    try:
-        done = predict(
-            model, paths, out, group_from=group_from, size=size, batch=batch, stride=stride, overwrite=overwrite,
-            command=command, note=noted,
-        )  # fmt: skip
-    except (PredictError, DataError) as error:
-        raise CommandError(str(error)) from error
+    done = predict(
+        model, paths, out, group_from=group_from, size=size, batch=batch, stride=stride, overwrite=overwrite,
+        command=command, note=noted,
+    )  # fmt: skip
     for line in done.warnings:
         tell(f"warning: {line}")
     if as_json:

@@ -65,7 +65,6 @@ def probe_command(
             raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
     from usbackbones._run_folder import apart
     from usbackbones.data.dataset import read_items
-    from usbackbones.data.item import DataError
     from usbackbones.data.patients import counted
     from usbackbones.data.targets import decide_target
     from usbackbones.hub.backbone import full_name
@@ -75,11 +74,8 @@ def probe_command(
         return
     check_cleaning(clean)
     apart(out, data)
-    try:
-        items = read_items(data, group_from, noted)
-        kind = decide_target(items, target, noted)
-    except DataError as error:
-        raise CommandError(str(error)) from error
+    items = read_items(data, group_from, noted)
+    kind = decide_target(items, target, noted)
     names = list(dict.fromkeys(full_name(name) for name in model or (None,)))
     if kind == "number" and shots:
         raise CommandError(f"--shots {shots[0]}: few labels are for classes, and these labels are numbers")
@@ -87,11 +83,8 @@ def probe_command(
     from usbackbones.probing.run import probe
 
     spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed, clean)
-    try:
-        models = {name: network(name, size=size) for name in names}
-        done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)
-    except DataError as error:
-        raise CommandError(str(error)) from error
+    models = {name: network(name, size=size) for name in names}
+    done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)
     for fault in done.skipped:
         tell(f"skipped: {fault}")
     if done.was_finished:

@@ -70,12 +70,8 @@ def segment_command(
         as_json: print the metrics as JSON.
     """
     try:
-        from usbackbones.clips.read import ClipError
-        from usbackbones.data.item import DataError
         from usbackbones.data.patients import counted
         from usbackbones.hub.backbone import full_name
-        from usbackbones.hub.errors import BackboneError
-        from usbackbones.hub.licensing import LicenseError
         from usbackbones.segmentation.config import UDIAT, Segment
         from usbackbones.segmentation.look import Answers
         from usbackbones.segmentation.run import segment
@@ -87,24 +83,21 @@ def segment_command(
     }  # fmt: skip
     name = full_name(model)
     base = UDIAT if preset == "udiat" else Segment()
-    try:
-        spec = replace(base, **{key: value for key, value in given.items() if value is not None})
-        done = segment(
-            data,
-            name,
-            out,
-            spec,
-            test=test,
-            validation=validation,
-            at_most=at_most,
-            pictures=pictures,
-            group_from=group_from,
-            license_name=license_name,
-            answers=Answers(foreground, classes, resize_masks),
-            note=noted,
-        )
-    except (DataError, BackboneError, ClipError, LicenseError) as error:
-        raise CommandError(str(error)) from error
+    spec = replace(base, **{key: value for key, value in given.items() if value is not None})
+    done = segment(
+        data,
+        name,
+        out,
+        spec,
+        test=test,
+        validation=validation,
+        at_most=at_most,
+        pictures=pictures,
+        group_from=group_from,
+        license_name=license_name,
+        answers=Answers(foreground, classes, resize_masks),
+        note=noted,
+    )
     if done.was_finished:
         tell(f"{out} holds this very run, finished: nothing was done")
     if done.joined:

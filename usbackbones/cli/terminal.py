@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
+from usbackbones._errors import Refused
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
@@ -20,7 +22,7 @@ Sheet = Annotated[Path | None, arg(metavar="PNG")]
 Model = Annotated[str | None, arg(metavar="NAME")]
 
 
-class CommandError(Exception):
+class CommandError(Refused):
     """A command that cannot do what it was asked to; shown as one line."""
 
 

@@ -87,11 +87,8 @@ def split_items(
     elif "validation" not in decided:
         items = _drawn(items, validation, "validation", "train", seed)
     groups = {part: {item.group for item in items if item.part == part} for part in PARTS}
-    try:
-        for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
-            assert_disjoint(groups[first], groups[second], f"group in {first} and {second}; it")
-    except SplitError as error:
-        raise DataError(str(error)) from error
+    for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
+        assert_disjoint(groups[first], groups[second], f"group in {first} and {second}; it")
     classes = {item.label for item in items} if every_label else set()
     for part in PARTS:
         lacking = classes - {item.label for item in items if item.part == part}

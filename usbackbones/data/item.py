@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from usbackbones._errors import Refused
+
 PARTS = ("train", "validation", "test")
 
 
-class DataError(ValueError):
+class DataError(Refused):
     """Data that cannot be trained on; one line that names the fault and the remedy."""
 
 

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from usbackbones.data.item import DataError
 
-class SplitError(ValueError):
+
+class SplitError(DataError):
     """A split that cannot be made, or that leaks."""
 
 

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usbackbones._errors import Refused
 from usbackbones._files import atomic_write
 from usbackbones.exporting.quantize import cosines, quantize
 from usbackbones.features.transforms import transforms
@@ -41,7 +42,7 @@ FACTS = "usbackbones.json"
 """The extra file of a .pt2 that holds its facts: `torch.export.load(file, extra_files={FACTS: ""})` fills it in."""
 
 
-class ExportError(ValueError):
+class ExportError(Refused):
     """A model that cannot be exported, or an export that computes another function."""
 
 

@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from usbackbones._errors import Refused
 from usbackbones._files import atomic_write
 from usbackbones._version import __version__
 from usbackbones.hub.backbone import RUN
@@ -41,7 +42,7 @@ _CARD = """# {name} (private)
 """
 
 
-class PackError(ValueError):
+class PackError(Refused):
     """A run that cannot be packed; one line that says why."""
 
 

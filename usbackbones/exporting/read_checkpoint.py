@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from usbackbones._errors import Refused
 from usbackbones.hub.torch_checkpoint import CheckpointError, load_checkpoint
 
 _SHOWN = 8
 
 
-class ConvertError(ValueError):
+class ConvertError(Refused):
     """A checkpoint that is not what it was said to be; the message lists the keys at fault."""
 
 

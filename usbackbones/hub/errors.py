@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Self
 
+from usbackbones._errors import Refused
 from usbackbones.hub.zoo import FILE, Weight
 
 
@@ -10,7 +11,7 @@ class UnknownModel(RuntimeError):
     """A name of ours that is not registered. A RuntimeError because that is what timm raises for its own names."""
 
 
-class BackboneError(ValueError):
+class BackboneError(Refused):
     """A network that cannot be built, or that does not fit its use; one line that names the fault and the remedy."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import timm
 
+from usbackbones._errors import Refused
 from usbackbones.hub import registry
 from usbackbones.hub.backbone import HUB, LOCAL, RANDOM, RUN, full_name
 from usbackbones.hub.errors import BackboneError
@@ -26,7 +27,7 @@ PRIVATE = "private"
 _NONCOMMERCIAL = re.compile(r"(?i)\bnc\b|non[ -]?commercial|research|emergency")
 
 
-class LicenseError(ValueError):
+class LicenseError(Refused):
     """A license that is not stated, or that the source of the weights does not allow; one line with the remedy."""
 
 

@@ -25,11 +25,14 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON file of a run.
 
     Raises:
-        RunError: if it is not there.
+        RunError: if it is not there, or damaged.
     """
     if not file.is_file():
         raise RunError(f"{file} is missing: {file.parent} is not a finished run of training.pretrain")
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is no JSON ({error}): {file.parent} is damaged") from error
     return content
 
 

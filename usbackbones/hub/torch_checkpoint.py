@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from usbackbones._errors import Refused
 
-class CheckpointError(ValueError):
+
+class CheckpointError(Refused):
     """A checkpoint that cannot be read; one line that names the file."""
 
 

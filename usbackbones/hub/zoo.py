@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from usbackbones._errors import Refused
+
 FILE = "model.safetensors"
 _NAME = re.compile(r"(?P<arch>[a-z0-9_]+)\.(?P<tag>[A-Za-z0-9_-]+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -20,7 +22,7 @@ _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"
 _CROP_MODES = ("squash", "center", "border")
 
 
-class ZooError(ValueError):
+class ZooError(Refused):
     """A zoo file that cannot be used. The message names the entry and the field."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from usbackbones._errors import Refused
 from usbackbones._files import sha256_of
 from usbackbones.clips.cleaned import record, why_not
 from usbackbones.data.item import DataError
@@ -28,7 +29,7 @@ WEIGHTS = "model.safetensors"
 Task = Literal["classes", "number", "masks"]
 
 
-class PredictError(ValueError):
+class PredictError(Refused):
     """A prediction that cannot be made or written; one line that names the fault and the remedy."""
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import levels, told_patients, unit
-from usbackbones.data.splits import SplitError, assert_disjoint, group_labels, grouped_folds
+from usbackbones.data.splits import assert_disjoint, group_labels, grouped_folds
 from usbackbones.features.extract import embed
 from usbackbones.metrics.levels import Numbers, difference, measure, numbers
 from usbackbones.probing.held_out import Division, Rows, predict_held_out
@@ -90,20 +90,14 @@ def divisions(items: Sequence[Item], folds: int, seed: int) -> list[Division]:
         test = np.array([item.part == "test" for item in items])
         if not all(item.part for item in items) or test.all() or not test.any():
             raise DataError("the column split must say for every row whether it is train, validation or test")
-        try:
-            assert_disjoint(*(np.array(groups)[side] for side in (~test, test)))
-        except SplitError as error:
-            raise DataError(str(error)) from error
+        assert_disjoint(*(np.array(groups)[side] for side in (~test, test)))
         if missing := {item.label for item in items} - set(np.array(labels)[~test]):
             raise DataError(f"there is no item to fit {', '.join(sorted(missing))} on: give some of them another split")
         return [(np.flatnonzero(~test), np.flatnonzero(test))]
     of_class = Counter(group_labels(groups, labels).values())
     if few := [label for label in sorted(set(labels)) if of_class[label] < 2]:
         raise DataError(f"{', '.join(few)}: give two groups of a class at least, one to fit on and one to evaluate on")
-    try:
-        return grouped_folds(groups, labels, min(folds, len(set(groups))), seed)
-    except SplitError as error:
-        raise DataError(str(error)) from error
+    return grouped_folds(groups, labels, min(folds, len(set(groups))), seed)
 
 
 @dataclass(frozen=True)

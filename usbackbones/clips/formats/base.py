@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from usbackbones._errors import Refused
+
 Warn = Callable[[str], object]
 Frames = Generator[tuple[np.ndarray, float | None], None, None]
 """Gray frames uint8 [H, W], each with its time in seconds where the file tells it."""
@@ -32,7 +34,7 @@ PARSER_ERRORS = (
 )
 
 
-class ClipError(ValueError):
+class ClipError(Refused):
     """A clip of which nothing can be read; one line that names the path, the fault and the remedy."""
 
 
