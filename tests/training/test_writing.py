@@ -55,7 +55,6 @@ PRINTS = {
 }
 ELSEWHERE = {
     "training.data.locked_splits": "refuses a split that is there, see tests/training/data/test_locked_splits.py",
-    "training.release.push": "writes to the Hub",
     "training.reproduce": "its run folder is that of training.pretrain",
     "training.speed": "rewrites a table between its marks, see tests/training/speed/test_speed.py",
     "training.study.finetuning": "its run folders are those of usbackbones finetune",

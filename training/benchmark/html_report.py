@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.benchmark.markdown import headline_metric
 from training.benchmark.models import Entry
 from training.benchmark.task import Task
 from usbackbones.features.extract import embed
@@ -12,9 +13,6 @@ from usbackbones.report.features import maps_section
 from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, curves, whiskers
 from usbackbones.report.runs import NAMES, told
-
-_FIRST = ("balanced_accuracy", "mae")
-"""The metric that is drawn, the first that is there."""
 
 
 def write_comparison(
@@ -45,9 +43,7 @@ def write_comparison(
 
 def _of_task(name: str, report: Mapping[str, Any]) -> list[Section]:
     measured = [row for row in report["rows"] if "results" in row]
-    levels = next(iter(measured[0]["results"].values()))
-    level = "clip" if "clip" in levels else next(iter(levels))
-    metric = next(metric for metric in (*_FIRST, *levels[level]) if metric in levels[level])
+    _, level, metric = headline_metric(report)
     lines = {
         f"{row['model']}, {probe}": values[level][metric]
         for row in measured

@@ -6,7 +6,7 @@ from typing import Any
 from training.benchmark.markdown import compared, gain, headline_metric, interval_cell
 from training.data.fingerprints import Overlap
 from training.release.card_metadata import metadata
-from training.release.records import OWNER, kind_of
+from training.release.records import OWNER, kind_of, own_row
 
 CONTROLS = {"imagenet": "ImageNet", "simclr": "SimCLR, equal budget", "random": "random weights"}
 """The rows below a weight's own, and how a reader knows them."""
@@ -34,7 +34,7 @@ def verdict(metrics: Mapping[str, Any] | None, name: str) -> str:
     """Where a linear probe on the weight's frozen features beats random weights and ImageNet, and where it does not."""
     if not metrics:
         return "Not evaluated yet."
-    rows = {task: _own(report, name) for task, report in metrics.items()}
+    rows = {task: own_row(report, name) for task, report in metrics.items()}
     where: dict[str, list[str]] = {"spread": [], "interval": [], "": []}
     for task, report in metrics.items():
         where[gain(rows[task], *headline_metric(report))].append(task)
@@ -65,15 +65,10 @@ def _shortfall(metrics: Mapping[str, Any] | None, name: str) -> str:
     """The first sentence of a card whose weight beats random weights on fewer tasks than a good one must."""
     if not metrics:
         return ""
-    lost = [task for task, report in metrics.items() if not gain(_own(report, name), *headline_metric(report))]
+    lost = [task for task, report in metrics.items() if not gain(own_row(report, name), *headline_metric(report))]
     if len(metrics) - len(lost) >= TASKS_TO_BEAT:
         return ""
     return f"Frozen, **it does not beat random weights** beyond the 95 % interval on {', '.join(lost)}. "
-
-
-def _own(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    row: Mapping[str, Any] = next(row for row in report["rows"] if row["model"] == f"{OWNER}{name}")
-    return row
 
 
 def _body(name: str, entry: dict[str, Any]) -> str:

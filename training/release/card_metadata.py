@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from training.benchmark.markdown import headline_metric
+from training.release.records import own_row
 
 # The Hub's own names of licences that ours may have; any other is "other" with its name beside it.
 HUB_LICENCES = frozenset(
@@ -41,8 +42,8 @@ def _results(name: str, reports: dict[str, Any]) -> list[EvalResult]:
     results = []
     for report in reports.values():
         probe, level, metric = headline_metric(report)
-        row = next(row for row in report["rows"] if row["model"] == f"usbackbones/{name}")
-        results.append(_result(report, probe, level, metric, row["results"][probe][level][metric]))
+        told = own_row(report, name)["results"][probe][level][metric]
+        results.append(_result(report, probe, level, metric, told))
     return results
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from training.benchmark.markdown import gain
-from training.release.records import OWNER, kind_of
+from training.benchmark.markdown import gain, headline_metric
+from training.release.records import OWNER, kind_of, own_row
 from usbackbones.report.markup import Markup, element, joined, table
 from usbackbones.report.runs import NAMES, told
 
@@ -12,8 +12,6 @@ PROBES = {"knn": "kNN"}
 """Names of probes that are not written as in the zoo."""
 DIGITS = {"mae": 1}
 """Of a metric that has a unit."""
-_SHOWN = ("balanced_accuracy", "mae")
-"""The metric of the short table, the first that is there."""
 
 
 def headline(name: str, metrics: Mapping[str, Any] | None) -> Markup:
@@ -22,11 +20,12 @@ def headline(name: str, metrics: Mapping[str, Any] | None) -> Markup:
         return element("p", "Not measured yet.")
     parts = []
     for report in metrics.values():
-        rows, classes, probes = [], [], list(_first_measured(report))
+        rows, classes = [], []
+        probes = list(next(row["results"] for row in report["rows"] if "results" in row))
+        _, level, metric = headline_metric(report)
         for row in report["rows"]:
-            rows.append([_row_name(row["model"], name), *_headline_cells(row, probes)])
+            rows.append([_row_name(row["model"], name), *_headline_cells(row, probes, level, metric)])
             classes.append("ours" if _is_ours(row["model"], name) else "")
-        level, metric = _headline_metric(report)
         label = f"{report['task']}: {NAMES.get(metric, metric)} by {level}, on the {_part(report)}"
         header = ["", *(f"{PROBES.get(probe, probe)} probe" for probe in probes)]
         parts += [element("p", label, class_="note"), table(header, rows, label, classes), _verdict(name, report)]
@@ -38,15 +37,16 @@ def all_numbers(name: str, metrics: Mapping[str, Any]) -> Markup:
     parts = []
     for report in metrics.values():
         rows, classes, names = [], [], list[str]()
+        metric = headline_metric(report)[2]
         for row in report["rows"]:
             for probe, levels in row.get("results", {}).items():
                 for level, values in levels.items():
                     names = names or list(values)
-                    shown = [
-                        told(values[metric], DIGITS.get(metric, 3)) if metric in values else "" for metric in names
-                    ]
+                    shown = [told(values[key], DIGITS.get(key, 3)) if key in values else "" for key in names]
                     probed = f"{PROBES.get(probe, probe)}, {level}"
-                    rows.append([_row_name(row["model"], name), probed, *shown, _difference(values)])
+                    apart = values[metric].get("difference")
+                    less = told(apart, DIGITS.get(metric, 3)) if apart else ""
+                    rows.append([_row_name(row["model"], name), probed, *shown, less])
                     classes.append("ours" if _is_ours(row["model"], name) else "")
         header = ["", "probe, level", *(NAMES.get(metric, metric) for metric in names), "less random"]
         parts += [
@@ -67,47 +67,25 @@ _SAID = {
 
 def _verdict(name: str, report: Mapping[str, Any]) -> Markup:
     """Whether the interval of the paired difference to random weights leaves out zero."""
-    said = []
-    for row in report["rows"]:
-        if not _is_ours(row["model"], name):
-            continue
-        for probe, levels in row.get("results", {}).items():
-            level, metric = _headline_metric(report)
-            apart = levels[level][metric].get("difference")
-            if apart is None:
-                continue
+    said, row = [], own_row(report, name)
+    _, level, metric = headline_metric(report)
+    for probe, levels in row["results"].items():
+        if apart := levels[level][metric].get("difference"):
             by = told(apart, DIGITS.get(metric, 3))
             said.append(f"{PROBES.get(probe, probe)} probe: {_SAID[gain(row, probe, level, metric)]} ({by}).")
     return element("p", " ".join(said) or "Not compared with random weights.", class_="note")
 
 
-def _headline_metric(report: Mapping[str, Any]) -> tuple[str, str]:
-    levels = next(iter(_first_measured(report).values()))
-    level = "clip" if "clip" in levels else next(iter(levels))
-    return level, next((metric for metric in _SHOWN if metric in levels[level]), next(iter(levels[level])))
-
-
-def _headline_cells(row: Mapping[str, Any], probes: list[str]) -> list[str]:
+def _headline_cells(row: Mapping[str, Any], probes: list[str], level: str, metric: str) -> list[str]:
     """A value with its interval on a line below it, for each probe: two probes fit on a phone."""
     if "results" not in row:
         return ["not run"] * len(probes)
-    level, metric = _headline_metric({"rows": [row]})
     cells: list[str] = []
     for probe in probes:
         levels = row["results"][probe]
         value, _, interval = told(levels[level][metric], DIGITS.get(metric, 3)).partition(" ")
         cells.append(joined([value, element("small", interval)], " "))
     return cells
-
-
-def _first_measured(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(row["results"] for row in report["rows"] if "results" in row)
-
-
-def _difference(values: Mapping[str, Any]) -> str:
-    metric = next((metric for metric in _SHOWN if metric in values), next(iter(values)))
-    gain = values[metric].get("difference")
-    return told(gain, DIGITS.get(metric, 3)) if gain else ""
 
 
 def _is_ours(model: str, name: str) -> bool:

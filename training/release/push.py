@@ -1,7 +1,7 @@
 """Put a folder of model_cards/ on the Hub, and pin in zoo.json what was put there.
 
-    python -m training.release.push resnet18.hico_open3 --dry-run      what would change
-    python -m training.release.push resnet18.hico_open3                the folder as it is, in one commit
+    python -m training.release push resnet18.hico_open3 --dry-run      what would change
+    python -m training.release push resnet18.hico_open3                the folder as it is, in one commit
 
 The Hub is the one that HF_ENDPOINT names, the account that of HF_TOKEN or `hf auth login`. A commit is tagged, so that
 no cleaning of the repository's history can remove it, and zoo.json gets its id only after every file was downloaded
@@ -10,7 +10,6 @@ again and compared.
 
 import difflib
 import hashlib
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,10 +27,9 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from training.data.errors import line_of
 from training.data.records import CARDS, ZOO
 from training.release.checks import refuse_folder
-from training.release.records import read_weights, write_weights
+from training.release.records import entry_of, read_weights, write_weights
 from usbackbones.hub.download import fetch
 from usbackbones.hub.errors import WeightsError
 from usbackbones.hub.reachability import why_unreachable
@@ -78,13 +76,12 @@ def push_lines(name: str, org: str, private: bool, dry_run: bool, zoo: Path, car
     """Do what `push` does, and say it line by line.
 
     Raises:
+        CorpusError: there is no such weight.
         ReleaseError: the folder must not be published; nothing was sent.
         PushError: the Hub refuses or is not reached, or has other bytes afterwards than were sent.
     """
     content = read_weights(zoo, cards)
-    if name not in content["weights"]:
-        raise PushError(f"{name} is not in the zoo; there is: {', '.join(content['weights']) or 'nothing yet'}")
-    entry = content["weights"][name]
+    entry = entry_of(content, name)
     repo_id = f"{org or content['organisation']}/{name}"
     refuse_folder(name, entry, cards / name)
     if reason := why_unreachable(constants.ENDPOINT):
@@ -185,16 +182,3 @@ def _verify(name: str, entry: dict[str, Any], folder: Path) -> None:
                 raise PushError(
                     f"{file.name} of {entry['hub_id']} at {entry['revision']} is not the file that was sent"
                 )
-
-
-def main() -> None:
-    """The command line; a refusal is a line and exit code 2."""
-    try:
-        tyro.cli(push)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(line_of(error).split())}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from error
-
-
-if __name__ == "__main__":
-    main()

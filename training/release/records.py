@@ -73,6 +73,11 @@ def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return entry
 
 
+def own_row(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The row of a weight of ours in the report of a task."""
+    return next(row for row in report["rows"] if row["model"] == f"{OWNER}{name}")
+
+
 def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """One number a task: {task: {metric, value, low, high, random, simclr, imagenet}}, null for what was not run."""
     found: dict[str, Any] = {}

@@ -17,7 +17,7 @@ import tyro
 from training.benchmark.markdown import headline_metric, interval_cell
 from training.data.records import CARDS, ROOT, ZOO
 from training.release.checks import ReleaseError
-from training.release.records import OWNER, entry_of, read_weights, write_weights
+from training.release.records import entry_of, own_row, read_weights, write_weights
 from training.release.render import STUDY, render
 from usbackbones._files import atomic_write
 
@@ -102,8 +102,7 @@ def obituary(name: str, entry: Mapping[str, Any], successor: str) -> str:
     ]
     for task, report in (entry["metrics"] or {}).items():
         probe, level, metric = headline_metric(report)
-        row = next(row for row in report["rows"] if row["model"] == f"{OWNER}{name}")
-        told, digits = row["results"][probe][level][metric], 1 if metric == "mae" else 3
+        told, digits = own_row(report, name)["results"][probe][level][metric], 1 if metric == "mae" else 3
         cells = [interval_cell(one, digits) for one in (told, told.get("difference"), told.get("to_simclr"))]
         lines.append(f"| {task}{', mm' if metric == 'mae' else ''} | {' | '.join(cells)} |")
     commands = dict.fromkeys(report["command"] for report in (entry["metrics"] or {}).values())

@@ -18,7 +18,7 @@ from tests.hub_server.faults import Fault
 from training.data.fingerprints import FILE as LEDGER
 from training.release.card import render_card
 from training.release.checks import FILES, ReleaseError, refuse_folder
-from training.release.push import main
+from training.release.commands import main
 from training.release.records import CARDS, ZOO, read_weights, write_weights
 from usbackbones.hub.zoo import FILE
 
@@ -213,7 +213,7 @@ def test_what_must_not_be_published_is_refused_before_anything_is_sent(hub, tmp_
 
 
 def test_the_command_refuses_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["push", "resnet18.nope", "--org", "x"])
+    monkeypatch.setattr(sys, "argv", ["release", "push", "resnet18.nope", "--org", "x"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
