@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 
 from training.benchmark.evaluate import seen_groups
+from training.benchmark.markdown import table
 from training.benchmark.models import entries
 from training.benchmark.protocol import Protocol, compare, predict
 from training.benchmark.tasks import load_task
@@ -63,11 +64,11 @@ def main(
                 )
             found = compare(predict(row.members, task, protocol, cache), task, protocol)
             scores[row.name][name] = found["linear"]["clip"]["balanced_accuracy"]["value"]
-    print(f"| model | {' | '.join(tasks)} | mean |\n|---|{'---|' * (len(tasks) + 1)}")  # noqa: T201
-    for model, numbers in scores.items():
-        cells = [*numbers.values(), sum(numbers.values()) / len(numbers)]
-        print(f"| {model} | {' | '.join(f'{number:.3f}' for number in cells)} |")  # noqa: T201
-    print(f"\nchosen: {choice(scores)}")  # noqa: T201
+    rows = []
+    for model, found in scores.items():
+        numbers = [*found.values(), sum(found.values()) / len(found)]
+        rows.append([model, *(f"{number:.3f}" for number in numbers)])
+    print("\n".join([*table(["model", *tasks, "mean"], rows), "", f"chosen: {choice(scores)}"]))  # noqa: T201
 
 
 if __name__ == "__main__":

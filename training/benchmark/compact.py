@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from training.benchmark.markdown import gain, headline_metric
+from training.benchmark.markdown import gain, headline_metric, table
 
 FEW = "5"
 """Labelled groups of each class in the few-shot column of the table of all tasks."""
@@ -23,13 +23,13 @@ def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
     gains = {model: few_shot_gain(model, common.values()) for model in models}
     if any(gains.values()):
         heads.append(f"{FEW} groups a class, less random" + f" ({', '.join(common)})" * (len(common) < len(asked)))
-    lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    rows = []
     for model in models:
         found = [next((row for row in report["rows"] if row["model"] == model), None) for report in reports.values()]
         cells = [headline_cell(row, report) for row, report in zip(found, reports.values(), strict=True)]
         cells += [gains[model]] * any(gains.values())
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([model, *cells])
+    return "\n".join(table(["model", *heads], rows))
 
 
 def _all_of_ours(report: Mapping[str, Any], models: Iterable[str]) -> bool:

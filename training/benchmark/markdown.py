@@ -1,7 +1,7 @@
 """The tables of the benchmark as Markdown, rendered from the numbers alone."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -17,11 +17,13 @@ BESIDE = {"to_simclr": "SimCLR", "to_imagenet": "ImageNet"}
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The report of one task as a Markdown table with lines about what it stands on."""
-    header, rows = _measured_rows(report) if report.get("kind") == "number" else _class_rows(report)
+    return "\n".join([*table(*_rows(report)), "", *_foot(report)])
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table; a row with too few cells is filled up."""
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    for row in rows:
-        lines.append(f"| {' | '.join(row)} |" + " |" * (len(header) - len(row)))
-    return "\n".join([*lines, "", *_foot(report)])
+    return lines + [f"| {' | '.join(row)} |" + " |" * (len(header) - len(row)) for row in rows]
 
 
 def summary(report: Mapping[str, Any]) -> str:
@@ -51,11 +53,6 @@ def write_between(file: Path, marker: str, content: str) -> None:
     text = between(file.read_text(encoding="utf-8"), marker, content)
     with atomic_write(file, "w", encoding="utf-8") as stream:
         stream.write(text)
-
-
-def _commands(report: Mapping[str, Any]) -> list[str]:
-    """The command that made a report, or those that made the rows of a merged one."""
-    return report.get("commands", [report["command"]])
 
 
 def compared(
@@ -96,31 +93,45 @@ def _noise(row: Mapping[str, Any], probe: str, level: str, metric: str) -> float
     return float(row.get("noise", {}).get(probe, {}).get(level, {}).get(metric, 0.0))
 
 
-def _class_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    shots = list(report["protocol"].get("shots", ()))
+def _rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The header of a task's table, and a row for each probe of each model."""
     overlaps = any("overlap" in row for row in report["rows"])
-    legacy = any("legacy" in row for row in report["rows"])
-    controls = _compared(report)
-    header = ["model", *["overlap"] * overlaps, "probe", *_CLASSES, *_DIFFERENCES]
-    header += [f"clip bal. acc. − {BESIDE[control]}" for control in controls]
-    header += ["clip bal. acc. of the divisions"] * _divided(report)
-    header += [f"{shot} a class" for shot in shots] + ["legacy; honest"] * legacy
+    heads, cells_of = (_number_heads, _number_cells) if report.get("kind") == "number" else (_class_heads, _class_cells)
     rows = []
     for row in report["rows"]:
         if "not_run" in row:
             rows.append(not_run_cells(row, overlaps))
-            continue
-        for probe, levels in row["results"].items():
-            cells = [interval_cell(levels[level][m]) for level in COLUMNS for m in ("balanced_accuracy", "macro_f1")]
-            cells += [_difference(row, probe, level, "balanced_accuracy") for level in COLUMNS]
-            cells += [interval_cell(levels["clip"]["balanced_accuracy"].get(control)) for control in controls]
-            if _divided(report):
-                cells.append(_spread(levels["clip"]["balanced_accuracy"]["members"], report))
-            few = row.get("few_shot", {}).get(probe, {})
-            cells += [f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "" for shot in shots]
-            cells += [_legacy(row) if probe == "linear" else ""] * legacy
+        for probe in row.get("results", {}):
+            cells = cells_of(report, row, probe)
             rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
-    return header, rows
+    return ["model", *["overlap"] * overlaps, "probe", *heads(report)], rows
+
+
+def _class_heads(report: Mapping[str, Any]) -> list[str]:
+    legacy = any("legacy" in row for row in report["rows"])
+    heads = [*_CLASSES, *_DIFFERENCES, *(f"clip bal. acc. − {BESIDE[control]}" for control in _compared(report))]
+    heads += ["clip bal. acc. of the divisions"] * _divided(report)
+    return heads + [f"{shot} a class" for shot in _shots(report)] + ["legacy; honest"] * legacy
+
+
+def _class_cells(report: Mapping[str, Any], row: Mapping[str, Any], probe: str) -> list[str]:
+    levels = row["results"][probe]
+    cells = [interval_cell(levels[level][m]) for level in COLUMNS for m in ("balanced_accuracy", "macro_f1")]
+    cells += [_difference(row, probe, level, "balanced_accuracy") for level in COLUMNS]
+    cells += [interval_cell(levels["clip"]["balanced_accuracy"].get(control)) for control in _compared(report)]
+    if _divided(report):
+        cells.append(_spread(levels["clip"]["balanced_accuracy"]["members"], report))
+    few = row.get("few_shot", {}).get(probe, {})
+    for shot in _shots(report):
+        cells.append(f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "")
+    if any("legacy" in row for row in report["rows"]):
+        told = row.get("legacy") if probe == "linear" else None
+        cells.append(f"{told['legacy']:.3f}; {told['honest']:.3f}" if told else "")
+    return cells
+
+
+def _shots(report: Mapping[str, Any]) -> list[str]:
+    return list(report["protocol"].get("shots", ()))
 
 
 def _divided(report: Mapping[str, Any]) -> bool:
@@ -135,22 +146,17 @@ def _spread(members: Sequence[float], report: Mapping[str, Any]) -> str:
     return f"{min(means):.3f} to {max(means):.3f}"
 
 
-def _measured_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    overlaps = any("overlap" in row for row in report["rows"])
-    controls = _compared(report)
-    header = ["model", *["overlap"] * overlaps, "probe", "mean abs. error, mm", "R²", "mean abs. error − random, mm"]
-    header += [f"mean abs. error − {BESIDE[control]}, mm" for control in controls]
-    rows = []
-    for row in report["rows"]:
-        if "not_run" in row:
-            rows.append(not_run_cells(row, overlaps))
-            continue
-        for probe, levels in row["results"].items():
-            cells = [interval_cell(levels["frame"]["mae"], 1), interval_cell(levels["frame"]["r2"])]
-            cells.append(_difference(row, probe, "frame", "mae", 1))
-            cells += [interval_cell(levels["frame"]["mae"].get(control), 1) for control in controls]
-            rows.append([row["model"], *[row.get("overlap", "")] * overlaps, probe, *cells])
-    return header, rows
+def _number_heads(report: Mapping[str, Any]) -> list[str]:
+    error = "mean abs. error"
+    beside = (f"{error} − {BESIDE[control]}, mm" for control in _compared(report))
+    return [f"{error}, mm", "R²", f"{error} − random, mm", *beside]
+
+
+def _number_cells(report: Mapping[str, Any], row: Mapping[str, Any], probe: str) -> list[str]:
+    found = row["results"][probe]["frame"]
+    beside = (interval_cell(found["mae"].get(control), 1) for control in _compared(report))
+    cells = [interval_cell(found["mae"], 1), interval_cell(found["r2"]), _difference(row, probe, "frame", "mae", 1)]
+    return [*cells, *beside]
 
 
 def not_run_cells(row: Mapping[str, Any], overlaps: bool) -> list[str]:
@@ -181,11 +187,6 @@ def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _legacy(row: Mapping[str, Any]) -> str:
-    told = row.get("legacy")
-    return f"{told['legacy']:.3f}; {told['honest']:.3f}" if told else ""
-
-
 def _foot(report: Mapping[str, Any]) -> list[str]:
     counts = {
         side: f"{n['clips']} clips of {n['groups']} groups ({n['frames']} frames)"
@@ -214,4 +215,5 @@ def _foot(report: Mapping[str, Any]) -> list[str]:
         )
     if report.get("about"):
         lines.append(report["about"])
-    return [*lines, "", "\n\n".join(f"`{command}`" for command in _commands(report))]
+    commands = report.get("commands", [report["command"]])  # of a merged report, those that made its rows
+    return [*lines, "", "\n\n".join(f"`{command}`" for command in commands)]

@@ -50,7 +50,12 @@ class Entry:
 
 
 def entries(
-    names: Sequence[str], size: int | None, seeds: int, always: bool = False, controls: Sequence[str] = ()
+    names: Sequence[str],
+    size: int | None,
+    seeds: int,
+    always: bool = False,
+    controls: Sequence[str] = (),
+    channels: int = 3,
 ) -> list[Entry]:
     """The rows of a table, in the order of their names.
 
@@ -63,6 +68,7 @@ def entries(
         seeds: networks of a random row.
         always: add, for every architecture, the rows SimCLR, ImageNet and random where they are missing, and the cues.
         controls: names of SimCLR runs for those rows.
+        channels: of the pretrained networks but those of runs, which have one; random ones have three.
 
     Raises:
         OSError, BackboneError: if weights that should lie here do not.
@@ -70,7 +76,7 @@ def entries(
     """
     cues = [*(name for name in names if is_cue(name)), *([f"{CUE}{cue}" for cue in CUES] if always else [])]
     found = {
-        name: _pretrained(name, size)
+        name: _pretrained(name, size, channels)
         for name in dict.fromkeys((*names, *controls))
         if not name.startswith(RANDOM) and name not in cues
     }
@@ -89,7 +95,7 @@ def entries(
                 found[f"SimCLR {arch}"] = Entry(f"SimCLR {arch}", arch, why_not=why_not, remedy=command)
             imagenet = imagenet_name(arch)
             if imagenet and imagenet not in found:
-                found[imagenet] = _pretrained(imagenet, size)
+                found[imagenet] = _pretrained(imagenet, size, channels)
             wanted.setdefault(f"{RANDOM}{arch}", arch)
     rows = dict(found)
     for name, arch in wanted.items():
@@ -135,10 +141,10 @@ def run_folders(name: str) -> list[Path]:
     return folders
 
 
-def _pretrained(name: str, size: int | None) -> Entry:
+def _pretrained(name: str, size: int | None, channels: int) -> Entry:
     """The row of a name that is not random; without members if its weights are others' and cannot be fetched."""
     try:
-        members = _runs(name) if name.startswith(RUN) else [build_backbone(name, in_chans=3)]
+        members = _runs(name) if name.startswith(RUN) else [build_backbone(name, in_chans=channels)]
     except (OSError, BackboneError) as error:
         if name.startswith(("local-dir:", "usbackbones/", RUN)):
             raise

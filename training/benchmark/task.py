@@ -6,7 +6,7 @@ a test clip.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,12 @@ from usbackbones.data.splits import assert_disjoint
 
 Kind = Literal["classes", "number"]
 """What is asked of a frame: which of some classes, or how large something is."""
+
+
+def parted(rows: Iterable[Row], test: Collection[str]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The clips of all groups but those of the test part, and the clips of these."""
+    rows = tuple(rows)
+    return tuple(row for row in rows if row.group not in test), tuple(row for row in rows if row.group in test)
 
 
 class Measure(NamedTuple):
@@ -119,8 +125,8 @@ class Task:
         strangers = set(groups) - {row.group for row in self.rows}
         if strangers:
             raise ValueError(f"not in the pretraining part of {self.name}: {', '.join(sorted(strangers))}")
-        kept = tuple(row for row in self.rows if row.group not in groups)
-        return replace(self, rows=kept, test_rows=tuple(row for row in self.rows if row.group in groups))
+        kept, held = parted(self.rows, groups)
+        return replace(self, rows=kept, test_rows=held)
 
     def unseen(self, seen: Collection[tuple[str, str]]) -> "Task":
         """All clips of groups that nobody was pretrained on, locked ones too, as one part to cross-validate on.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.task import Measure, Task
+from training.benchmark.task import Measure, Task, parted
 from training.data.corpora import CORPORA
 from training.data.corpora.record import read_csv
 from training.data.errors import CorpusError
@@ -154,8 +154,7 @@ def _task(name: str, rows: list[Row], cache: Path, classes: tuple[str, ...], **f
 
 
 def _split(name: str, rows: list[Row], test: set[str], cache: Path, classes: tuple[str, ...], **fields: Any) -> Task:
-    sides = {side: tuple(row for row in rows if (row.group in test) == side) for side in (False, True)}
-    return Task(name, classes, sides[False], sides[True], cache, **fields)
+    return Task(name, classes, *parted(rows, test), cache, **fields)
 
 
 def _one_a_group(rows: Iterable[Row]) -> list[Row]:

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from training.benchmark.imagenet import shown_name
-from training.benchmark.markdown import write_between
+from training.benchmark.markdown import table, write_between
 from training.benchmark.task import Task
 from training.data.errors import append_line, short_errors
 from training.data.manifest import Row
@@ -90,14 +90,14 @@ def table_of(folds: Iterable[Fold]) -> str:
     by_row: dict[tuple[str, str], list[Fold]] = {}
     for fold in folds:
         by_row.setdefault((fold.task, fold.model), []).append(fold)
-    lines = ["| task | model | folds | frozen probe | fine-tuned | gain |", "|---|---|---|---|---|---|"]
+    rows = []
     for (task, model), found in sorted(by_row.items(), key=lambda row: (TASKS.index(row[0][0]), row[0][1])):
         frozen, tuned = (np.array([getattr(fold, name) for fold in found]) for name in ("frozen", "tuned"))
         cells = (f"{x.mean():.3f} [{x.min():.3f}, {x.max():.3f}]" for x in (frozen, tuned))
         gain = tuned - frozen
         spread = f"{gain.mean():+.3f} [{gain.min():+.3f}, {gain.max():+.3f}]"
-        lines.append(f"| {task} | {model} | {len(found)} | {' | '.join(cells)} | {spread} |")
-    return "\n".join(lines)
+        rows.append([task, model, str(len(found)), *cells, spread])
+    return "\n".join(table(["task", "model", "folds", "frozen probe", "fine-tuned", "gain"], rows))
 
 
 def main(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from training.benchmark.markdown import table
 from training.recipes import RECIPES, Recipe
 
 LOG = Path(__file__).parent / "studies" / "methods.jsonl"
@@ -97,15 +98,12 @@ def study_table(log: Path = LOG) -> str:
         rows.setdefault((record.px, record.sources, record.steps, record.variant), []).append(record)
     by_key = {record.key: record for record in records}
     heads = [f"{task} (mm)" if task == "hc18" else task for task in tasks]
-    lines = [
-        f"| variant | trained on | steps | evaluated at | runs | {' | '.join(heads)} |",
-        "|---|---|---|---|---|" + "---|" * len(tasks),
-    ]
+    shown = []
     for (px, sources, steps, variant), members in sorted(rows.items()):
         cells = [_cell(task, members, by_key) for task in tasks]
         trained_on = ", ".join(sources) or "nothing"
-        lines.append(f"| {variant} | {trained_on} | {steps} | {px} px | {len(members)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        shown.append([variant, trained_on, str(steps), f"{px} px", str(len(members)), *cells])
+    return "\n".join(table(["variant", "trained on", "steps", "evaluated at", "runs", *heads], shown))
 
 
 def _cell(task: str, members: Iterable[Record], by_key: Mapping[tuple[Any, ...], Record]) -> str:

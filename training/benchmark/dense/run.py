@@ -16,48 +16,20 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from training.benchmark.cues import is_cue
 from training.benchmark.dense.evaluate import dense_report
 from training.benchmark.dense.task import DenseProtocol, load_dense_task
 from training.benchmark.leaderboard import command_line
-from training.benchmark.markdown import interval_cell, not_run_cells
-from training.benchmark.models import RANDOM, Entry, imagenet_name
+from training.benchmark.markdown import interval_cell, not_run_cells, table
+from training.benchmark.models import Entry, entries
 from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
-from usbackbones.hub.backbone import build_backbone
 
 
 def dense_entries(names: Sequence[str], control: str = "") -> list[Entry]:
-    """The rows of a table: the names as given, then for every architecture SimCLR, ImageNet and random.
-
-    Raises:
-        OSError: if weights that should lie here do not.
-        BackboneError: if a backbone gives no feature maps.
-        RuntimeError: if timm does not know a name.
-    """
-    given = {name: _entry(name) for name in dict.fromkeys((*names, *([control] if control else [])))}
-    rows = dict(given)
-    for arch in dict.fromkeys(entry.arch for entry in given.values() if entry.members):
-        if not control:
-            remedy = f"python -m training.pretrain simclr --arch {arch} --data CACHE"
-            rows[f"SimCLR {arch}"] = Entry(
-                f"SimCLR {arch}", arch, why_not="no --control local-dir:FOLDER", remedy=remedy
-            )
-        imagenet = imagenet_name(arch)
-        for name in filter(None, (imagenet, f"{RANDOM}{arch}")):
-            if name not in rows:
-                rows[name] = _entry(name)
-    return list(rows.values())
-
-
-def _entry(name: str) -> Entry:
-    """The row of a name; without a member if its weights are others' and cannot be fetched."""
-    try:
-        network: Any = build_backbone(name)
-    except OSError as error:
-        if name.startswith(("local-dir:", "usbackbones/")):
-            raise
-        return Entry(name, name.removeprefix("timm/").partition(".")[0], why_not=" ".join(str(error).split()))
-    return Entry(name, network.pretrained_cfg["architecture"].removeprefix("us"), [network])
+    """The rows of a table, as `entries` has them, but for cues, which are features of whole images."""
+    rows = entries(names, None, 1, always=True, controls=[control] if control else [], channels=1)
+    return [row for row in rows if not is_cue(row.name) and not (control and row.name.startswith("SimCLR "))]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -67,14 +39,12 @@ def markdown(report: Mapping[str, Any]) -> str:
     if report["millimetres"]:
         heads["circumference_error"] = "circumference error, mm"
     header = ["model", "overlap", *heads.values(), *(f"{head} − random" for head in heads.values())]
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    for row in report["rows"]:
-        cells = not_run_cells(row, True) if "not_run" in row else _cells(row, list(heads))
-        lines.append(f"| {' | '.join(cells)} |" + " |" * (len(header) - len(cells)))
+    rows = [not_run_cells(row, True) if "not_run" in row else _cells(row, list(heads)) for row in report["rows"]]
     fit, evaluated = (f"{n['pictures']} pictures of {n['groups']} groups" for n in report["counts"].values())
     protocol = report["protocol"]
     where = "the locked" if protocol["part"] == "test" else "no locked picture opened, evaluated on an inner"
-    lines += [
+    lines = [
+        *table(header, rows),
         "",
         f"{report['task']}: fitted on {fit}, {'evaluated on ' if protocol['part'] == 'test' else ''}{where} "
         f"{evaluated}. Mean of {protocol['seeds']} U-Nets, encoder {protocol['encoder']}, {protocol['epochs']} epochs "
@@ -120,7 +90,7 @@ def main(
         models: usbackbones/ARCH.TAG, local-dir:FOLDER, any timm name, or random:ARCH.
         data: folder that holds a folder for each dataset.
         tasks: names of dense tasks; a wrong one lists them.
-        control: a SimCLR weight, as local-dir:FOLDER, for the row that is always there.
+        control: a SimCLR run, as run:FOLDER, or weight, as local-dir:FOLDER, for the row that is always there.
         part: evaluate on the locked test groups, or without them to make a choice.
         encoder: keep it as it is, or fine-tune it with the decoder.
         size: side of the square that pictures are squashed to, a multiple of 32.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from training.benchmark.task import Measure
+from training.benchmark.task import Measure, parted
 from training.benchmark.tasks import head_measures, rows_of
 from training.data.corpora.record import present
 from training.data.errors import CorpusError
@@ -61,8 +61,7 @@ class DenseTask:
         """A task inside the pretraining part: a quarter of its groups stands in for the locked ones, which are gone."""
         groups = [row.group for row in self.rows]
         _, held = holdout(groups, [row.label for row in self.rows], INNER_FRACTION, seed)
-        kept = tuple(row for row in self.rows if row.group not in held)
-        evaluated = tuple(row for row in self.rows if row.group in held)
+        kept, evaluated = parted(self.rows, held)
         return replace(self, rows=kept, test_rows=evaluated)
 
     def items(self) -> list[Masked]:
@@ -153,9 +152,8 @@ def _task(dataset: str, name: str, value: int | None = None, about: str = "") ->
         if not rows:
             raise CorpusError(f"{data / dataset} holds no masks, which {name} is about: get the copy with masks")
         test = locked_groups(dataset, {row.group for row in rows})
-        sides = {side: tuple(row for row in rows if (row.group in test) == side) for side in (False, True)}
         measures = head_measures(data) if dataset == "hc18" else {}
-        return DenseTask(name, sides[False], sides[True], measures, value, about)
+        return DenseTask(name, *parted(rows, test), measures, value, about)
 
     return build
 

@@ -31,7 +31,7 @@ from training.benchmark.legacy.trained_head import (
     evaluate_head,
     linear_head,
 )
-from training.benchmark.markdown import write_between
+from training.benchmark.markdown import table, write_between
 from training.benchmark.models import entries
 from training.benchmark.tasks import load_task
 from training.data.errors import refuse_unwritable, short_errors
@@ -104,18 +104,15 @@ def legacy_table(report: dict[str, Any]) -> str:
     """The report as Markdown: a row a model and metric, the arms, and what the protocol adds."""
     arms = list(report["rows"][0]["arms"])
     gap = arms[-1]
-    lines = [
-        f"| model | metric | {' | '.join(arms)} | {LEGACY} − {gap} |",
-        "|---|---|" + "---|" * (len(arms) + 1),
-    ]
+    rows = []
     for row in report["rows"]:
         for metric in ("accuracy", "balanced accuracy"):
             points = {arm: 100 * np.array([score[metric] for score in row["arms"][arm]]) for arm in arms}
             values = [*points.values(), points[LEGACY] - points[gap]]
-            cells = " | ".join(f"{value.mean():.1f} ± {value.std():.1f}" for value in values)
-            lines.append(f"| {row['model']} | {metric} | {cells} |")
+            rows.append([row["model"], metric, *(f"{value.mean():.1f} ± {value.std():.1f}" for value in values)])
     training = report["training"]
-    lines += [
+    lines = [
+        *table(["model", "metric", *arms, f"{LEGACY} − {gap}"], rows),
         "",
         f"{report['on']}. Trained: {report['trained']}, {training['epochs']} epochs, batch {training['batch']}, Adam "
         f"{training['lr']:g}, {training['folds']} folds. Percent, mean ± deviation over {report['seeds']} seeds.",
