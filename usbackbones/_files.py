@@ -2,8 +2,9 @@
 
 import errno
 import hashlib
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,12 @@ def sha256_of(file: Path) -> str:
         if key not in _sums:
             _sums[key] = hashlib.file_digest(stream, "sha256").hexdigest()
     return _sums[key]
+
+
+def finite(content: Any) -> Any:
+    """The same for JSON, which has no word for NaN and infinity: None in their place."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

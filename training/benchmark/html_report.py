@@ -7,12 +7,13 @@ from typing import Any
 from training.benchmark.markdown import headline_metric
 from training.benchmark.models import Entry
 from training.benchmark.task import Task
+from usbackbones._words import with_interval
 from usbackbones.features.extract import embed
 from usbackbones.report import Features, Section, table_section, write_report
 from usbackbones.report.features import maps_section
 from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, curves, whiskers
-from usbackbones.report.runs import NAMES, told
+from usbackbones.report.runs import NAMES
 
 
 def write_comparison(
@@ -86,7 +87,7 @@ def _numbers(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             rows.append([row["model"], "not run", *[""] * len(metrics), row.get("overlap", "")])
         for probe, levels in row.get("results", {}).items():
             for level, values in levels.items():
-                cells = [told(values[metric]) if metric in values else "" for metric in metrics]
+                cells = [with_interval(values[metric]) if metric in values else "" for metric in metrics]
                 rows.append([row["model"], f"{probe}, {level}", *cells, row.get("overlap", "")])
     return ["model", "probe, level", *(NAMES.get(metric, metric) for metric in metrics), "overlap"], rows
 

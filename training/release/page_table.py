@@ -5,8 +5,9 @@ from typing import Any
 
 from training.benchmark.markdown import gain, headline_metric
 from training.release.records import OWNER, kind_of, own_row
+from usbackbones._words import with_interval
 from usbackbones.report.markup import Markup, element, joined, table
-from usbackbones.report.runs import NAMES, told
+from usbackbones.report.runs import NAMES
 
 PROBES = {"knn": "kNN"}
 """Names of probes that are not written as in the zoo."""
@@ -42,10 +43,10 @@ def all_numbers(name: str, metrics: Mapping[str, Any]) -> Markup:
             for probe, levels in row.get("results", {}).items():
                 for level, values in levels.items():
                     names = names or list(values)
-                    shown = [told(values[key], DIGITS.get(key, 3)) if key in values else "" for key in names]
+                    shown = [with_interval(values[key], DIGITS.get(key, 3)) if key in values else "" for key in names]
                     probed = f"{PROBES.get(probe, probe)}, {level}"
                     apart = values[metric].get("difference")
-                    less = told(apart, DIGITS.get(metric, 3)) if apart else ""
+                    less = with_interval(apart, DIGITS.get(metric, 3)) if apart else ""
                     rows.append([_row_name(row["model"], name), probed, *shown, less])
                     classes.append("ours" if _is_ours(row["model"], name) else "")
         header = ["", "probe, level", *(NAMES.get(metric, metric) for metric in names), "less random"]
@@ -71,7 +72,7 @@ def _verdict(name: str, report: Mapping[str, Any]) -> Markup:
     _, level, metric = headline_metric(report)
     for probe, levels in row["results"].items():
         if apart := levels[level][metric].get("difference"):
-            by = told(apart, DIGITS.get(metric, 3))
+            by = with_interval(apart, DIGITS.get(metric, 3))
             said.append(f"{PROBES.get(probe, probe)} probe: {_SAID[gain(row, probe, level, metric)]} ({by}).")
     return element("p", " ".join(said) or "Not compared with random weights.", class_="note")
 
@@ -83,7 +84,7 @@ def _headline_cells(row: Mapping[str, Any], probes: list[str], level: str, metri
     cells: list[str] = []
     for probe in probes:
         levels = row["results"][probe]
-        value, _, interval = told(levels[level][metric], DIGITS.get(metric, 3)).partition(" ")
+        value, _, interval = with_interval(levels[level][metric], DIGITS.get(metric, 3)).partition(" ")
         cells.append(joined([value, element("small", interval)], " "))
     return cells
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from usbackbones._files import atomic_write
+from usbackbones._words import FEW, plural
 from usbackbones.auditing.findings import Finding, key_of
 from usbackbones.auditing.look import Looked
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.leakage import copies_among, together
+from usbackbones.data.patients import unit
 from usbackbones.data.splits import SplitError, holdout
 
-FEW = 10
-"""Patients of a class: with fewer, an interval over them says little."""
 BY_PATIENT = 0.1
 """Where at most this share of the patients with several files has several labels, labels are of patients."""
 CHECKS = ("patient-in-two-parts", "twins-in-two-parts", "twins-opposite", "patient-contradicts")
@@ -57,7 +57,7 @@ def find_twins(looked: Looked, progress: bool = False) -> Twins:
 
 def file_findings(looked: Looked, twins: Twins, labelled: bool) -> list[Finding]:
     """All that can be proven or counted about files and patients."""
-    items = looked.items
+    items, what = looked.items, unit(looked.items) or "file"
     found = []
 
     def add(kind: str, members: list[str], text: str, serious: bool = True) -> None:
@@ -68,7 +68,7 @@ def file_findings(looked: Looked, twins: Twins, labelled: bool) -> list[Finding]
     for item in items:
         parts[item.group].add(item.part)
     crossing = [group for group, of in parts.items() if len(of) > 1]
-    add("patient-in-two-parts", crossing, f"{len(crossing)} patient(s) stand in several parts of the given split")
+    add("patient-in-two-parts", crossing, f"{plural(len(crossing), what)} in several parts of the given split")
     pairs = twins.pairs
     over = _names(items, [(a, b) for a, b in pairs if items[a].part != items[b].part])
     add("twins-in-two-parts", over, f"{len(over)} pair(s) of twins stand in different parts of the given split")
@@ -76,19 +76,19 @@ def file_findings(looked: Looked, twins: Twins, labelled: bool) -> list[Finding]
         opposite = _names(items, [(a, b) for a, b in pairs if items[a].label != items[b].label])
         add("twins-opposite", opposite, f"{len(opposite)} pair(s) of twins carry different labels")
         mixed, several = contradicting(items)
-        text = f"{len(mixed)} of {several} patients with several files carry several labels"
+        text = f"{len(mixed)} of {plural(several, what)} with several files carry several labels"
         by_patient = len(mixed) <= BY_PATIENT * several
-        explained = ", although labels are of patients here" if by_patient else ": labels are of files here"
+        explained = f", although labels are of {what}s here" if by_patient else ": labels are of files here"
         add("patient-contradicts", mixed, text + explained, by_patient)
         for label, count in patients_of(twins.joined).items():
             if count < FEW:
-                text = f"{label}: {count} patient(s), too few for an interval that can be relied on"
+                text = f"{label}: {plural(count, what)}, too few for an interval that can be relied on"
                 add(f"few-patients:{label}", [label], text, False)
-    add("twins", _names(items, pairs), f"{len(pairs)} pair(s) of files are one image", False)
+    add("twins", _names(items, pairs), f"{plural(len(pairs), 'pair')} of files that are one image", False)
     damaged = [item.path.name for item, seen in zip(items, looked.seen, strict=True) if _is_damage(seen.warnings)]
-    add("damaged", damaged, f"{len(damaged)} file(s) are damaged or cut short", False)
+    add("damaged", damaged, f"{plural(len(damaged), 'file')} damaged or cut short", False)
     lost = [item.path.name for item in looked.lost]
-    add("unreadable", lost, f"{len(lost)} file(s) cannot be read", False)
+    add("unreadable", lost, f"{plural(len(lost), 'file')} that cannot be read", False)
     return found
 
 
@@ -144,6 +144,8 @@ def write_repairs(
 ) -> list[str]:
     """Write groups.csv (twins joined), split.csv (by patient, stratified) and drop.csv; tables that probe takes.
 
+    Where nobody tells patients apart the column of twins is called twins: as group it would claim that somebody does.
+
     Args:
         folder: to write to.
         looked: the files.
@@ -161,7 +163,8 @@ def write_repairs(
     def cells(item: Item) -> list[str]:
         return [_path(item), "|".join(str(mask.resolve()) for mask in masks[item.path]) if masks else item.label]
 
-    _table(folder / "groups.csv", [*header, "group"], [[*cells(item), item.group] for item in joined])
+    group = "group" if unit(joined) else "twins"
+    _table(folder / "groups.csv", [*header, group], [[*cells(item), item.group] for item in joined])
     written = ["groups.csv"]
     labels, groups = [item.label * classes for item in joined], [item.group for item in joined]
     try:
@@ -173,7 +176,7 @@ def write_repairs(
     if test and validation:
         part = {g: "test" if g in test else "validation" if g in validation else "train" for g in groups}
         rows = [[*cells(item), item.group, part[item.group]] for item in joined]
-        _table(folder / "split.csv", [*header, "group", "split"], rows)
+        _table(folder / "split.csv", [*header, group, "split"], rows)
         written.append("split.csv")
     drop = [[_path(item), item.label, "cannot be read"] for item in looked.lost]
     opposite = {n for pair in twins.pairs if joined[pair[0]].label != joined[pair[1]].label for n in pair}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from usbackbones._words import plural, rounded
 from usbackbones.auditing.files import Twins
 from usbackbones.auditing.look import Looked
 from usbackbones.auditing.privacy import KINDS
@@ -34,9 +35,9 @@ def write_audit_report(file: Path, done: Audited, looked: Looked, twins: Twins, 
     """
     counts = done.counts
     facts = {
-        "files": f"{counts['files']}, and {counts['unreadable']} that cannot be read",
+        "files": f"{counts['files']} read, {counts['unreadable']} that cannot be",
         "patients": counts["told by"],
-        "serious": f"{len(done.serious)} finding(s)",
+        "serious": plural(len(done.serious), "finding"),
         "permutations": done.how or "none: no labels",
     }
     sections = [_findings(done), *_rows(done), _classes(done), *_sources(done), *_associations(done), _privacy(done)]
@@ -80,7 +81,7 @@ def _rows(done: Audited) -> list[Section]:
     unit = "balanced accuracy by file" if done.target.classes else "R²"
     lines = {row.name: {"value": row.score.value, "low": row.score.low, "high": row.score.high} for row in done.rows}
     body = joined([whiskers(lines, unit)])
-    note = f"{unit}, chance {done.target.chance:.2f}; a line is a 95 % interval over patients, twins joined. {ADVICE}"
+    note = f"{unit}, chance {done.target.chance:.2f}; a line is a 95 % interval over {_unit(done)}s, twins joined."
     groupings = list(done.rows[0].scores)
     header = ["row", "verdict", *groupings, "inner pixels", "ridge", "adjusted p", "smallest"]
     table = table_section(
@@ -90,7 +91,7 @@ def _rows(done: Audited) -> list[Section]:
         "this number of patients could have shown. Where every file counts as a patient of its own, patients and twins "
         "are on both sides.",
     )  # fmt: skip
-    return [Section("What tells the target", body, note), table]
+    return [Section("What tells the target", body, f"{note} {ADVICE}"), table]
 
 
 def _cells(row: Row, chance: float, groupings: list[str]) -> list[str]:
@@ -105,7 +106,7 @@ def _cells(row: Row, chance: float, groupings: list[str]) -> list[str]:
         scores[-1] += f", error {row.score.error:.3g} of {row.score.level:.3g}"
     beside = f"{row.beside.value:.3f}" if row.beside else ""
     numbers = (row.tested.statistic, row.tested.adjusted, row.tested.smallest) if row.tested else ()
-    test = [f"{number:.3f}" for number in numbers] or ["", "", ""]
+    test = [rounded(number) for number in numbers] or ["", "", ""]
     return [row.name, verdict, *scores, beside, *test]
 
 
@@ -114,15 +115,24 @@ def _classes(done: Audited) -> Section:
     if done.target is None or not done.target.classes:
         rows = [["all", str(counts["files"]), str(counts["patients"])]]
     else:
-        rows = [[name, str(n), str(counts["patients of"][name])] for name, n in counts["files of"].items()]
-    return table_section("Files and patients", ["class", "files", "patients"], rows)
+        of = counts["patients of"]
+        rows = [[name, str(n), str(of.get(name))] for name, n in counts["files of"].items()]
+    if counts["patients"] is None:
+        return table_section("Files", ["class", "files"], [row[:2] for row in rows])
+    what = f"{_unit(done)}s"
+    return table_section(f"Files and {what}", ["class", "files", what], rows)
+
+
+def _unit(done: Audited) -> str:
+    """What a group is; "file" where nobody tells patients apart."""
+    return done.counts["unit"] or "file"
 
 
 def _sources(done: Audited) -> list[Section]:
     found = []
     if "by_source" in done.sources:
         of = done.sources
-        scores = [(name, of[key]) for name, key in (("patients", "by_patient"), ("sources", "by_source"))]
+        scores = [(name, of[key]) for name, key in ((f"{_unit(done)}s", "by_patient"), ("sources", "by_source"))]
         rows = [[name, f"{s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"] for name, s in scores]
         rows.append(["difference", f"{of['difference']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"])
         note = f"The frozen backbone; {of['sources']} sources, told by {of['told by']}. Differences are paired."
@@ -142,7 +152,8 @@ def _associations(done: Audited) -> list[Section]:
     if not done.associations:
         return []
     rows = [[f"{a['family']}: {a['fact']}", str(a["values"]), f"{a['v']:.2f}"] for a in done.associations]
-    note = "Cramér's V with Bergsma's correction, counted over patients; 0 is none, 1 is complete. Context, no test."
+    over = f"counted over {_unit(done)}s"
+    note = f"Cramér's V with Bergsma's correction, {over}; 0 is none, 1 is complete. Context, no test."
     return [table_section("Single facts and the class", ["fact", "values", "V"], rows, note)]
 
 
@@ -171,4 +182,4 @@ def _detectors(done: Audited) -> list[Section]:
 
 
 def _rate(of: Mapping[str, Any], rate: str, count: str) -> str:
-    return "no such file" if of[rate] is None else f"{of[rate]:.2f} ({of[count]} files)"
+    return "no such file" if of[rate] is None else f"{of[rate]:.2f} ({plural(of[count], 'file')})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
+from usbackbones._words import rounded, with_interval
 from usbackbones.auditing.estimate import Estimate, Target, estimate, folds_of, predictions
 from usbackbones.auditing.findings import Finding
 from usbackbones.auditing.look import Seen, View
@@ -14,12 +15,13 @@ from usbackbones.auditing.privacy import CODED
 from usbackbones.auditing.screens import MISSING
 from usbackbones.auditing.statistics import Tested, permutation_test
 from usbackbones.data.item import DataError, Item
+from usbackbones.data.patients import unit
 from usbackbones.data.targets import Kind
 from usbackbones.features.shortcuts import LEVELS, SIDE, Facts, border, encoded, inner
 
 MARGIN, ALPHA = 0.10, 0.05
 """A no-tissue row alarms where it is this far above chance, and its adjusted p is no larger."""
-UNGROUPED, GROUPED, JOINED = "every file its own", "by patient", "twins joined"
+UNGROUPED, GROUPED, JOINED = "every file its own", "by {}", "twins joined"
 """The groupings under which a row is scored; the last is the one that counts."""
 
 
@@ -118,7 +120,7 @@ def cheap(views: Sequence[View]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def groupings(items: Sequence[Item], joined: Sequence[Item]) -> dict[str, list[str]]:
     """The groups under each grouping, as far as they differ."""
     found = {UNGROUPED: [str(number) for number in range(len(items))]}
-    for name, of in ((GROUPED, items), (JOINED, joined)):
+    for name, of in ((GROUPED.format(unit(items) or "file"), items), (JOINED, joined)):
         groups = [item.group for item in of]
         if _partition(groups) != _partition(list(found.values())[-1]):
             found[name] = groups
@@ -180,7 +182,7 @@ def row_findings(rows: Sequence[Row], target: Target) -> list[Finding]:
     return [
         Finding(
             f"tells:{row.name}",
-            f"{row.name} tells {what}: {shown(row.score, target)}, adjusted p {row.tested.adjusted:.3f}",
+            f"{row.name} tells {what}: {shown(row.score, target)}, adjusted p {rounded(row.tested.adjusted)}",
             True,
         )
         for row in rows
@@ -190,7 +192,7 @@ def row_findings(rows: Sequence[Row], target: Target) -> list[Finding]:
 
 def shown(score: Estimate, target: Target) -> str:
     """A score in words, as "balanced accuracy 0.69 [0.57, 0.80], chance 0.33"."""
-    told = f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
+    told = with_interval({"value": score.value, "low": score.low, "high": score.high}, 2)
     if target.classes:
         return f"balanced accuracy {told}, chance {target.chance:.2f}"
     return f"R² {told}, mean absolute error {score.error:.3g} against {score.level:.3g} for the mean"

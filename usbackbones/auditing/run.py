@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 from usbackbones.auditing import files, privacy, rows, screens, source
 from usbackbones.auditing.association import associations
 from usbackbones.auditing.estimate import Target, one_thread
@@ -23,7 +24,7 @@ from usbackbones.auditing.look import Looked, look
 from usbackbones.auditing.report import write_audit_report
 from usbackbones.auditing.result import Audited, as_json
 from usbackbones.data.item import DataError
-from usbackbones.data.patients import told_patients
+from usbackbones.data.patients import told_patients, unit
 from usbackbones.data.splits import SplitError
 from usbackbones.features.extract import embed
 
@@ -206,7 +207,9 @@ def _private(done: Audited, looked: Looked, inputs: Inputs) -> None:
     else:
         done.missing.append(f"text on screens: not run, {screens.MISSING}")
     if unknown := sum(not seen.known for seen in looked.seen):
-        done.missing.append(f"headers and tags: not run on {unknown} file(s) that are not {privacy.LOOKED}")
+        done.missing.append(
+            f"headers and tags: not run on {plural(unknown, 'file')}, none of which is {privacy.LOOKED}"
+        )
 
 
 def _counts(looked: Looked) -> dict[str, Any]:
@@ -214,10 +217,11 @@ def _counts(looked: Looked) -> dict[str, Any]:
     return {
         "files": len(items),
         "unreadable": len(looked.lost),
-        "patients": len({item.group for item in items}),
-        "told by": told_patients(items),
+        "unit": unit(items),
+        "patients": len({item.group for item in items}) if unit(items) else None,  # nobody knows
+        "told by": told_patients([*items, *looked.lost]),
         "files of": dict(sorted(Counter(item.label for item in items).items())),
-        "patients of": files.patients_of(items),
+        "patients of": files.patients_of(items) if unit(items) else {},
     }
 
 

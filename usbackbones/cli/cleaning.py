@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.cli.terminal import CommandError, say
 
 
@@ -22,4 +23,4 @@ def write_preview(clips: Callable[[], Sequence[Path]], sheet: Path) -> None:
     if sheet.suffix.lower() != ".png" or sheet.is_dir():
         raise CommandError(f"--preview {sheet} is no name for an image; write for example --preview sheet.png")
     shown = preview(clips(), sheet)
-    say(f"{sheet}: {shown} clips before and after the cleaning")
+    say(f"{sheet}: {plural(shown, 'clip')} before and after the cleaning")

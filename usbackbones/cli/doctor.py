@@ -118,9 +118,10 @@ def _versions() -> Iterator[Finding]:
         told.append(f"{need.name} {version}")
         if not need.specifier.contains(version, prereleases=True):
             bad.append(f"{need.name} is {version}, {need} is needed")
-    yield Finding("versions", "ok", ", ".join(told))
     if bad:
         yield Finding("versions", "fail", "; ".join(bad), "pip install --upgrade usbackbones")
+    else:
+        yield Finding("versions", "ok", ", ".join(told))
 
 
 def _alias() -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
 
 from tyro.conf import Positional
 
+from usbackbones._words import plural
 from usbackbones.cli.cleaning import check_cleaning, write_preview
 from usbackbones.cli.terminal import (
     AsJson,
@@ -109,7 +110,7 @@ def embed_command(
         say(json.dumps(told | {"clips": clips, "skipped": faults, "cache": counts}, indent=2))
         return
     arrays = ", ".join(f"{array} {shape}" for array, shape in shapes.items())
-    say(f"{out}: {arrays} of {clips} clips by {name}")
+    say(f"{out}: {arrays} of {plural(clips, 'clip')} by {name}")
     if counts:
         say(f"cache {cache}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
 
@@ -132,7 +133,7 @@ def _refuse(paths: tuple[Path, ...], faults: list[str]) -> NoReturn:
     for fault in faults:
         tell(f"skipped: {fault}")
     asked = ", ".join(map(str, paths)) or "no path was given"
-    raise CommandError(f"nothing to embed, {len(faults)} clips skipped, none read: {asked}")
+    raise CommandError(f"nothing to embed, {plural(len(faults), 'clip')} skipped, none read: {asked}")
 
 
 def _embed(

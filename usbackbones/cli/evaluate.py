@@ -51,6 +51,8 @@ def evaluate_command(
         pictures: name files and groups, and show images, in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
     """
+    from usbackbones._words import intervals_over
+    from usbackbones.data.patients import counted
     from usbackbones.predicting.evaluate import evaluate
     from usbackbones.predicting.report import told
 
@@ -76,10 +78,9 @@ def evaluate_command(
         say(f"{name}: {_listed(numbers)}")
     for column, values in done.subgroups.items():
         for value, of in values.items():
-            counts = f"{of.get('clips', of.get('images'))} {'images' if 'images' in of else 'clips'}"
-            say(f"{column} {value}: {done.headline.replace('_', ' ')} {told(of)}, {counts} of {of['groups']} groups")
+            say(f"{column} {value}: {done.headline.replace('_', ' ')} {told(of)}, {counted(of, done.unit)}")
     say(f"license of the weights: {done.license or 'not stated'}")
-    say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"{intervals_over(done.counts['groups'], done.unit)}. Not a medical device.")
     say(f"look at it: {out / 'report.html'}")
 
 

@@ -63,7 +63,7 @@ def export_command(
         say(json.dumps(asdict(done) | {"file": str(out), "model": subject.name} | told, indent=2))
         return
     say(f"{out}: {subject.name}, {done.inputs} -> {done.outputs}")
-    say(f"largest difference to the model's {subject.output}: {done.difference:.1e} of the largest one")
+    say(f"largest difference to the model's {subject.output}: {done.difference:.1e} of the largest one, {done.on}")
     say(f"license of the weights: {subject.facts['license']}")
 
 

@@ -61,9 +61,11 @@ def finetune_command(
         pictures: show frames in report.html: patient data.
         as_json: print the metrics as JSON.
     """
+    from usbackbones._files import finite
+    from usbackbones._words import intervals_over, plural, with_interval
     from usbackbones.data.dataset import read_items
     from usbackbones.data.patients import counted
-    from usbackbones.finetuning.run import defaults_for, finetune, without_nan
+    from usbackbones.finetuning.run import defaults_for, finetune
     from usbackbones.hub.backbone import full_name
 
     if preview:
@@ -102,18 +104,16 @@ def finetune_command(
     if done.below_frozen:
         tell(f"warning: {done.below_frozen}")
     if as_json:
-        say(json.dumps(without_nan(asdict(done) | {"folder": str(out)}), indent=2))
+        say(json.dumps(finite(asdict(done) | {"folder": str(out)}), indent=2))
         return
     for part, count in done.counts.items():
         say(f"{part}: {counted(count, done.unit)}")
     for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
         for level, metrics in numbers.items():
-            told = (
-                f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
-                for key, m in metrics.items()
-            )
+            told = (f"{key.replace('_', ' ')} {with_interval(m)}" for key, m in metrics.items())
             say(f"test, {title}, by {done.unit if level == 'patient' else level}: {', '.join(told)}")
-    say(f"learning rate {done.lr:.2g}, {done.epochs} epochs")
-    say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")
+    over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
+    say(f"{over}. Not a medical device.")
     say(f"license of the weights: {done.license}")
     say(f'load it: timm.create_model("local-dir:{out}", pretrained=True)')

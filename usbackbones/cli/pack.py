@@ -34,5 +34,5 @@ def pack_command(
         return
     use = "; non-commercial use only" if done.license.noncommercial else ""
     say(f"{out}: {done.arch}, license of the weights: {done.license.weights}{use}")
-    say(f"largest difference to the run's features: {done.difference:.1e} of the largest one")
+    say(f"largest difference to the run's features: {done.difference:.1e} of the largest one, on 4 simulated frames")
     say(f'load it: timm.create_model("local-dir:{out}", pretrained=True), or --model local-dir:{out} in any command')

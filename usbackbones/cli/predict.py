@@ -38,6 +38,7 @@ def predict_command(
         overwrite: replace an earlier output of this name.
         as_json: print what was written as JSON.
     """
+    from usbackbones._words import plural
     from usbackbones.predicting.run import predict
 
     if not paths:
@@ -52,11 +53,11 @@ def predict_command(
     if as_json:
         say(json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()}))
         return
-    say(f"{done.frames}: {done.predicted} clips predicted, {done.errors} could not be read (column error)")
+    say(f"{done.frames}: {plural(done.predicted, 'clip')} predicted, {done.errors} could not be read (column error)")
     say(f"means over clips: {done.clips}; what made them: {done.about}")
     if done.calibration:
         say(done.calibration)
     say(f"license of the weights: {done.license or 'not stated'}")
     say("For research, not a medical device.")
     if done.errors and not done.predicted:
-        raise CommandError(f"not one of {done.errors} clips could be read: the column error says why")
+        raise CommandError(f"none of {plural(done.errors, 'clip')} could be read: the column error says why")

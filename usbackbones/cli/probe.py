@@ -63,7 +63,9 @@ def probe_command(
         number = shot.removesuffix("%")
         if not number.isdigit() or int(number) < 1 or (shot != number and int(number) > 100):
             raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
+    from usbackbones._files import finite
     from usbackbones._run_folder import apart
+    from usbackbones._words import intervals_over
     from usbackbones.data.dataset import read_items
     from usbackbones.data.patients import counted
     from usbackbones.data.targets import decide_target
@@ -93,37 +95,35 @@ def probe_command(
         if line:
             noted(line)
     if as_json:
-        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        say(json.dumps(finite(asdict(done) | {"folder": str(out)}), indent=2))
         return
     for label, count in done.counts.items():
         say(f"{label}: {counted(count, done.unit)}")
     say("")
     for row in _table(done):
         say(row)
-    say(f"\nbrackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    say(f"\n{intervals_over(done.groups, done.unit, joined=bool(done.joined))}. Not a medical device.")
     say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
 
 
 def _table(done: "Probed") -> list[str]:
     """The headline level's metrics: a line a model, for classes one of chance, then a line each two models."""
+    from usbackbones._words import with_interval
+
     if not done.classes:
         return [
             f"{name}, by {done.unit or done.level}: "
             + ", ".join(
-                f"{key.replace('_', ' ')} {m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]"
-                for key, m in of_probe["ridge"][done.level].items()
+                f"{key.replace('_', ' ')} {with_interval(m)}" for key, m in of_probe["ridge"][done.level].items()
             )
             for name, of_probe in {**done.metrics, **done.differences}.items()
         ]
-    kinds = list(next(iter(done.metrics.values())))
+    kinds, key = list(next(iter(done.metrics.values()))), "balanced_accuracy"
     rows = [[f"balanced accuracy by {done.unit or done.level}", *kinds]]
-    rows += [[name, *(_shown(of[kind], done.level) for kind in kinds)] for name, of in done.metrics.items()]
+    rows += [[name, *(with_interval(of[kind][done.level][key]) for kind in kinds)] for name, of in done.metrics.items()]
     rows.append(["chance", *[f"{1 / len(done.classes):.3f}"] * len(kinds)])
-    rows += [[name, *(_shown(of[kind], done.level) for kind in kinds)] for name, of in done.differences.items()]
+    rows += [
+        [name, *(with_interval(of[kind][done.level][key]) for kind in kinds)] for name, of in done.differences.items()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _shown(levels: dict[str, dict[str, dict[str, float]]], level: str) -> str:
-    number = levels[level]["balanced_accuracy"]
-    return f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"

@@ -70,6 +70,8 @@ def segment_command(
         as_json: print the metrics as JSON.
     """
     try:
+        from usbackbones._files import finite
+        from usbackbones._words import intervals_over, rounded, with_interval
         from usbackbones.data.patients import counted
         from usbackbones.hub.backbone import full_name
         from usbackbones.segmentation.config import UDIAT, Segment
@@ -103,18 +105,17 @@ def segment_command(
     if done.joined:
         noted(done.joined)
     if as_json:
-        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        say(json.dumps(finite(asdict(done) | {"folder": str(out)}), indent=2))
         return
     for part, count in done.counts.items():
         say(f"{part}: {counted(count, done.unit)}")
-    say(f"validation Dice: {done.untrained:.3f} before training, {done.validation:.3f} after {done.epochs} epochs")
-    told = (
-        f"{key.replace('_', ' ')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for key, m in done.metrics.items()
-    )
-    say(f"test: {', '.join(told)}")
+    say(f"validation Dice: {done.learned}")
+    told = (f"{key.replace('_', ' ')} {with_interval(m)}" for key, m in done.metrics.items())
+    say(f"test, by image: {', '.join(told)}")
     if done.coco:
-        told = (f"{key.replace('_', ' ')} {value:.3f}" for key, value in done.coco.items())
+        told = (f"{key.replace('_', ' ')} {rounded(value)}" for key, value in done.coco.items())
         say(f"test, COCO: {', '.join(told)}")
-    say(f"brackets: 95 % intervals over {done.unit or 'file'}s. Not a medical device.")
+    over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
+    say(f"{over}. Not a medical device.")
     say(f"license of the weights: {done.license}")
     say(f"look at it: {out / 'overlay.png'}")

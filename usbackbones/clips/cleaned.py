@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from usbackbones._evenly import evenly
+from usbackbones._words import plural
 from usbackbones.clips.formats.base import ClipError, Frames, Warn
 from usbackbones.clips.read import holds_stills, timed_frames
 
@@ -101,6 +102,6 @@ def preview(paths: Sequence[Path], sheet: Path, clips: int = PREVIEWED) -> int:
         one = slice(middle, middle + 1)
         shown.append((paths[number].name, frames[one].copy(), replace(found, frames=found.frames[one].copy())))
     if not shown:
-        raise ClipError(f"not one of {min(clips, len(paths))} clips could be read: there is nothing to show")
+        raise ClipError(f"none of {plural(min(clips, len(paths)), 'clip')} could be read: there is nothing to show")
     preview_sheet(shown, sheet)
     return len(shown)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.clips.find import SUFFIXES
 from usbackbones.clips.formats.base import by_parts, shortened
 from usbackbones.clips.formats.kinds import file_kind
@@ -78,4 +79,4 @@ def passed_over(files: list[Path], below: Path, why: str) -> str:
     if not files:
         return ""
     names = [file.relative_to(below).as_posix() if file.is_relative_to(below) else str(file) for file in files]
-    return f"passed over {len(files)} file{'s' * (len(files) != 1)} {why}: {shortened(names)}"
+    return f"passed over {plural(len(files), 'file')} {why}: {shortened(names)}"

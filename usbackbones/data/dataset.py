@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import entries, files_below, identity_of, label_maps, passed_over, shortened, stills_in
 from usbackbones.data.each_once import each_once, in_natural_order
@@ -175,5 +176,5 @@ def _of_table(table: Path, note: Note, column: str) -> list[Item]:
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
     if unlabeled:
-        note(f"passed over {len(unlabeled)} rows without a label, line {shortened(unlabeled)}")
+        note(f"passed over {plural(len(unlabeled), 'row')} without a label, line {shortened(unlabeled)}")
     return each_once(in_natural_order(grouped(items, table, rows, note)), note)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from usbackbones._words import plural
 from usbackbones.clips.files import by_parts, identity_of, shortened
 from usbackbones.data.item import AnyItem, DataError, Note
 
@@ -37,7 +38,7 @@ def each_once(items: Sequence[AnyItem], note: Note) -> list[AnyItem]:
                 _refuse_contradiction(items[other], items[best])
                 again.append(items[other].path.name)
     if again:
-        names = f"{len(again)} name{'s' * (len(again) != 1)}"
+        names = plural(len(again), "name")
         note(f"{names} of files that were named before, which count once: {shortened(sorted(again))}")
     return [item for number, item in enumerate(items) if number in kept]
 

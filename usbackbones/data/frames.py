@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from usbackbones._evenly import evenly
+from usbackbones._words import plural
 from usbackbones.clips.cleaned import cleaned, why_not
 from usbackbones.clips.read import Clip, ClipError, read_clip
 from usbackbones.data.item import DataError, Item
@@ -107,12 +108,13 @@ class Frames:
                     self._kept.add(frame)
                     owners.append(number)
         if not owners:
-            raise DataError(f"not one of {len(items)} clips could be read; the first: {self.skipped[0]}")
+            raise DataError(f"none of {plural(len(items), 'clip')} could be read; the first: {self.skipped[0]}")
         self.item = np.array(owners)
 
     def told_warnings(self) -> str:
         """A line about clips that were read with a warning; "" where there are none."""
-        return f"{len(self.warned)} clips were read with a warning, as {self.warned[0]}" if self.warned else ""
+        clips = plural(len(self.warned), "clip")
+        return f"{clips} read with a warning, as {self.warned[0]}" if self.warned else ""
 
     def __getitem__(self, row: int) -> np.ndarray:
         """A frame, uint8 [H, W]."""

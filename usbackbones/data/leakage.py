@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from usbackbones._words import plural
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.near_duplicates import fingerprint, joined_groups, near_duplicates
+from usbackbones.data.patients import unit
 
 MANY = 2000
 """Frames from which on a bar is shown."""
@@ -46,8 +48,8 @@ def together(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> list[It
     crossing = [(one, other) for one, other in pairs if items[one].part != items[other].part]
     if crossing:
         raise DataError(
-            f"{len(crossing)} near-duplicate(s) stand on both sides of the split: {_named(items, crossing)}. "
-            "Give them one split, or leave one out"
+            f"{plural(len(crossing), 'pair')} of near-duplicates on both sides of the split: "
+            f"{_named(items, crossing)}. Give them one split, or leave one out"
         )
     leader = joined_groups(
         (item.group for item in items), ((items[one].group, items[other].group) for one, other in pairs)
@@ -57,7 +59,10 @@ def together(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> list[It
 
 def told(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> str:
     """A line about groups that were joined; empty where none were."""
-    return f"{len(pairs)} near-duplicate(s) of other groups, kept together: {_named(items, pairs)}" if pairs else ""
+    if not pairs:
+        return ""
+    across = f" of different {unit(items)}s" if unit(items) else ""
+    return f"{plural(len(pairs), 'pair')} of near-duplicates{across}, kept together: {_named(items, pairs)}"
 
 
 def _named(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> str:

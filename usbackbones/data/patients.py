@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.clips.files import shortened
 from usbackbones.clips.patient import BadSalt, patient_of
 from usbackbones.clips.read import ClipError
@@ -102,8 +103,8 @@ def told_patients(items: Sequence[Item]) -> str:
     """How many patients there are and who says so, as "16 patients, by the DICOM header"; no more than is known."""
     count, what = len({item.group for item in items}), unit(items)
     if not what:
-        return f"{_UNKNOWN} ({count} files); give --group-from or a table with a column patient"
-    return f"{count} {what}{'s' * (count != 1)}, by {items[0].told_by}"
+        return f"{_UNKNOWN} ({plural(count, 'file')}); give --group-from or a table with a column patient"
+    return f"{plural(count, what)}, by {items[0].told_by}"
 
 
 def unit(items: Sequence[Item]) -> str:
@@ -122,8 +123,8 @@ def levels(items: Sequence[Item]) -> dict[str, str]:
 
 def counted(count: Mapping[str, int], what: str) -> str:
     """Items of a part and their groups, as "12 items of 4 patients"; the groups only where somebody told them."""
-    (things, number), groups = next(iter(count.items())), count["groups"]
-    return f"{number} {things}" + (f" of {groups} {what}{'s' * (groups != 1)}" if what else "")
+    things, number = next(iter(count.items()))
+    return plural(number, things.removesuffix("s")) + (f" of {plural(count['groups'], what)}" if what else "")
 
 
 class Notes:
@@ -200,6 +201,6 @@ def _tell_divided(items: Sequence[Item], known: Mapping[Path, str], note: Note) 
     divided = [sorted(names) for names in groups.values() if len(names) > 1]
     if divided and len(groups) > 1:
         note(
-            f"{len(divided)} patients of the DICOM headers have files in several groups by {items[0].told_by}, as "
-            f"{shortened(divided[0])}: a patient may stand on both sides of the split"
+            f"{plural(len(divided), 'patient')} of the DICOM headers with files in several groups by "
+            f"{items[0].told_by}, as {shortened(divided[0])}: a patient may stand on both sides of the split"
         )

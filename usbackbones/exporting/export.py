@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from usbackbones._errors import Refused
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 from usbackbones.exporting.quantize import cosines, quantize
 from usbackbones.features.transforms import transforms
 from usbackbones.phantom.simulator import phantom_clip
@@ -59,6 +60,7 @@ class Exported:
         precision: of the weights: "fp32", "bf16" or "int8".
         agreement: smallest cosine with the model's features on the second half of the frames; None for fp32.
         outputs: name and shape of the output, for a person.
+        on: what the two were compared on, as "on 3 random images".
     """
 
     file: Path
@@ -68,6 +70,7 @@ class Exported:
     precision: Precision = "fp32"
     agreement: float | None = None
     outputs: str = ""
+    on: str = ""
 
 
 class InBf16(nn.Module):
@@ -172,7 +175,9 @@ def export(
     channels, height, width = _input_size(model)
     inputs = "images uint8 [N, H, W]" if preprocess else f"images float32 [N, {channels}, {height}, {width}]"
     outputs = f"{output} float32 {['N', *ours.shape[1:]]}".replace("'", "")
-    return Exported(out, inputs, ours.shape[1], difference, precision, agreed, outputs)
+    kind = "random image" if precision == "fp32" else "simulated frame" if frames is None else "frame"
+    on = f"on {plural(len(evaluated), kind)}"
+    return Exported(out, inputs, ours.shape[1], difference, precision, agreed, outputs, on)
 
 
 def _input_size(model: nn.Module) -> tuple[int, int, int]:

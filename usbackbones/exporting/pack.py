@@ -31,7 +31,7 @@ FILES = ("model.safetensors", "config.json", "README.md")
 _CARD = """# {name} (private)
 
 **Private: for use where the data were, not for publication.** Pretrained by usbackbones {version} with
-{method} on {groups} groups (patients) and {clips} clips of {sources}. Not a medical device.
+{method} on {groups} groups and {clips} clips of {sources}. Not a medical device.
 
     timm.create_model("local-dir:FOLDER", pretrained=True, in_chans=1, num_classes=0)
     usbackbones probe DATA --model local-dir:FOLDER

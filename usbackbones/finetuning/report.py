@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from usbackbones._evenly import evenly
+from usbackbones._words import percent
 from usbackbones.features.extract import embed
 from usbackbones.features.saliency import attention_rollout, gradient_times_input
 from usbackbones.finetuning.target import Numbers
@@ -28,6 +29,7 @@ def write_finetune_report(
     rows: np.ndarray,
     prediction: np.ndarray,
     pictures: bool,
+    unit: str,
 ) -> None:
     """Write report.html into the folder of a run that is finished.
 
@@ -39,6 +41,7 @@ def write_finetune_report(
         rows: int [N], frames of the test part, as `Tuner.predict` returns them.
         prediction: float [N, C], of these.
         pictures: show frames and names, see `usbackbones.report.write_report`.
+        unit: what a group is, see there.
     """
     owner = tuner.frames.item[rows]
     items, truth = [tuner.items[number] for number in owner], tuner.target.truth[owner]
@@ -51,18 +54,20 @@ def write_finetune_report(
         [clip[place] for place in kept],
         [group[place] for place in kept],
         (lambda place: tuner.frames[rows[kept[place]]]) if pictures else None,
+        unit,
     )
     write_report(
         out / "report.html",
         f"Fine-tuning on {len(classes)} classes" if classes else "Fine-tuning for a number",
         facts=facts,
         metrics=metrics,
-        predictions=Predictions(classes, truth, prediction, owner, group) if classes else None,
+        predictions=Predictions(classes, truth, prediction, owner, group, unit) if classes else None,
         features=features,
         history=[{name: value for name, value in record.items() if name != "rates"} for record in tuner.history],
         heat=_heat(tuner, rows, prediction, clip) if pictures else (),
         sections=[] if classes else agreement_sections(truth, prediction[:, 0], owner),
         pictures=pictures,
+        unit=unit,
     )
 
 
@@ -94,7 +99,7 @@ def _heat(tuner: Tuner, rows: np.ndarray, prediction: np.ndarray, clip: list[str
 def _called(tuner: Tuner, prediction: np.ndarray) -> str:
     if tuner.target.task == "number":
         return f"predicted {prediction[0]:.3g}"
-    return f"predicted {tuner.target.classes[int(prediction.argmax())]} ({prediction.max():.0%})"
+    return f"predicted {tuner.target.classes[int(prediction.argmax())]} ({percent(prediction.max())})"
 
 
 def _pixels(tuner: Tuner, frame: np.ndarray) -> np.ndarray:

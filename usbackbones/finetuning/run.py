@@ -7,18 +7,20 @@ predictions.csv, history.json, report.html, and run.json, which says of which ru
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, finite
 from usbackbones._run_folder import apart, claim, finish
+from usbackbones._words import plural
 from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import read_items, split_items
 from usbackbones.data.frames import Frames
-from usbackbones.data.item import PARTS, DataError, Note
+from usbackbones.data.item import PARTS, DataError, Item, Note
 from usbackbones.data.leakage import copies_among, together, told
 from usbackbones.data.patients import Notes, counted, levels, silent, told_patients, unit
 from usbackbones.data.seen import write_seen
@@ -207,21 +209,22 @@ def finetune(
     trained = [row for row, owner in enumerate(frames.item) if items[owner].part != "test"]
     write_seen(out, dict.fromkeys(items[frames.item[row]].path for row in trained), (frames[row] for row in trained))
     done = FineTuned(
-        out, tuple(goal.classes), metrics, _counts(tuner), tuner.epoch, tuner.spec.lr, tuple(frames.skipped),
+        out, tuple(goal.classes), metrics, _counts(tuner, given), tuner.epoch, tuner.spec.lr, tuple(frames.skipped),
         told(given, pairs), frozen, goal.task, told_patients(given), unit(given), tuple(notes.lines),
         license=str(license_),
     )  # fmt: skip
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}
     for name, content in (("metrics.json", numbers), ("history.json", tuner.history)):
         with atomic_write(out / name, "w") as stream:
-            json.dump(without_nan(content), stream, indent=1)
+            json.dump(finite(content), stream, indent=1)
     facts = {"model": Path(model).name if model.startswith("local-dir:") else model, "data": data.name}
     facts |= {"epochs": str(done.epochs), "learning rate": f"{done.lr:.2g}", "patients": done.patients}
     facts |= {"license of the weights": done.license}
     facts |= {part: counted(count, done.unit) for part, count in done.counts.items()}
+    facts |= {"could not be read": plural(len(done.skipped), "file")} if done.skipped else {}
     shown = {f"{name}, fine-tuned": metrics[level] for level, name in levels(given).items()}
     shown |= {f"{name}, frozen probe": frozen[level] for level, name in levels(given).items() if frozen}
-    write_finetune_report(out, tuner, facts, shown, rows, prediction, pictures)
+    write_finetune_report(out, tuner, facts, shown, rows, prediction, pictures, done.unit or "file")
     finish(out)
     tuner.remove_checkpoint()
     shutil.rmtree(out / "trials", ignore_errors=True)
@@ -238,21 +241,13 @@ def _read(out: Path) -> FineTuned:
 
 
 def _with_nan(numbers: Any) -> Any:
-    """The inverse of `without_nan` on metrics."""
+    """The inverse of `_files.finite` on metrics."""
     if isinstance(numbers, dict):
         return {key: _with_nan(value) for key, value in numbers.items()}
     return math.nan if numbers is None else numbers
 
 
-def without_nan(content: Any) -> Any:
-    """The same for JSON, which has no word for NaN and infinity: None in their place."""
-    if isinstance(content, dict):
-        return {key: without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _counts(tuner: Tuner) -> dict[str, dict[str, int]]:
-    groups = {part: [tuner.items[number].group for number in tuner.of[part]] for part in PARTS}
+def _counts(tuner: Tuner, given: Sequence[Item]) -> dict[str, dict[str, int]]:
+    """Items and groups of each part; two groups that near-duplicates join are still two."""
+    groups = {part: [given[number].group for number in tuner.of[part]] for part in PARTS}
     return {part: {"items": len(members), "groups": len(set(members))} for part, members in groups.items()}

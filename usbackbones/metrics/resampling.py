@@ -11,7 +11,8 @@ Ids = Sequence[str] | np.ndarray
 def draw_groups(groups: Ids, resamples: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw as many groups as there are, with replacement, again and again.
 
-    The same groups and seed give the same draws, so that the difference of two metrics of one draw is paired.
+    The same groups and seed give the same draws, so that the difference of two metrics of one draw is paired. One group
+    alone cannot be resampled: its draws are nan, and so is every interval that rests on them.
 
     Args:
         groups: [N].
@@ -22,6 +23,8 @@ def draw_groups(groups: Ids, resamples: int = 2000, seed: int = 0) -> tuple[np.n
         (int [N], the group of each row; float64 [R, G], how often each group was drawn).
     """
     names, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        return group, np.full((resamples, len(names)), np.nan)
     share = np.full(len(names), 1 / len(names))
     return group, np.random.default_rng(seed).multinomial(len(names), share, resamples).astype(float)
 

@@ -92,7 +92,7 @@ def coco_ap(pictures: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> dict[s
             [K], with the truth: boxes, masks and labels. Masks are kept as run lengths.
 
     Returns:
-        {"box_ap", "box_ap50", "mask_ap", "mask_ap50"}, 0..1; -1 where there is nothing to find.
+        {"box_ap", "box_ap50", "mask_ap", "mask_ap50"}, 0..1; nan where there is nothing to find.
     """
     from torchmetrics.detection import MeanAveragePrecision
 
@@ -101,9 +101,10 @@ def coco_ap(pictures: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> dict[s
         metric.update([found_there], [truth])
     found = metric.compute()
     return {
-        f"{told}_ap{suffix}": float(found[f"{kind}_map{'_50' if suffix else ''}"])
+        f"{told}_ap{suffix}": value if value >= 0 else float("nan")  # COCO's word for it is -1
         for told, kind in (("box", "bbox"), ("mask", "segm"))
         for suffix in ("", "50")
+        for value in [float(found[f"{kind}_map{'_50' if suffix else ''}"])]
     }
 
 

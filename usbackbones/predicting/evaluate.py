@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from usbackbones._words import plural
 from usbackbones.predicting.trained import PredictError, Task, load_trained
 
 Numbers = Mapping[str, Mapping[str, float]]
@@ -25,7 +26,8 @@ class Evaluated:
             classes, where a clip is taken for the most probable one.
         structures: of a segmenter {structure: numbers}: Dice, and the error of its area.
         subgroups: {column: {value: {"clips" or "images", "groups", "value", "low", "high"}}} of the headline.
-        counts: {"clips" or "images", "groups", "seen"}: evaluated, and how many the model was trained on.
+        counts: {"clips" or "images", "groups", "seen"}: evaluated, and how many the model was trained on, which is left
+            out where its folder does not say.
         notes: what a reader must know, a line each.
         unit: what a group is, "patient" or "group"; "" where nobody tells, and no metric is by patient.
         skipped: clips that could not be read, a line each.
@@ -45,6 +47,14 @@ class Evaluated:
     threshold: Mapping[str, Any] = field(default_factory=dict)
     structures: Mapping[str, Numbers] = field(default_factory=dict)
     license: str = ""
+
+
+def told_seen(seen: int | None, count: int, noun: str) -> list[str]:
+    """What a reader must know of those that the model was trained on; `seen` is None where its folder does not say."""
+    if seen is None:
+        return ["the model's folder does not say what it was trained on: whether these data were in it is not known"]
+    many = f"{seen} of {plural(count, noun)} in the model's training: these numbers are too good"
+    return [many] if seen else []
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from usbackbones._words import plural
 from usbackbones.data.dataset import read_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError, Item
@@ -21,7 +22,7 @@ from usbackbones.metrics.calibration import scaled
 from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.levels import metrics as metrics_of
 from usbackbones.metrics.operating_point import rates, youden_threshold
-from usbackbones.predicting.evaluate import Asked, Evaluated
+from usbackbones.predicting.evaluate import Asked, Evaluated, told_seen
 from usbackbones.predicting.report import class_sections, number_sections, write_evaluation_report
 from usbackbones.predicting.results import write_results
 from usbackbones.predicting.rows import Predictor, value_column
@@ -64,8 +65,7 @@ def evaluate_clips(trained: Trained, asked: Asked) -> Evaluated:
     if threshold:
         notes.append(f"{threshold['positive']} is called at {threshold['value']:.3f}, {threshold['fixed_on']}")
     numbers = np.unique(frames.item)
-    if seen:
-        notes.append(f"{seen} of {len(numbers)} clips were in the model's training: these numbers are too good")
+    notes += told_seen(seen, len(numbers), "clip")
     headline = HEADLINE[trained.task]
     clip_predicted = clip_p if trained.task == "classes" else clip_p[:, 0]
 
@@ -79,7 +79,7 @@ def evaluate_clips(trained: Trained, asked: Asked) -> Evaluated:
         headline,
         {level: every[level] for level in levels(items)},
         subgroups(columns, [items[number].path for number in numbers], clip_groups, "clips", measure),
-        {"clips": len(numbers), "groups": len(set(clip_groups)), "seen": seen},
+        {"clips": len(numbers), "groups": len(set(clip_groups))} | ({} if seen is None else {"seen": seen}),
         tuple(notes),
         unit(items),
         tuple(frames.skipped),
@@ -94,7 +94,7 @@ def evaluate_clips(trained: Trained, asked: Asked) -> Evaluated:
             for label, row in zip(clip_y, clip_p, strict=True)
         ]
         sections = class_sections(done, trained.classes, clip_y, clip_p)
-        predictions = Predictions(trained.classes, y, outputs, frames.item, groups)
+        predictions = Predictions(trained.classes, y, outputs, frames.item, groups, unit(items) or "file")
     else:
         header = ["file", "group", "label", value_column(trained), "error"]
         cells = [[f"{v:.6g}" for v in (a, b, b - a)] for a, b in zip(clip_y, clip_p[:, 0], strict=True)]
@@ -124,7 +124,7 @@ def _of_the_model(items: Sequence[Item], classes: tuple[str, ...], asked: Asked,
             f"{strangers[0]}= leaves its clips out"
         )
     if out := sum(not item.label for item in kept):
-        note(f"{out} of {len(kept)} clips left out by --map")
+        note(f"{out} of {plural(len(kept), 'clip')} left out by --map")
     kept = [item for item in kept if item.label]
     if not kept:
         raise DataError(f"--map leaves no clip of {asked.data}")
@@ -145,11 +145,11 @@ def _outputs(predictor: Predictor, frames: Frames, asked: Asked) -> np.ndarray:
     return np.concatenate([predictor.outputs(*tensors) for _, tensors in bar])
 
 
-def _count_seen(trained: Trained, items: Sequence[Item], frames: Frames) -> int:
-    """How many clips the model was trained on; 0 where its folder does not say."""
+def _count_seen(trained: Trained, items: Sequence[Item], frames: Frames) -> int | None:
+    """How many clips the model was trained on; None where its folder does not say."""
     seen = trained.seen()
     if seen is None:
-        return 0
+        return None
     first = np.unique(frames.item, return_index=True)[1]
     return sum(seen.has(items[frames.item[row]].path, frames[row]) for row in first)
 

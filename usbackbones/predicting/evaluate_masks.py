@@ -14,7 +14,7 @@ from usbackbones.features.ahead import loaded
 from usbackbones.metrics.levels import metrics as metrics_of
 from usbackbones.metrics.segmentation import dice, hd95, iou, mean_interval
 from usbackbones.predicting.areas import areas
-from usbackbones.predicting.evaluate import Asked, Evaluated
+from usbackbones.predicting.evaluate import Asked, Evaluated, told_seen
 from usbackbones.predicting.masks import MaskWriter
 from usbackbones.predicting.report import mask_sections, write_evaluation_report
 from usbackbones.predicting.results import write_results
@@ -73,13 +73,13 @@ def evaluate_masks(trained: Trained, asked: Asked) -> Evaluated:
         agreement = metrics_of(truth, predicted, np.arange(len(rows)), groups, asked.seed)["frame"]
         structures[name] = {"dice": mean_interval(own, groups, seed=asked.seed)}
         structures[name] |= {f"area_{metric}": numbers for metric, numbers in agreement.items()}
-    if seen:
-        notes.append(f"{seen} of {len(rows)} images were in the model's training: these numbers are too good")
+    seen = None if trained.seen() is None else seen
+    notes += told_seen(seen, len(rows), "image")
     done = Evaluated(
         asked.out, "masks", "dice", levels,
         subgroups(columns, [item.path for item in items], groups, "images",
                   lambda own: mean_interval(value["dice"][own], groups[own], seed=asked.seed)),
-        {"images": len(rows), "groups": len(set(groups)), "seen": seen},
+        {"images": len(rows), "groups": len(set(groups))} | ({} if seen is None else {"seen": seen}),
         tuple(notes), unit(items), structures=structures, license=trained.license,
     )  # fmt: skip
     sheet = overlay(items, rows, asked.out)

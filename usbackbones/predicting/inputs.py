@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import passed_over, shortened, stills_in
 from usbackbones.data.item import DataError
@@ -91,7 +92,7 @@ def _of_list(file: Path, note: Note) -> Iterable[Input]:
         everything = read_table(file, {"path"})
         rows = [row for row in everything if row["path"].strip()]
         if empty := [str(row.line) for row in everything if not row["path"].strip()]:
-            note(f"{file}: passed over {len(empty)} rows without a path, line {shortened(empty)}")
+            note(f"{file}: passed over {plural(len(empty), 'row')} without a path, line {shortened(empty)}")
         groups, _ = column_groups(file, rows, lambda line: None)
         return [
             Input(file.parent / row["path"].strip(), group)

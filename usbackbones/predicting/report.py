@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from usbackbones._words import plural, with_interval
 from usbackbones.metrics.operating_point import RATES, roc
 from usbackbones.predicting.trained import Trained
 from usbackbones.report import Predictions, Section, picture_section, table_section, write_report
 from usbackbones.report.agreement import agreement_sections
 from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, curves
+from usbackbones.report.runs import resampled
 
 if TYPE_CHECKING:
     from usbackbones.predicting.evaluate import Asked, Evaluated
@@ -36,6 +38,7 @@ def write_evaluation_report(
         sections: of the kind of model.
         predictions: of a classifier.
     """
+    lost = {"could not be read": plural(len(done.skipped), "file")} if done.skipped else {}
     about = {"model": Path(trained.name).name, "license of the weights": trained.license or "not stated"}
     notes = element("ul", *(element("li", note) for note in done.notes))
     by = [
@@ -49,11 +52,12 @@ def write_evaluation_report(
     write_report(
         done.folder / "report.html",
         f"Evaluation on {asked.data.name}",
-        facts=about | {"data": asked.data.name} | dict(facts),
+        facts=about | {"data": asked.data.name} | dict(facts) | lost,
         metrics={done.unit if level == "patient" else level: of for level, of in done.metrics.items()},
         predictions=predictions,
         sections=[*sections, *by, Section("Notes", notes)],
         pictures=asked.pictures,
+        unit=done.unit or "file",
     )
 
 
@@ -74,7 +78,7 @@ def class_sections(done: "Evaluated", classes: Sequence[str], y: np.ndarray, pro
             "Sensitivity, specificity, PPV, NPV",
             ["class", *RATES],
             [[name, *(told(of[rate]) for rate in RATES)] for name, of in done.rates.items()],
-            "By clip, with 95 % intervals from resampling whole groups.",
+            f"By clip. {resampled(done.unit or 'file')}",
         )
     ]
     if lines:
@@ -105,7 +109,7 @@ def mask_sections(
             "Structures",
             ["structure", *(name.replace("_", " ") for name in names)],
             [[name, *(told(of[metric]) for metric in names)] for name, of in done.structures.items()],
-            f"By image, with 95 % intervals from resampling whole groups; areas in {unit}, predicted less true.",
+            f"By image; areas in {unit}, predicted less true. {resampled(done.unit or 'file')}",
         )
     ]
     for name, (truth, predicted) in areas.items():
@@ -118,10 +122,7 @@ def mask_sections(
 
 def told(of: Mapping[str, float]) -> str:
     """A value with its interval."""
-    if not np.isfinite(of["value"]):
-        return "nothing to count"
-    digits = 3 if abs(of["value"]) < 100 else 1
-    return f"{of['value']:.{digits}f} [{of['low']:.{digits}f}, {of['high']:.{digits}f}]"
+    return with_interval(of, 3 if abs(of["value"]) < 100 else 1)
 
 
 def _counts(of: Mapping[str, float]) -> list[str]:

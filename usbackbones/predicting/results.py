@@ -2,14 +2,11 @@
 
 import csv
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, finite
 from usbackbones._version import __version__
 from usbackbones.predicting.trained import Trained
 
@@ -31,17 +28,6 @@ def write_results(
         **told,
     }
     with atomic_write(done.folder / "metrics.json", "w", encoding="utf-8") as stream:
-        json.dump(_finite(content), stream, indent=1)
+        json.dump(finite(content), stream, indent=1)
     with atomic_write(done.folder / "predictions.csv", "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([header, *rows])
-
-
-def _finite(content: Any) -> Any:
-    """The same for JSON, which has no word for NaN: None in its place."""
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, np.generic):
-        content = content.item()
-    return None if isinstance(content, float) and not math.isfinite(content) else content

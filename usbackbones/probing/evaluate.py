@@ -51,6 +51,7 @@ class Probed:
     Attributes:
         classes: names, in the order of the probabilities; empty where labels are numbers.
         counts: {class: {"items", "groups"}} that were evaluated; numbers are all of the class "number".
+        groups: that were evaluated; two that near-duplicates join are still two.
         metrics: {model: {probe: Numbers}}; probes are "knn", "linear" and, with few labels, "knn 5 shots" and so on;
             "ridge" for numbers.
         differences: {"first - second": {probe: Numbers}}, paired: both models meet the same resampled groups.
@@ -72,6 +73,7 @@ class Probed:
     unit: str = ""
     beside: str = ""
     was_finished: bool = False
+    groups: int = 0
 
     @property
     def level(self) -> str:
@@ -126,6 +128,7 @@ def evaluate(
     spec: ProbeSpec,
     values: np.ndarray | None = None,
     progress: bool = False,
+    given: Sequence[Item] | None = None,
 ) -> Evaluation:
     """Embed the frames by every model, fit its probes, and compare the models in pairs.
 
@@ -136,11 +139,12 @@ def evaluate(
         spec: how.
         values: float [items], where what is predicted is a number.
         progress: show a bar of each model's frames and one of its fits.
+        given: the items as they were before near-duplicates were joined, by which patients are counted.
 
     Raises:
         DataError: if the data cannot be divided without a leak.
     """
-    parts = divisions(items, spec.folds, spec.seed)
+    parts, given = divisions(items, spec.folds, spec.seed), given or items
     classes = sorted({item.label for item in items}) if values is None else []
     label = np.array([classes.index(item.label) for item in items]) if values is None else values
     group = np.array([item.group for item in items])
@@ -165,17 +169,19 @@ def evaluate(
             probe: measure(known[0], members, *known[1:], levels(items), seed=spec.seed)
             for probe, members in of_probe.items()
         }
+    evaluated = [given[number] for number in np.unique(frames.item[order])]
     done = Probed(
         tuple(classes),
-        _counts([items[number] for number in np.unique(frames.item[order])], classes),
+        _counts(evaluated, classes),
         {name: {probe: numbers(one) for probe, one in of_probe.items()} for name, of_probe in measured.items()},
         {
             f"{a} - {b}": {probe: difference(one, measured[b][probe]) for probe, one in measured[a].items()}
             for a, b in combinations(models, 2)
         },
         tuple(frames.skipped),
-        patients=told_patients(items),
-        unit=unit(items),
+        patients=told_patients(given),
+        unit=unit(given),
+        groups=len({item.group for item in evaluated}),
     )
     return Evaluation(done, features, rows, order, predicted)
 

@@ -58,14 +58,15 @@ class NullRows(Noticed):
             drawn = [bootstrap(y, [p], groups, seed=seed)["balanced_accuracy"] for p in (own, null[held])]
             value, of_null = (scores(y, p, held, groups)["clip"]["balanced_accuracy"] for p in (own, null[held]))
             low, high = interval(drawn[0] - drawn[1])
-            if low <= 0:
+            if not low > 0:  # nor where there is no interval
                 found.append((of_null, row, value - of_null, low, high))
         if not found:
             return ""
         of_null, row, difference, low, high = max(found)
+        brackets = f"[{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else "(no interval)"
         return (
             f"{row} alone, without a pixel, has a balanced accuracy by clip of {of_null:.3f}; {name} is "
-            f"{difference:+.3f} [{low:+.3f}, {high:+.3f}] beside it, no proven gain: see usbackbones audit"
+            f"{difference:+.3f} {brackets} beside it, no proven gain: see usbackbones audit"
         )
 
 

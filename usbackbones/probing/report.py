@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from usbackbones._evenly import evenly
+from usbackbones._words import plural, with_interval
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.patients import counted
@@ -15,7 +16,7 @@ from usbackbones.report.agreement import agreement_sections
 from usbackbones.report.features import sections as feature_sections
 from usbackbones.report.plots import whiskers
 from usbackbones.report.predictions import sections as prediction_sections
-from usbackbones.report.runs import NAMES, told
+from usbackbones.report.runs import NAMES, resampled
 
 MOST_FRAMES = 2000
 """Frames whose features are mapped, spread evenly over all."""
@@ -37,6 +38,8 @@ def write_probe_report(file: Path, items: Sequence[Item], frames: Frames, found:
     facts = {"models": ", ".join(_shown(name) for name in done.metrics)}
     facts |= {"patients": done.patients}
     facts |= {label: counted(count, done.unit) for label, count in done.counts.items()}
+    facts |= {"could not be read": plural(len(done.skipped), "file")} if done.skipped else {}
+    facts |= {"near-duplicates": done.joined} if done.joined and pictures else {}
     sections = _numbers(done)
     for name in done.metrics:
         if done.classes:
@@ -73,7 +76,7 @@ def _numbers(done: Probed) -> list[Section]:
             [
                 " - ".join(map(_shown, name.split(" - "))),
                 f"{kind}, {names.get(level, level)}",
-                *(told(values[key]) for key in keys),
+                *(with_interval(values[key]) for key in keys),
             ]
             for name, of_probe in told_of.items()
             for kind, levels in of_probe.items()
@@ -81,7 +84,7 @@ def _numbers(done: Probed) -> list[Section]:
         ]
         if rows:
             header = ["model", "probe, by", *(NAMES.get(key, key.replace("_", " ")) for key in keys)]
-            found.append(table_section(heading, header, rows, "In brackets: 95 % intervals over groups."))
+            found.append(table_section(heading, header, rows, resampled(done.unit or "file")))
     return found
 
 
@@ -89,7 +92,9 @@ def _errors(found: Evaluation, name: str) -> list[Section]:
     """Confusion, classes and calibration of the linear probe."""
     rows, order = found.rows, found.order
     probability = found.predicted[name][_PICTURED][0]
-    given = Predictions(rows.classes, rows.label[order], probability, rows.clip[order], rows.group[order])
+    given = Predictions(
+        rows.classes, rows.label[order], probability, rows.clip[order], rows.group[order], found.done.unit or "file"
+    )
     return prediction_sections(given)
 
 
@@ -103,5 +108,6 @@ def _features(items: Sequence[Item], frames: Frames, found: Evaluation, name: st
         [items[number].path.name for number in rows.clip[kept]],
         rows.group[kept],
         (lambda place: frames[kept[place]]) if pictures else None,
+        found.done.unit or "file",
     )
     return feature_sections(given, pictures)

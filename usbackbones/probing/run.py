@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, finite
 from usbackbones._run_folder import claim, finish
 from usbackbones.data.content import digest_of
 from usbackbones.data.frames import Frames
@@ -75,14 +75,14 @@ def probe(
         pairs = copies_among(items, frames, progress)
         whole = together(labeled, pairs)
         values = None if target == "class" else np.array([float(item.label) for item in items])
-        found = evaluate(whole, frames, models, spec, values, progress)
+        found = evaluate(whole, frames, models, spec, values, progress, items)
         found.done.joined = told(items, pairs)
         if target == "class":
             name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
             clip, (linear, *_) = found.rows.clip[found.order], found.predicted[name]["linear"]
             found.done.beside = nulls.line(name, whole, clip, linear, parts, spec.seed)
         with atomic_write(out / "metrics.json", "w") as stream:
-            json.dump(asdict(found.done) | {"spec": asdict(spec)}, stream, indent=1)
+            json.dump(finite(asdict(found.done) | {"spec": asdict(spec)}), stream, indent=1)
         _write_predictions(out / "predictions.csv", items, whole, found)
         write_probe_report(out / "report.html", whole, frames, found, pictures)
     finish(out)

@@ -28,6 +28,7 @@ def write_report(
     heat: Sequence[Heat] = (),
     sections: Sequence[Section] = (),
     pictures: bool = False,
+    unit: str = "group",
 ) -> None:
     """Write a report; it appears whole or not at all.
 
@@ -43,6 +44,7 @@ def write_report(
         sections: more, of the caller's own, in order.
         pictures: show frames, and the names of files and groups. They may be patients'; say True only where everyone
             who may read the report may see them.
+        unit: what a group is, "patient" or "group"; "file" where nobody tells patients apart.
 
     Raises:
         ValueError: if lengths of what belongs together differ.
@@ -51,7 +53,7 @@ def write_report(
     from usbackbones.report import pages, runs
     from usbackbones.report import predictions as of_predictions
 
-    parts = [*([runs.metrics_section(metrics)] if metrics else [])]
+    parts = [*([runs.metrics_section(metrics, unit)] if metrics else [])]
     if predictions is not None:
         parts += of_predictions.sections(predictions)
     if history:

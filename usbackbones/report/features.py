@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from usbackbones._evenly import evenly
+from usbackbones._words import percent
 from usbackbones.report.images import figure
 from usbackbones.report.kinds import Features, Section
 from usbackbones.report.markup import Markup, element
@@ -23,19 +24,26 @@ def sections(features: Features, pictures: bool) -> list[Section]:
     near = nearest(np.asarray(features.x, np.float64), np.asarray(features.group, dtype=str), NEIGHBORS)
     found = [
         maps_section(features, pictures),
-        Section("Neighbours", _agreement(label, near), _NEIGHBOR_NOTE),
+        Section("Neighbours", _agreement(label, near), _NEIGHBOR_NOTE.format(features.unit)),
     ]
     if features.frame is not None:
-        found.append(Section("Nearest frames", _gallery(features, near, label), _GALLERY_NOTE, shows_patients=True))
+        found.append(
+            Section(
+                "Nearest frames",
+                _gallery(features, near, label),
+                _GALLERY_NOTE.format(features.unit),
+                shows_patients=True,
+            )
+        )
     return found
 
 
 def maps_section(features: Features, pictures: bool, heading: str = "Map of the features") -> Section:
     """Two maps of the same points, colored by class and by group."""
-    group = shown_names(features.group, "group", pictures)
+    group = shown_names(features.group, features.unit, pictures)
     clip = shown_names(features.clip, "clip", pictures)
-    maps = _maps(np.asarray(features.x, np.float64), _labels(features), group, clip)
-    return Section(heading, maps, _MAP_NOTE)
+    maps = _maps(np.asarray(features.x, np.float64), _labels(features), group, clip, features.unit)
+    return Section(heading, maps, _MAP_NOTE.format(features.unit))
 
 
 def _labels(features: Features) -> list[str]:
@@ -43,14 +51,14 @@ def _labels(features: Features) -> list[str]:
 
 
 _MAP_NOTE = (
-    "Each point is a frame. Classes that lie apart are easy to tell apart; where groups lie apart inside a class, the "
+    "Each point is a frame. Classes that lie apart are easy to tell apart; where {}s lie apart inside a class, the "
     "features tell scanners or patients as well."
 )
 _NEIGHBOR_NOTE = (
-    "The most similar frames of other groups, by the cosine less the mean. What chance gives is the share of the class "
+    "The most similar frames of other {}s, by the cosine less the mean. What chance gives is the share of the class "
     "among all frames."
 )
-_GALLERY_NOTE = "In front a frame, beside it the most similar ones of other groups, the nearest first."
+_GALLERY_NOTE = "In front a frame, beside it the most similar ones of other {}s, the nearest first."
 
 
 def pca(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +102,8 @@ def shown_names(names: Sequence[str] | np.ndarray, what: str, open_: bool) -> li
     return [f"{what} {number[name]}" for name in plain]
 
 
-def _maps(x: np.ndarray, label: list[str], group: list[str], clip: list[str]) -> Markup:
-    """Two maps side by side, of the same points: colored by class, and by group; UMAP's below where it is there."""
+def _maps(x: np.ndarray, label: list[str], group: list[str], clip: list[str], unit: str) -> Markup:
+    """Two maps side by side, of the same points: by class, and by group, a `unit`; UMAP's below where it is there."""
     rows = evenly(len(x), POINTS)
     places, share = pca(x)
     names = (f"first direction, {share[0]:.0%} of the variance", f"second direction, {share[1]:.0%}")
@@ -107,7 +115,7 @@ def _maps(x: np.ndarray, label: list[str], group: list[str], clip: list[str]) ->
     titles = [f"{label[row]}, {group[row]}, {clip[row]}" for row in rows]
     figures = []
     for method, points, axes in drawn:
-        for what, kinds in (("class", label), ("group", group)):
+        for what, kinds in (("class", label), (unit, group)):
             told = f"{method} of {len(rows)} frames by {what}"
             plot = scatter(points[rows], [kinds[row] for row in rows], titles, told, axes)
             figures.append(element("figure", element("h3", f"{method} by {what}"), plot))
@@ -134,7 +142,7 @@ def _agreement(label: list[str], near: np.ndarray) -> Markup:
         valid = near[mine] >= 0
         hits = (names[near[mine]] == name) & valid
         first, all_of_them = hits[:, 0].sum() / max(valid[:, 0].sum(), 1), hits.sum() / max(valid.sum(), 1)
-        rows.append([name, str(int(mine.sum())), f"{first:.0%}", f"{all_of_them:.0%}", f"{mine.mean():.0%}"])
+        rows.append([name, str(int(mine.sum())), percent(first), percent(all_of_them), percent(mine.mean())])
     header = ["class", "frames", "nearest is of it", f"of the {near.shape[1]} nearest", "by chance"]
     return table(header, rows, "Neighbours of the same class")
 

@@ -36,6 +36,7 @@ class Predictions:
         probability: float [N, C], rows sum to 1.
         clip: [N], name of the clip or item that a frame is of.
         group: [N], name of the patient, or whatever was never divided.
+        unit: what a group is, "patient" or "group"; "file" where nobody tells patients apart.
     """
 
     classes: Sequence[str]
@@ -43,6 +44,7 @@ class Predictions:
     probability: np.ndarray
     clip: Ids
     group: Ids
+    unit: str = "group"
 
     def __post_init__(self) -> None:
         _same_length(label=self.label, probability=self.probability, clip=self.clip, group=self.group)
@@ -58,6 +60,7 @@ class Features:
         clip: [N], name of the clip.
         group: [N], name of the patient, clinic, or whatever was never divided.
         frame: gives frame number n as uint8 [H, W], for the galleries; None for none.
+        unit: what a group is, "patient" or "group"; "file" where nobody tells patients apart.
     """
 
     x: np.ndarray
@@ -65,6 +68,7 @@ class Features:
     clip: Ids
     group: Ids
     frame: Callable[[int], np.ndarray] | None = None
+    unit: str = "group"
 
     def __post_init__(self) -> None:
         _same_length(x=self.x, label=self.label, clip=self.clip, group=self.group)

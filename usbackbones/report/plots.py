@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from usbackbones._words import with_interval
 from usbackbones.report.markup import Markup, element, joined
 from usbackbones.report.style import CATEGORIES
 
@@ -113,20 +114,21 @@ def whiskers(lines: Mapping[str, Mapping[str, float]], label: str) -> Markup:
     """Values with their intervals, one below the other on one scale.
 
     Args:
-        lines: {name: {"value", "low", "high"}}.
+        lines: {name: {"value", "low", "high"}}; a line without an interval is a point, one without a value is blank.
         label: what the plot tells.
     """
-    low, high = min(line["low"] for line in lines.values()), max(line["high"] for line in lines.values())
+    known = [value for line in lines.values() for value in line.values() if np.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
     low, high = min(low, 0.0), 1.0 if high <= 1 else high
     rows = []
     for name, line in lines.items():
         left, middle, right = (4 + 292 * (line[key] - low) / ((high - low) or 1) for key in ("low", "value", "high"))
-        drawn = [
-            element("path", class_="axis", d="M4 8H296"),
-            element("path", class_="curve s0", d=f"M{left:.1f} 8H{right:.1f}"),
-            _mark(0, middle, 8, 4),
-        ]
-        told = f"{line['value']:.3f} [{line['low']:.3f}, {line['high']:.3f}]"
+        drawn = [element("path", class_="axis", d="M4 8H296")]
+        if np.isfinite(right - left):
+            drawn.append(element("path", class_="curve s0", d=f"M{left:.1f} 8H{right:.1f}"))
+        if np.isfinite(middle):
+            drawn.append(_mark(0, middle, 8, 4))
+        told = with_interval(line)
         plot = element("svg", *drawn, viewBox="0 0 300 16", role="img", aria_label=told)
         rows.append(element("li", element("span", name), plot, element("span", told, class_="soft")))
     ends = element("p", f"The lines run from {low:g} to {high:g}.", class_="note")

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from usbackbones._words import percent, plural, with_interval
 from usbackbones.metrics.levels import by_level
 from usbackbones.metrics.resampling import draw_groups, interval
 from usbackbones.report.kinds import Predictions, Section
 from usbackbones.report.markup import Markup, element, joined
 from usbackbones.report.plots import Axes, curves
-from usbackbones.report.runs import told
+from usbackbones.report.runs import resampled
 
 BINS = 10
 """Of the reliability curve, with about equally many predictions each."""
@@ -21,6 +22,7 @@ def sections(predictions: Predictions) -> list[Section]:
     levels = by_level(predictions.label, predictions.probability, predictions.clip, predictions.group)
     truth, probability, group = levels["clip"]
     classes = [str(name) for name in predictions.classes]
+    of = "" if predictions.unit == "file" else f" of {plural(len(set(group)), predictions.unit)}"
     shown = ("frame", "clip") if len(truth) < len(predictions.label) else ("clip",)
     reliable = {level: reliability(*levels[level][:2]) for level in shown}
     axes = Axes((0, 1), (0, 1), "probability of the predicted class", "share that was right")
@@ -28,13 +30,13 @@ def sections(predictions: Predictions) -> list[Section]:
         Section(
             "Confusion",
             confusion_table(truth, probability.argmax(1), classes),
-            f"{len(truth)} clips of {len(set(group))} groups. A row is what clips are, a column what they were taken "
-            "for; in each cell their number and the share of the row.",
+            f"{plural(len(truth), 'clip')}{of}. A row is what clips are, a column what they were taken for; in each "
+            "cell their number and the share of the row.",
         ),
         Section(
             "Classes",
-            _classes_table(truth, probability.argmax(1), group, classes),
-            "By clip. In brackets: 95 % intervals, from resampling whole groups. Recall: share of a class that was "
+            _classes_table(truth, probability.argmax(1), group, classes, predictions.unit),
+            f"By clip. {resampled(predictions.unit)} Recall: share of a class that was "
             "found; precision: share of what was taken for it that was it. Where that is all or nothing, "
             "resampling cannot see how unsure it is.",
         ),
@@ -55,7 +57,7 @@ def confusion_table(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[
     for name, row in zip(classes, counts, strict=True):
         share = row / max(row.sum(), 1)
         cells = [
-            element("td", f"{count} ({part:.0%})", class_=f"heat{round(part * 10)}")
+            element("td", f"{count} ({percent(part)})", class_=f"heat{round(part * 10)}")
             for count, part in zip(row, share, strict=True)
         ]
         rows.append(element("tr", element("th", name, scope="row"), *cells))
@@ -103,16 +105,20 @@ def _ratios(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return {"recall": over(right, support), "precision": over(right, called), "F1": over(2 * right, support + called)}
 
 
-def _classes_table(truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, classes: Sequence[str]) -> Markup:
+def _classes_table(
+    truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, classes: Sequence[str], unit: str
+) -> Markup:
     from usbackbones.report.markup import table
 
     found = per_class(truth, predicted, group, len(classes))
     rows = []
     for number, (name, metrics) in enumerate(zip(classes, found, strict=True)):
         mine = truth == number
-        cells = [told(numbers) if np.isfinite(numbers["value"]) else "none" for numbers in metrics.values()]
-        rows.append([name, str(int(mine.sum())), str(len(set(group[mine]))), *cells])
-    return table(["class", "clips", "groups", "recall", "precision", "F1"], rows, "Classes")
+        cells = [with_interval(numbers) if np.isfinite(numbers["value"]) else "none" for numbers in metrics.values()]
+        groups = [] if unit == "file" else [str(len(set(group[mine])))]
+        rows.append([name, str(int(mine.sum())), *groups, *cells])
+    header = ["class", "clips", *([] if unit == "file" else [f"{unit}s"]), "recall", "precision", "F1"]
+    return table(header, rows, "Classes")
 
 
 def reliability(truth: np.ndarray, probability: np.ndarray) -> list[tuple[float, float]]:

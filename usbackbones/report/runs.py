@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from usbackbones._words import FEW, with_interval
 from usbackbones.report.images import figure, overlay
 from usbackbones.report.kinds import Heat, Section
 from usbackbones.report.markup import element, table
@@ -10,22 +11,24 @@ from usbackbones.report.plots import Axes, curves
 NAMES = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auroc": "AUROC", "ece": "calibration error"}
 
 
-def told(numbers: Mapping[str, float], digits: int = 3) -> str:
-    """A value with its interval, as 0.712 [0.601, 0.803]."""
-    return f"{numbers['value']:.{digits}f} [{numbers['low']:.{digits}f}, {numbers['high']:.{digits}f}]"
+def resampled(unit: str) -> str:
+    """What the brackets of a report are, by what a group is: "patient", "group" or "file"."""
+    own = ", each taken for a patient of its own" if unit == "file" else ""
+    return f"In brackets: 95 % intervals, from resampling whole {unit}s{own}."
 
 
-def metrics_section(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Section:
-    """The metrics of each level with their intervals."""
+def metrics_section(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], unit: str = "group") -> Section:
+    """The metrics of each level with their intervals; `unit` is what a group is."""
     names = list(dict.fromkeys(name for values in metrics.values() for name in values))
     rows = [
-        [level, *(told(values[name]) if name in values else "" for name in names)] for level, values in metrics.items()
+        [level, *(with_interval(values[name]) if name in values else "" for name in names)]
+        for level, values in metrics.items()
     ]
     return Section(
         "Results",
         table(["by", *(NAMES.get(name, name.replace("_", " ")) for name in names)], rows, "Results"),
-        "In brackets: 95 % intervals, from resampling whole groups. With few groups they are wide, and they say "
-        "nothing about another hospital.",
+        f"{resampled(unit)} With fewer than {FEW} {unit}s they are too narrow to rely on, and they say nothing about "
+        "another hospital.",
     )
 
 

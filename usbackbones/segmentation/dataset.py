@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.clips.files import (
     claims_clip,
     entries,
@@ -90,7 +91,7 @@ def _of_neighbors(folder: Path, note: Note) -> list[Masked]:
     _say(passed_over(_unused(everything, used), folder, "that are neither an image nor a mask of one"), note)
     bare = [file.relative_to(folder).as_posix() for file in images if file.with_name(stem_of(file)) not in masks]
     if bare and masks:
-        note(f"{len(bare)} images without a mask count as showing nothing: {shortened(bare)}")
+        note(f"images without a mask count as showing nothing, {len(bare)}: {shortened(bare)}")
     labels = {file: file.parent.name if file.parent != folder else "" for file in images}
     return [Masked(file, labels[file], "", masks=tuple(masks[file.with_name(stem_of(file))])) for file in images]
 
@@ -109,7 +110,8 @@ def _of_folders(data: Path, note: Note) -> list[Masked]:
     lacking = [file.name for file in pictures if stem_of(file) not in of]
     if lacking:
         raise DataError(
-            f"{len(lacking)} images have no mask in {masks}, as {shortened(lacking)}: give a black one if empty"
+            f"{plural(len(lacking), 'image')} without a mask in {masks}, as {shortened(lacking)}: give a black one "
+            "if empty"
         )
     used = {*pictures, *(mask for file in pictures for mask in of[stem_of(file)])}
     _say(passed_over(_unused(files_below(data), used), data, "beside images with their masks"), note)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from usbackbones._words import plural
 from usbackbones.clips.files import shortened
 from usbackbones.clips.read import ClipError
 from usbackbones.clips.region import Box, region_of
@@ -55,14 +56,14 @@ def look_at(items: Sequence[Masked], answers: Answers, note: Note, progress: boo
             continue
         found.append(replace(item, frames=count, box=box, resize=bool(answers.resize_masks)))
     if frames:
-        raise DataError(f"{len(frames)} masks have not one frame for each of their image: {_listed(frames)}")
+        raise DataError(f"{plural(len(frames), 'mask')} without one frame for each of their image: {_listed(frames)}")
     if sizes and not answers.resize_masks:
         raise DataError(
-            f"{len(sizes)} masks have another size than their image: {_listed(sizes)}; draw them on the image, or "
-            "--resize-masks nearest brings them to its size"
+            f"{plural(len(sizes), 'mask')} of another size than their image: {_listed(sizes)}; draw them on the image, "
+            "or --resize-masks nearest brings them to its size"
         )
     if not found:
-        raise DataError(f"not one of {len(items)} images with their masks could be read; the first: {broken[0]}")
+        raise DataError(f"none of {plural(len(items), 'image')} could be read with its masks; the first: {broken[0]}")
     if seen.alpha:  # then transparency is the mask in every file, also where a file alone would not show it
         seen = Seen(alpha=True)
         for item in found:
@@ -71,12 +72,14 @@ def look_at(items: Sequence[Masked], answers: Answers, note: Note, progress: boo
     meaning, told = decide(seen, answers.foreground, answers.classes)
     whole = [replace(item, meaning=meaning, frame=frame) for item in found for frame in range(item.frames)]
     if len(whole) > len(found):
-        note(f"{len(whole)} frames of {len(found)} files")
+        note(f"{plural(len(whole), 'frame')} of {plural(len(found), 'file')}")
     note(told)
     if sizes:
-        note(f"{len(sizes)} masks brought to the size of their image by nearest neighbors: {shortened(sizes)}")
+        note(
+            f"{plural(len(sizes), 'mask')} brought to the size of their image by nearest neighbors: {shortened(sizes)}"
+        )
     if broken:
-        note(f"left out {len(broken)} images that could not be read with their masks: {shortened(broken)}")
+        note(f"left out {plural(len(broken), 'image')} that could not be read with their masks: {shortened(broken)}")
     return whole
 
 

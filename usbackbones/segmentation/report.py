@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from usbackbones._evenly import evenly
+from usbackbones._words import plural, rounded
 from usbackbones.data.patients import counted
 from usbackbones.report import picture_section, table_section, write_report
 from usbackbones.segmentation.masked import Masked, frame_of, truth_of
@@ -59,6 +60,12 @@ class Segmented:
     was_finished: bool = False
     license: str = ""
 
+    @property
+    def learned(self) -> str:
+        """The validation Dice before training and by the weights that were kept."""
+        kept, epochs = rounded(self.validation), plural(self.epochs, "epoch")
+        return f"{rounded(self.untrained)} before training, {kept} by the weights kept of {epochs}"
+
 
 def color_of(number: int) -> tuple[int, int, int]:
     """RGB of a class, counted from 1."""
@@ -84,14 +91,14 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
     """
     facts = {
         "backbone": run.name,
-        "head": f"{run.spec.head}, {run.spec.in_chans} channel(s), {run.spec.size} x {run.spec.size} pixels",
+        "head": f"{run.spec.head}, {plural(run.spec.in_chans, 'channel')}, {run.spec.size} x {run.spec.size} pixels",
         "license of the weights": done.license,
         "patients": done.patients,
         "masks": "; ".join(line for line in done.notes if line.startswith("masks: ")),
         **{part: counted(n, done.unit) for part, n in done.counts.items()},
-        "validation Dice": f"{done.untrained:.3f} before training, {done.validation:.3f} after {done.epochs} epochs",
+        "validation Dice": done.learned,
     }
-    coco = [[name.replace("_", " "), f"{value:.3f}"] for name, value in done.coco.items()]
+    coco = [[name.replace("_", " "), rounded(value)] for name, value in done.coco.items()]
     sections = [table_section("COCO", ["average precision", "test part"], coco)] if coco else []
     note = "True outlines green, found ones red, from the worst test picture to the best."
     if pictures:
@@ -104,6 +111,7 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
         history=[{"epoch": number, **record} for number, record in enumerate(run.history, start=1)],
         sections=sections,
         pictures=pictures,
+        unit=done.unit or "file",
     )
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, finite
 from usbackbones._run_folder import apart, claim, finish
 from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import split_items
@@ -92,7 +92,7 @@ def segment(
     parts = [replace(given[i], group=item.group, part=item.part) for i, item in zip(chosen, decided, strict=True)]
     counts = {}
     for part in PARTS:
-        members = [item for item in parts if item.part == part]
+        members = [given[i] for i, item in zip(chosen, decided, strict=True) if item.part == part]
         counts[part] = {"images": len(members), "groups": len({item.group for item in members})}
         if not members:
             raise DataError(f"the {part} part of {data} is empty: give more groups, or a larger share")
@@ -226,7 +226,7 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
     )
     for name, content in contents:
         with atomic_write(out / name, "w") as stream:
-            json.dump(content, stream, indent=1)
+            json.dump(finite(content), stream, indent=1)
     with atomic_write(out / "predictions.csv", "w", newline="") as stream:
         writer = csv.DictWriter(
             stream, ["path", "frame", "group", *done.metrics, "mask"], "", "ignore", lineterminator="\n"

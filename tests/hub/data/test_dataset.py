@@ -172,7 +172,7 @@ def test_faults_name_the_line_that_an_editor_shows(tmp_path):
     still(tmp_path / "c.png", 70)
     notes = []
     read_items(table, "", notes.append)
-    assert "passed over 1 rows without a label, line 8" in notes
+    assert "passed over 1 row without a label, line 8" in notes
     table.write_text("image,mask\n\na.png,lost.png\n")
     with pytest.raises(DataError, match=r"line 3: .*lost\.png does not exist"):
         read_masked(table)
@@ -208,7 +208,7 @@ def test_frames_are_a_few_of_each_item(tmp_path):
     small = Frames(items, tmp_path / "small.u8", 4, longest=32, progress=False)
     assert small[0].shape == (32, 32)
     assert len(frames.skipped) == 1 and "broken.mp4" in frames.skipped[0]
-    with pytest.raises(DataError, match="not one of 1 clips could be read"):
+    with pytest.raises(DataError, match="none of 1 clip could be read"):
         Frames([Item(broken, "x", "g")], tmp_path / "none.u8", 4, progress=False)
 
 

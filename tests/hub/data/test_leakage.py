@@ -71,7 +71,7 @@ def test_they_are_found_across_groups_and_joined(planted, tmp_path):
 def test_parts_of_a_table_that_divide_them_are_refused(table, tmp_path):
     items = read_items(table)
     pairs = copies_among(items, Frames(items, tmp_path / "frames.u8", 1, progress=False))
-    with pytest.raises(DataError, match=r"1 near-duplicate\(s\) stand on both sides of the split: p00_0.png = p99_0"):
+    with pytest.raises(DataError, match=r"1 pair of near-duplicates on both sides of the split: p00_0.png = p99_0"):
         together(items, pairs)
 
 
@@ -83,13 +83,13 @@ def test_both_commands_refuse_them_in_a_table_and_join_them_in_a_folder(
     with pytest.raises(SystemExit) as stop:
         cli.main([name, str(table), *options, "--model", model, "-o", str(tmp_path / "refused")])
     err = capsys.readouterr().err
-    assert stop.value.code == 2 and "near-duplicate(s) stand on both sides" in err and "Traceback" not in err
+    assert stop.value.code == 2 and "1 pair of near-duplicates on both sides" in err and "Traceback" not in err
     assert not (tmp_path / "refused" / "metrics.json").exists()
     given = [name, str(planted), *options, "--group-from", "^(p[0-9]+)_", "--model", model]
     cli.main([*given, "-o", str(tmp_path / "joined")])
     assert "kept together: p00_0.png = p99_0.jpg" in capsys.readouterr().err
     metrics = json.loads((tmp_path / "joined" / "metrics.json").read_text())
-    assert metrics["joined"].startswith("1 near-duplicate(s)")
+    assert metrics["joined"].startswith("1 pair of near-duplicates")
     groups = [row.split(",")[1] for row in (tmp_path / "joined" / "predictions.csv").read_text().splitlines()[1:]]
     assert groups and "p99" not in groups
 

@@ -67,7 +67,7 @@ def test_a_broken_dicom_file_does_not_hide_the_others(headers):
 def test_groups_that_divide_a_patient_of_the_headers_are_told(headers):
     items, notes = read(headers, "^(IM[0-9]+)")
     assert "24 groups, by file names" in notes and unit(items) == "group"
-    assert any(line.startswith("12 patients of the DICOM headers have files in several groups") for line in notes)
+    assert any(line.startswith("12 patients of the DICOM headers with files in several groups") for line in notes)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from usbackbones._files import finite
 from usbackbones._run_folder import FolderTaken
 from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items, split_items
@@ -27,7 +28,7 @@ from usbackbones.exporting.subject import subject_of
 from usbackbones.features.transforms import transforms
 from usbackbones.finetuning import folder
 from usbackbones.finetuning.config import FineTune
-from usbackbones.finetuning.run import defaults_for, finetune, without_nan
+from usbackbones.finetuning.run import defaults_for, finetune
 from usbackbones.finetuning.target import ClassTarget
 from usbackbones.finetuning.tuner import Tuner
 from usbackbones.hub import registry
@@ -272,7 +273,7 @@ def test_clips_that_cannot_be_read_are_not_counted_and_a_lost_class_is_told(run,
 
 def test_what_is_not_a_number_is_null():
     told = {"auroc": {"value": 0.5, "low": float("nan")}, "epochs": [1, (float("inf"),)], "model": "m"}
-    assert without_nan(told) == {"auroc": {"value": 0.5, "low": None}, "epochs": [1, [None]], "model": "m"}
+    assert finite(told) == {"auroc": {"value": 0.5, "low": None}, "epochs": [1, [None]], "model": "m"}
 
 
 def test_settings_out_of_range_are_named():

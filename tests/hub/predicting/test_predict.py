@@ -200,7 +200,7 @@ def test_what_is_no_clip_is_refused_by_name(classifier, tmp_path, monkeypatch, c
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(SystemExit, match="2"):
         cli.main(["predict", str(classifier), str(tmp_path / "broken.png"), "-o", str(tmp_path / "y.csv")])
-    assert "not one of 1 clips could be read" in capsys.readouterr().err
+    assert "none of 1 clip could be read" in capsys.readouterr().err
     assert len(rows_of(tmp_path / "y.csv")) == 1
 
 

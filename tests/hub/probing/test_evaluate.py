@@ -200,7 +200,11 @@ def test_the_table_has_a_row_a_model_and_chance_and_a_folder_is_for_one_run(data
     cli.main([*given, str(tmp_path / "alone")])
     out, err = capsys.readouterr()
     assert "every file counts as a patient of its own (24 files)" in err
-    assert "abdomen: 12 items\n" in out and "balanced accuracy by clip" in out and "intervals over files" in out
+    assert (
+        "abdomen: 12 items\n" in out
+        and "balanced accuracy by clip" in out
+        and "over 24 files, each taken for a patient of its own" in out
+    )
     told = json.loads((tmp_path / "alone" / "metrics.json").read_text())
     assert set(told["metrics"]["random:test_vit"]["knn"]) == {"frame", "clip"}
     assert "by patient" not in out + err + (tmp_path / "alone" / "report.html").read_text()

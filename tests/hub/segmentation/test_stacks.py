@@ -94,7 +94,7 @@ def test_frames_without_a_mask_of_their_own_are_refused_by_name(tmp_path, image)
     save(tmp_path / "masks" / "v1.tif", stack(1, 1)[1])
     with pytest.raises(DataError) as refusal:
         read_masked(tmp_path)
-    told = f"2 masks have not one frame for each of their image: v1{image} has 2, v1.tif 1; v3{image} has 4, v3.tif 2"
+    told = f"2 masks without one frame for each of their image: v1{image} has 2, v1.tif 1; v3{image} has 4, v3.tif 2"
     assert told in str(refusal.value)
 
 
