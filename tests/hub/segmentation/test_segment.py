@@ -223,9 +223,12 @@ def test_near_duplicates_of_other_groups_are_kept_together_or_refused(data, tmp_
     assert (alone["p00.png"], alone["p12.png"]) == ("test", "train")
     out = tmp_path / "out"
     segment_command(table, out, MODEL, size=32, epochs=1, seed=4)
-    assert "note: 1 pair of near-duplicates, kept together: p00.png = p12.png" in capsys.readouterr().err
+    assert (
+        "note: 1 pair of near-duplicates of different groups, kept together: p00.png = p12.png"
+        in capsys.readouterr().err
+    )
     counts = json.loads((out / "metrics.json").read_text())["counts"]
-    assert sum(part["groups"] for part in counts.values()) == 12
+    assert sum(part["groups"] for part in counts.values()) == 13  # two that are kept together are still two
     tested = (out / "predictions.csv").read_text()
     assert ("p00.png" in tested) == ("p12.png" in tested)
     parts = ["train"] * 7 + ["validation"] * 2 + ["test"] * 4
@@ -310,7 +313,7 @@ def test_preset():
 def test_command_and_refusals(data, tmp_path, capsys):
     segment_command(data, tmp_path / "out", MODEL, size=32, epochs=1)
     told = capsys.readouterr().out
-    assert "before training" in told and "test: dice" in told and "95 %" in told
+    assert "before training" in told and "test, by image: dice" in told and "95 %" in told
     (tmp_path / "images").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "images" / "a.png")
     with pytest.raises(DataError, match=r"1 image without a mask in .*as a\.png"):

@@ -158,8 +158,8 @@ def test_the_command_counts_frames_and_keeps_a_volume_on_one_side(tmp_path, caps
     assert (
         "note: 21 frames of 9 files" in told.err and "every file counts as a patient of its own (9 files)" in told.err
     )
-    counts = [int(n) for n in re.findall(r"^(?:train|validation|test): (\d+) images$", told.out, re.M)]
-    assert sum(counts) == 21 and "patient" not in told.out.replace("patients", "")
+    counts = [int(n) for n in re.findall(r"^(?:train|validation|test): (\d+) images?$", told.out, re.M)]
+    assert sum(counts) == 21 and "patient" not in told.out.replace("taken for a patient of its own", "")
     tested = {row.split(",")[0] for row in (out / "predictions.csv").read_text().splitlines()[1:]}
     frames = sum(row.split(",")[0] in tested for row in (out / "predictions.csv").read_text().splitlines()[1:])
     assert counts[2] == frames == sum(1 + int(path.rsplit("v", 1)[1][0]) % 4 for path in tested)
