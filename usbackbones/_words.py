@@ -23,16 +23,17 @@ def rounded(value: float | None, digits: int = 3) -> str:
 
 
 def with_interval(numbers: Mapping[str, float | None], digits: int = 3) -> str:
-    """A value with its 95 % interval, as "0.712 [0.601, 0.803]"; what is not there is said.
+    """A value with its 95 % interval, as "0.712 [0.601, 0.803]"; what is not there is said. Ends are plainly rounded.
 
     Args:
         numbers: {"value", "low", "high"}; NaN or None where there is none.
         digits: after the point.
     """
-    value, low, high = (rounded(numbers[key], digits) for key in ("value", "low", "high"))
+    value, ends = rounded(numbers["value"], digits), [numbers["low"], numbers["high"]]
     if value == "not defined":
         return value
-    return f"{value} (no interval)" if "not defined" in (low, high) else f"{value} [{low}, {high}]"
+    known = [f"{end:.{digits}f}" for end in ends if end is not None and math.isfinite(end)]
+    return f"{value} [{', '.join(known)}]" if len(known) == len(ends) else f"{value} (no interval)"
 
 
 def percent(part: float, digits: int = 0) -> str:
