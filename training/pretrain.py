@@ -72,16 +72,9 @@ class Run:
 
 
 def pretrain(run: Run, name: str, command: str = "", progress: bool = True) -> Path:
-    """Carry a run out, from the beginning or from its last checkpoint.
+    """Carry a run out, from the beginning or from its last checkpoint, and return its folder.
 
-    Args:
-        run: what to do.
-        name: of the recipe it was derived from.
-        command: the command line, for the record.
-        progress: show a progress bar.
-
-    Returns:
-        The run folder.
+    `name` is the recipe it was derived from; the command line goes into the record.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with same_bits(device, run.deterministic):

@@ -76,11 +76,7 @@ def drawn_views(recipe: Recipe, cache: Cache, clip: int, draws: int) -> list[np.
 def draw_sheet(cache: Cache, lines: list[Line], clips: int, draws: int) -> Image.Image:
     """The sheet of some clips, evenly spaced in the cache; each is a block of its frames and a line for each recipe.
 
-    Args:
-        cache: the prepared corpus.
-        lines: what to show.
-        clips: how many clips; fewer if the cache has not that many.
-        draws: how many pairs of views a line shows.
+    A line shows `draws` pairs of views.
 
     Raises:
         SheetError: if a number is not positive.

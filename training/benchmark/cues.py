@@ -34,13 +34,7 @@ def is_cue(name: str) -> bool:
 
 
 def cue_features(name: str, task: Task, locked: bool, cache: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a cue, standardized over the pretraining part; no label is read.
-
-    Args:
-        name: of the row, `cue:` and one of `CUES`.
-        task: whose frames, or files, are looked at.
-        locked: whether the locked part is evaluated; otherwise it is not opened.
-        cache: folder that keeps the facts of files.
+    """Features of a cue, standardized over the pretraining part; the locked part is opened if asked for, labels never.
 
     Returns:
         (of the frames of the pretraining part, float [N, D]; of the evaluated frames, [M, D]).

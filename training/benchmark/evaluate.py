@@ -133,9 +133,7 @@ def _networks(predictions: Predictions, protocol: Protocol) -> int:
 def noise_floor(results: Mapping[str, Any], networks: int) -> dict[str, Any]:
     """How far the best and the worst of several random networks are apart: {probe: {level: {metric: range}}}.
 
-    Args:
-        results: of the row of random networks, as `compare` returns them.
-        networks: how many there are; repeats of one network are averaged first.
+    `results` are those of `compare`; repeats of one network are averaged first.
     """
     return {
         probe: {

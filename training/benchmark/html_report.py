@@ -21,16 +21,8 @@ def write_comparison(
 ) -> None:
     """Write the report of a leaderboard.
 
-    Frames and names of clips are left out. The maps are of the part that probes are fitted on: the locked part is
-    evaluated once, and not looked at.
-
-    Args:
-        file: the HTML file.
-        found: what the leaderboard writes as JSON.
-        tasks: in the order of `found`.
-        rows: the models.
-        cache: where their features are kept.
-        bf16: as they were computed.
+    `found` is what it writes as JSON, and `tasks` are in the same order. Frames and names of clips are left out. The
+    maps are of the part that probes are fitted on: the locked part is evaluated once, and not looked at.
     """
     sections: list[Section] = []
     for task, (name, report) in zip(tasks, found["tasks"].items(), strict=True):

@@ -10,14 +10,9 @@ from usbackbones.metrics.resampling import draw_groups
 
 
 def measured(members: Sequence[np.ndarray], part: Part, kind: Kind, resamples: int, seed: int) -> Levels:
-    """The metrics of predictions for the frames of a part.
+    """The metrics of predictions for a part's frames: probabilities float [N, C], or float [N] in the labels' unit.
 
-    Args:
-        members: probabilities float [N, C], or measured quantities float [N] in the unit of the labels.
-        part: the frames and their labels.
-        kind: of the task.
-        resamples: of the bootstrap over groups; with the same seed two models meet the same ones.
-        seed: of the bootstrap.
+    With the same seed two models meet the same resamples of groups.
     """
     if kind == "number":
         return {"frame": _errors(members, part, resamples, seed)}

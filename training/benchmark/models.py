@@ -108,13 +108,7 @@ def entries(
 
 
 def random_networks(arch: str, seeds: int = 5, **input_cfg: Any) -> list[nn.Module]:
-    """Networks of one architecture before any training, seeds 0, 1, ...
-
-    Args:
-        arch: timm's name.
-        seeds: how many.
-        input_cfg: fields of a timm pretrained_cfg; what is not given is taken from `PLAIN_INPUT`.
-    """
+    """Networks of one architecture before any training, seeds 0, 1, ...; `input_cfg` overrides `PLAIN_INPUT`."""
     return [with_input(untrained(arch, seed), **(PLAIN_INPUT | input_cfg)) for seed in range(seeds)]
 
 

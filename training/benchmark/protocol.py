@@ -67,13 +67,8 @@ class Predictions:
 def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: Path | None = None) -> Predictions:
     """Fit the probes on the frozen features of each network and predict the evaluated part.
 
-    Here is the guard: of the locked part nothing but the frames is read, and each is only ever predicted.
-
-    Args:
-        models: whose results count as one row.
-        task: what to evaluate on.
-        protocol: how.
-        cache: folder that keeps features.
+    Here is the guard: of the locked part nothing but the frames is read, and each is only ever predicted. The models
+    count as one row; their features are kept in the cache.
     """
     known, locked = task.pretrain, task.test.frames if protocol.part == "test" else None
 
@@ -88,10 +83,7 @@ def predict(models: Iterable[nn.Module], task: Task, protocol: Protocol, cache: 
 def predict_features(features: Iterable[tuple[np.ndarray, np.ndarray]], task: Task, protocol: Protocol) -> Predictions:
     """Fit the probes on features and predict the evaluated part; `predict` for features that are of no network.
 
-    Args:
-        features: for each member of the row (features of the pretraining part float [N, D], of the evaluated one).
-        task: what to evaluate on.
-        protocol: how.
+    Each pair is one member of the row: features of the pretraining part, float [N, D], and of the evaluated one.
     """
     probes, known = PROBES[task.kind], task.pretrain
     out = Predictions({probe: [] for probe in probes}, [], {shot: {p: [] for p in probes} for shot in protocol.shots})
@@ -174,18 +166,11 @@ def evaluate_backbone(
     reference: Predictions | None = None,
     **protocol: Any,
 ) -> dict[str, Any]:
-    """One row of the table, for studies: the task keeps its frames, so further calls decode nothing.
+    """One row of the table, for studies, as `compare` returns it; several models (seeds) count as one row.
 
-    Args:
-        models: a network, or several that count as one row (seeds).
-        task: as from `training.benchmark.tasks.load_task`; for a backbone whose pretraining left some groups out,
-            `task.holding_out(groups)` with part="test".
-        part: "inner" for every choice; "test" of the whole task once, at the end.
-        reference: what `predict` returns for the networks to take the paired difference to, as `random_networks`.
-        protocol: further fields of `Protocol`.
-
-    Returns:
-        What `compare` returns.
+    The task keeps its frames, so further calls decode nothing. Use "inner" for every choice, and "test" of the whole
+    task once, at the end; for a backbone that was pretrained without some groups, "test" of `task.holding_out(groups)`.
+    `reference` is what `predict` returned for the networks that the paired difference is taken to.
     """
     chosen = Protocol(part=part, **protocol)
     nets = [models] if isinstance(models, nn.Module) else models

@@ -85,13 +85,7 @@ def head_measures(data: Path) -> dict[str, Measure]:
 
 
 def public_task(name: str, classes: tuple[str, ...], label: str = "label") -> Callable[[Path, Path], Task]:
-    """A dataset whose locked part follows the rule; clips of other classes, or of none, are left out.
-
-    Args:
-        name: the dataset.
-        classes: what to tell apart.
-        label: the field of `Row` that holds the class.
-    """
+    """A dataset whose locked part follows the rule; clips of other classes, or of none, are left out."""
 
     def build(data: Path, cache: Path = Path("cache")) -> Task:
         rows = [
@@ -123,12 +117,7 @@ TASKS: Mapping[str, Callable[[Path, Path], Task]] = {
 
 
 def load_task(name: str, data: Path, cache: Path = Path("cache")) -> Task:
-    """The task of this name.
-
-    Args:
-        name: of `TASKS`.
-        data: folder that holds a folder for each dataset.
-        cache: folder for decoded frames, made when missing.
+    """The task of this name in `TASKS`, on the datasets' folders in `data`; the cache gets decoded frames.
 
     Raises:
         CorpusError: if there is no such task, or its data are not there or laid out differently.

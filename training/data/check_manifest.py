@@ -53,12 +53,7 @@ def _header_faults(header: Sequence[str], names: Sequence[str], columns: Sequenc
 
 
 def check_cells(records: Sequence[Record], folder: Path | None) -> list[Fault]:
-    """All faults of the rows.
-
-    Args:
-        records: the rows.
-        folder: where relative paths begin; None leaves the disk alone.
-    """
+    """All faults of the rows; relative paths begin at a folder, None leaves the disk alone."""
     faults = [*_empty(records), *_control_characters(records), *_repeated_clips(records)]
     faults += [*_repeated_paths(records), *_licences(records)]
     for column in _NAMES:

@@ -29,15 +29,19 @@ from usbackbones._files import atomic_write
 Image = Literal["jpeg", "png"]
 
 
-def pack(folder: Path, out: Path, image: Image = "jpeg", quality: int = 95, progress: bool = True) -> None:
+def pack(
+    folder: Annotated[Path, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional],
+    image: Image = "jpeg",
+    quality: int = 95,
+) -> None:
     """Write a cache into one file, the same bytes for the same cache.
 
     Args:
         folder: made by training.data.prepare.run.
         out: zip file with index.json, report.json and frames/<clip>/<frame>.jpg or .png, numbered from 0.
-        image: how frames are stored.
+        image: jpeg loses a little, png nothing.
         quality: of JPEG, 1 to 100.
-        progress: show a progress bar.
 
     Raises:
         CorpusError: if it is no whole cache, or the quality is out of range.
@@ -52,19 +56,19 @@ def pack(folder: Path, out: Path, image: Image = "jpeg", quality: int = 95, prog
     with atomic_write(out) as stream, zipfile.ZipFile(stream, "w") as archive:
         _add(archive, "index.json", json.dumps(index, indent=1).encode())
         _add(archive, "report.json", (folder / "report.json").read_bytes())
-        for number in tqdm(range(len(cache.clips)), unit="clip", desc="packing", disable=not progress):
+        for number in tqdm(range(len(cache.clips)), unit="clip", desc="packing"):
             for place, frame in enumerate(cache.clip(number)):
                 _, coded = cv2.imencode(suffix, frame, options)
                 _add(archive, f"frames/{number:06d}/{place:05d}{suffix}", coded.tobytes())
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")  # noqa: T201
 
 
-def unpack(file: Path, out: Path, progress: bool = True) -> None:
+def unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Make the cache that was packed.
 
     Args:
-        file: made by `pack`.
+        file: made by the command pack.
         out: folder of the cache; must hold none yet.
-        progress: show a progress bar.
 
     Raises:
         CorpusError: if the file is not a packed cache or damaged, or the folder holds a cache.
@@ -81,7 +85,7 @@ def unpack(file: Path, out: Path, progress: bool = True) -> None:
             raise ValueError(f"{len(names)} frames, not as many as promised")
     whole = hashlib.sha256()
     with closing(_frames(file, names, size)) as frames:
-        for number, (count, sha256) in enumerate(tqdm(promised, unit="shard", desc="unpacking", disable=not progress)):
+        for number, (count, sha256) in enumerate(tqdm(promised, unit="shard", desc="unpacking")):
             digest = hashlib.sha256()
             with atomic_write(shard_file(out, number)) as stream:
                 for frame in islice(frames, count):
@@ -96,6 +100,7 @@ def unpack(file: Path, out: Path, progress: bool = True) -> None:
     for name, content in (("report.json", report), ("index.json", json.dumps(index, indent=1).encode())):
         with atomic_write(out / name) as stream:
             stream.write(content)
+    print(f"{out}: {len(open_cache(out).frames)} frames")  # noqa: T201
 
 
 @contextmanager
@@ -125,36 +130,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(member, content)
 
 
-def main_pack(
-    folder: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
-    image: Image = "jpeg",
-    quality: int = 95,
-) -> None:
-    """Write a cache into one file.
-
-    Args:
-        folder: made by training.data.prepare.run.
-        out: the file, a zip of images.
-        image: jpeg loses a little, png nothing.
-        quality: of JPEG, 1 to 100.
-    """
-    pack(folder, out, image, quality)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")  # noqa: T201
-
-
-def main_unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Make a cache from one file again.
-
-    Args:
-        file: made by the command pack.
-        out: folder of the cache.
-    """
-    unpack(file, out)
-    print(f"{out}: {len(open_cache(out).frames)} frames")  # noqa: T201
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"pack": main_pack, "unpack": main_unpack}
+COMMANDS: dict[str, Callable[..., None]] = {"pack": pack, "unpack": unpack}
 
 if __name__ == "__main__":
     with short_errors(CorpusError):

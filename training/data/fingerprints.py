@@ -109,13 +109,7 @@ def decoded(
     frames_of: FramesOf = read_frames,
     broken: dict[str, str] | None = None,
 ) -> Iterator[tuple[Row, np.ndarray]]:
-    """Every clip of a manifest with its frames.
-
-    Args:
-        rows: the clips.
-        progress: show a progress bar.
-        frames_of: reads one, uint8 [T, H, W].
-        broken: gets the names of the clips that cannot be read, with the reasons; None for an error at the first.
+    """Every clip of a manifest with its frames; `broken` gets the names of those that cannot be read, with the reasons.
 
     Raises:
         ClipError: if one cannot be read and `broken` is None; a benchmark without it would be another one.
@@ -160,13 +154,7 @@ def read_ledger(file: Path) -> Ledger:
 
 
 def compare(seen: Ledger, benchmark: Ledger, at_most: int = SEEN_AT_MOST) -> Overlap:
-    """Which clips of a benchmark were seen, by patient or by frame.
-
-    Args:
-        seen: what a weight was trained on, or is going to be.
-        benchmark: what it is to be evaluated on.
-        at_most: signs of 255 that may differ in two frames that are taken for one.
-    """
+    """Which clips of a benchmark were seen, by patient or by a frame that differs in `at_most` signs of 255."""
     clips: dict[str, str] = {}
     pairs = near_duplicates_between(benchmark.prints, seen.prints, at_most)
     for frame, other, distance in zip(*pairs, strict=True):  # closest first

@@ -110,13 +110,7 @@ def _sides(rows: Iterable[Mapping[str, str]], held: Collection[str], joined: Map
 
 
 def duplicate_groups(rows: Sequence[Mapping[str, str]], folder: Path, at_most: int = AT_MOST) -> dict[str, str]:
-    """{group: the group it counts as} after near-duplicates among the first frames of the rows' clips are joined.
-
-    Args:
-        rows: with path and group.
-        folder: what relative paths are relative to.
-        at_most: distance up to which two pictures are near-duplicates.
-    """
+    """{group: the group it counts as} after near-duplicates among the first frames of the rows' clips are joined."""
     prints = np.concatenate(
         [
             fingerprint(read_clip(folder / row["path"]).frames[:1])

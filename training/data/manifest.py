@@ -61,9 +61,7 @@ COLUMNS = tuple(field.name for field in fields(Row))
 def examine(file: Path, files: bool = True) -> tuple[list[Row], list[Fault]]:
     """The rows of a manifest and all that is wrong with it, in the order of its lines.
 
-    Args:
-        file: the manifest; relative paths are taken from its folder.
-        files: look whether the clips and masks are there.
+    Relative paths are taken from its folder; `files` also looks whether the clips and masks are there.
 
     Raises:
         CorpusError: if it is no table at all.
@@ -84,11 +82,7 @@ def _row(cells: dict[str, str], folder: Path) -> Row:
 
 
 def read_manifest(file: Path, files: bool = True) -> list[Row]:
-    """Read a manifest.
-
-    Args:
-        file: CSV or Parquet; relative paths are taken from its folder.
-        files: refuse rows whose clip or mask is not there; False where the pixels are not wanted any more.
+    """Read a manifest, CSV or Parquet, see `examine`.
 
     Raises:
         CorpusError: listing every fault with its line and column.
@@ -101,12 +95,7 @@ def read_manifest(file: Path, files: bool = True) -> list[Row]:
 
 
 def write_manifest(rows: Iterable[Row], file: Path, notes: Sequence[str] | None = None) -> None:
-    """Write a manifest under a temporary name and move it into place.
-
-    Args:
-        rows: the clips.
-        file: Parquet if its name ends in .parquet, else CSV.
-        notes: for people, one a row, into a column "note".
+    """Write a manifest, as Parquet if its name ends in .parquet, else as CSV; notes go into a column "note".
 
     Raises:
         CorpusError: if it is to be Parquet and pyarrow is not installed.

@@ -46,9 +46,6 @@ def patients_of(corpus: Mapping[str, Any]) -> set[tuple[str, str]]:
     """(source, group) of all that a corpus holds: a group's name means nothing outside its source.
 
     A record without "patients" does not say which group is of which source, and every pair that may be counts.
-
-    Args:
-        corpus: the record of a run.
     """
     of_source = corpus.get("patients") or dict.fromkeys(corpus.get("sources", ()), corpus.get("groups", ()))
     return {(source, group) for source, groups in of_source.items() for group in groups}
@@ -63,10 +60,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 def readable(value: Any, depth: int = 0, taken: int = 0) -> str:
     """A value as JSON, one member a line where the whole does not fit a line of 160 characters.
 
-    Args:
-        value: what `json.dumps` takes.
-        depth: how far the members are indented, less one.
-        taken: characters of the line that the value's key has taken.
+    Members are indented by `depth` + 1; the value's key has `taken` so many characters of the line.
     """
     flat = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, Mapping | list) or not value or depth + taken + len(flat) < _LINE:

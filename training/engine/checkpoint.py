@@ -127,12 +127,7 @@ def load(file: Path, device: torch.device) -> dict[str, Any]:
 
 
 def refuse_another(file: Path, state: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Refuse a state that another run made.
-
-    Args:
-        file: where it was read, for the message.
-        state: its content.
-        ours: what it must agree in: the "recipe", and other things by name.
+    """Refuse a state that another run made; it must agree with `ours` in the "recipe" and other things by name.
 
     Raises:
         TrainingError: naming what differs.

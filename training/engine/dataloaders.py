@@ -59,10 +59,7 @@ def divide(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clips to train on, to validate on, and for the meta loss, as indices; groups are never divided.
 
-    Args:
-        recipe: says how large the shares are.
-        cache: the prepared corpus.
-        members: indices of the clips to divide; by default all.
+    The recipe says how large the shares are; by default all clips are divided.
     """
 
     def keep_out(members: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

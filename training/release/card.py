@@ -21,12 +21,7 @@ _LIMITS = (
 
 
 def render_card(name: str, entry: dict[str, Any]) -> str:
-    """README.md of a weight's folder: the Hub's metadata block, then the card.
-
-    Args:
-        name: <arch>.<tag>.
-        entry: whole, as `training.release.records.read_weights` has it.
-    """
+    """README.md of a weight's folder: the Hub's metadata block, then the card of a whole entry, see `read_weights`."""
     return f"---\n{metadata(name, entry).to_yaml()}\n---\n\n{_body(name, entry)}"
 
 

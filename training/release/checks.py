@@ -45,11 +45,6 @@ class ReleaseError(ValueError):
 def refuse_start(init: str, tier: str, weights: Mapping[str, Any]) -> None:
     """Refuse a run that began at a weight whose data are not recorded here, or not free enough for its own tier.
 
-    Args:
-        init: where the run began; empty for random weights.
-        tier: of the run's own data.
-        weights: the zoo's, by name.
-
     Raises:
         ReleaseError: naming the weight.
     """
@@ -65,10 +60,7 @@ def refuse_start(init: str, tier: str, weights: Mapping[str, Any]) -> None:
 def refuse_seen(name: str, corpus: Mapping[str, Any], overlap: Mapping[str, Any]) -> None:
     """Refuse a weight that saw a group or a frame of a locked test part, or a dataset that is for evaluation alone.
 
-    Args:
-        name: of the weight, for the message.
-        corpus: its record of what it was trained on: sources, groups, perhaps locked groups.
-        overlap: {"locked_test_groups": n, "benchmarks": {dataset: {"verdict", "clips": {clip: reason}}}}.
+    `overlap` is {"locked_test_groups": n, "benchmarks": {dataset: {"verdict", "clips": {clip: reason}}}}.
 
     Raises:
         ReleaseError: naming groups and clips.
@@ -78,13 +70,9 @@ def refuse_seen(name: str, corpus: Mapping[str, Any], overlap: Mapping[str, Any]
 
 
 def refuse_folder(name: str, entry: dict[str, Any], folder: Path, run: nn.Module | None = None) -> None:
-    """Check a folder as it is to be published, against the whole entry of its weight.
+    """Check a folder, whatever it is called, as it is to be published, against the whole entry of its weight.
 
-    Args:
-        name: <arch>.<tag>.
-        entry: whole, as `training.release.records.read_weights` has it.
-        folder: of the weight, whatever it is called.
-        run: the network that was trained, on one channel, to compare features with.
+    `run` is the network that was trained, on one channel, to compare features with.
 
     Raises:
         ReleaseError: listing what is wrong with the licences, overlaps, files, card, numbers, or features.

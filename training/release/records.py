@@ -117,12 +117,8 @@ def side_of(row: Mapping[str, Any]) -> int:
 def put_report(content: Mapping[str, Any], name: str, report: Mapping[str, Any]) -> list[str]:
     """Put the report of a task into a weight's entry, without the rows of other weights of ours.
 
-    Controls that it has in common with other weights are replaced there too, so that each stands once.
-
-    Args:
-        content: what `read_weights` returned; it is changed.
-        name: of the weight.
-        report: of one task, as the leaderboard wrote it.
+    Controls that it has in common with other weights are replaced there too, so that each stands once. `content`,
+    from `read_weights`, is changed.
 
     Returns:
         The keys of the controls whose numbers are others now.

@@ -11,16 +11,9 @@ from training.data.prepare.run import prepare
 
 
 def write_corpus(folder: Path, clips: int, frames: int, size: int) -> tuple[Cache, list[list[Path]]]:
-    """Write the corpus twice.
+    """Write the corpus to jpeg/, one folder a clip, and to cache/; return the cache, and the JPEG files of each clip.
 
-    Args:
-        folder: gets jpeg/, one folder a clip, and cache/.
-        clips: how many; their labels are a, b and c.
-        frames: of each.
-        size: of the cache's frames, pixels.
-
-    Returns:
-        the cache, and the JPEG files of each clip.
+    Labels are a, b and c; `size` is that of the cache's frames, pixels.
     """
     rng, rows, files = np.random.default_rng(0), [], []
     for number in range(clips):

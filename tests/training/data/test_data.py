@@ -11,7 +11,7 @@ from PIL import Image
 
 from training.data.batches.sampling import StepBatches, batches, clips_of_step, weighted_clips_of_step
 from training.data.cache import open_cache
-from training.data.corpora.lung import pocus_lung
+from training.data.corpora import CORPORA
 from training.data.corpus.known import in_tier, without_locked_test
 from training.data.errors import CorpusError
 from training.data.licenses import tier_of, tier_of_all
@@ -206,7 +206,7 @@ def test_unlabelled_clips_have_label_minus_one(corpus, tmp_path):
 
 
 def test_real_lung_videos_become_a_cache(shared_data, tmp_path):
-    rows = pocus_lung(shared_data / "pocus_lung")
+    rows = CORPORA["pocus_lung"].rows(shared_data / "pocus_lung")
     with (shared_data / "pocus_lung" / "groups.csv").open(newline="") as stream:
         assert len(rows) == sum(record["kind"] == "video" for record in csv.DictReader(stream))
     kept = without_locked_test(rows)

@@ -23,14 +23,8 @@ def predictions(
 ) -> Iterator[np.ndarray]:
     """Train a U-Net and give how probable each pixel of the evaluated pictures is foreground, float [S, S], one by one.
 
-    Here is the guard: of the evaluated part pictures alone are read, and each is only ever predicted.
-
-    Args:
-        name: of the backbone, see `usbackbones.build_backbone`.
-        task: what to evaluate on.
-        protocol: how.
-        seed: of this U-Net.
-        like: mean and std that the pictures shall have, where not the backbone's own.
+    Here is the guard: of the evaluated part pictures alone are read, and each is only ever predicted. `like` may hold
+    a mean and std to use in place of the backbone's own.
     """
     run = Segmenter(name, task.items(), protocol.spec(seed), None, progress=False)
     model: Any = run.model
@@ -42,9 +36,7 @@ def predictions(
 def measured(task: DenseTask, found: Iterator[np.ndarray] | None) -> dict[str, np.ndarray]:
     """The metrics of masks, float [N] each: the only place where masks of the evaluated part are opened.
 
-    Args:
-        task: whose evaluated pictures they are of.
-        found: float [S, S] of each; None measures the true masks, which shows what the circumference alone errs by.
+    `found` gives float [S, S] for each; None measures the true masks, which shows what the circumference alone errs by.
 
     Returns:
         "dice"; "hd95", in mm where the size of a pixel is known, else in pixels; of heads "circumference_error", mm.
@@ -68,11 +60,7 @@ def measured(task: DenseTask, found: Iterator[np.ndarray] | None) -> dict[str, n
 def dense_report(task: DenseTask, rows: Sequence[Entry], protocol: DenseProtocol, command: str) -> dict[str, Any]:
     """The numbers of a task's table, which `training.benchmark.dense.run.markdown` renders.
 
-    Args:
-        task: with its locked part; `protocol.part` says whether that is used.
-        rows: the first member of each is its backbone, whose mean and std a random row of its architecture takes.
-        protocol: how.
-        command: that was given.
+    The first member of a row is its backbone, whose mean and std a random row of its architecture takes.
 
     Raises:
         ValueError: if a weight was pretrained on groups of the locked part that it is to be evaluated on.

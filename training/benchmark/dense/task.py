@@ -138,14 +138,7 @@ def first_by_hash(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
 
 
 def _task(dataset: str, name: str, value: int | None = None, about: str = "") -> Callable[[Path], DenseTask]:
-    """A task of one dataset: its pictures that have a mask.
-
-    Args:
-        dataset: its name.
-        name: of the task.
-        value: see `DenseTask`.
-        about: see `DenseTask`.
-    """
+    """A task of one dataset: its pictures that have a mask."""
 
     def build(data: Path) -> DenseTask:
         rows = masked_rows(dataset, data)
@@ -179,12 +172,9 @@ DENSE_TASKS: Mapping[str, Callable[[Path], DenseTask]] = {
 
 
 def load_dense_task(name: str, data: Path, most: int = 0) -> DenseTask:
-    """The task of this name.
+    """The task of this name in `DENSE_TASKS`, on the datasets' folders in `data`.
 
-    Args:
-        name: of `DENSE_TASKS`.
-        data: folder that holds a folder for each dataset.
-        most: pictures to learn from at most, of whole groups but the last, by a hash of their names; 0 is all.
+    At most `most` pictures are learned from, of whole groups but the last, by a hash of their names; 0 is all.
 
     Raises:
         CorpusError: if there is no such task, or its data are not there or laid out differently.

@@ -45,14 +45,7 @@ def epochs_of(
 ) -> np.ndarray:
     """Train a head and return what it predicts after every epoch, int [E, len(watched)]; it sees no watched label.
 
-    Args:
-        head: from a batch of x to logits; it is trained in place.
-        x: float [N, ...], what goes into the head.
-        y: int [N]; only those of `fit` are read.
-        fit: rows to train on.
-        watched: rows to predict.
-        training: how.
-        seed: of the order of the frames.
+    The head, from a batch of x float [N, ...] to logits, is trained in place; of y, int [N], only `fit` is read.
     """
     labels = torch.from_numpy(y[fit])
     optimizer = torch.optim.Adam(head.parameters(), training.lr, weight_decay=training.weight_decay)
@@ -84,13 +77,7 @@ def evaluate_head(
 ) -> dict[str, np.ndarray]:
     """What every arm predicts for every frame, int [N]: {arm: prediction}, for `ARMS`.
 
-    Args:
-        build: a new head, the same at every call.
-        x: float [N, ...], what goes into it.
-        y: int [N].
-        groups: [N].
-        training: how it is trained.
-        seed: of the folds and of the order of the frames.
+    `build` makes a new head for x float [N, ...], the same at every call; folds and order follow the seed.
     """
     names, labels = [str(group) for group in groups], [str(label) for label in y]
     out = {arm: np.empty(len(y), int) for arm in ARMS}

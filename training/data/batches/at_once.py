@@ -35,13 +35,7 @@ class Draws:
         self._slots: list[tuple[np.ndarray, DrawnMany]] = []
 
     def view(self, slot: int, lanes: np.ndarray, frames: np.ndarray) -> None:
-        """Draw a view of a frame of each of these clips; it is the clip's slot-th.
-
-        Args:
-            slot: 0, 1, ... in turn.
-            lanes: int64 [L], which clips.
-            frames: int64 [L], the number of the frame in each clip.
-        """
+        """Draw a view of a frame, by its number, of each of these clips, int64 [L]; slots come in turn."""
         if slot == len(self._slots):
             count, side = len(self.lanes), self._side
             nothing = DrawnMany(

@@ -17,14 +17,7 @@ def developed(
     """As `training.data.batches.sampling.batches`, on a device, with the same gray levels.
 
     A thread reads and draws the next batch, and a stream of its own copies and makes it, while the step of the current
-    one is computed.
-
-    Args:
-        sketches: the batches.
-        first: the step to begin at.
-        workers: processes that draw.
-        device: where the views are made.
-        resident: the frames that lie there, uint8 [F, S, S], if the sketches name them by their numbers.
+    one is computed. Sketches may name frames by their numbers among those that are resident on the device.
     """
 
     def make(sketch: Sketch) -> Batch:

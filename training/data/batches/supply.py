@@ -58,15 +58,9 @@ def supply_of(
     workers: int | None = None,
     progress: bool = False,
 ) -> Supply:
-    """The fastest way for batches to reach a device.
+    """The fastest way for batches to reach a device; on the first step it is looked up that both ways to draw agree.
 
-    Args:
-        data: whose batches.
-        step: the first, on which it is looked up that both ways to draw agree.
-        device: the run's.
-        place: where views are made.
-        workers: processes that draw; None chooses.
-        progress: say where the frames are.
+    None chooses the number of workers; `progress` says where the frames are.
     """
     if place == "cpu":
         return Supply(data, device, place, enough_workers(device) if workers is None else workers)

@@ -18,7 +18,6 @@ def gallbladder_ba(root: Path) -> list[Row]:
             organ="gallbladder",
             label=label,
             licence="MIT",
-            source="gallbladder_ba",
         )
         for part in ("training_data", "test_data")
         for name, label in read_labels(root / part / "label.csv", _LABELS).items()

@@ -16,7 +16,6 @@ def busi(root: Path) -> list[Row]:
             group=image.stem,
             organ="breast",
             label=label,
-            source="busi",
             mask=mask,
         )
         for label in ("benign", "malignant", "normal")
@@ -39,7 +38,6 @@ def udiat_b(root: Path) -> list[Row]:
                 group=f"udiat_b_{name}",
                 organ="breast",
                 label=record["Type"].lower(),
-                source="udiat_b",
                 mask=present(root / "GT" / f"{name}.png"),
             )
         )
@@ -56,7 +54,6 @@ def bus_bra(root: Path) -> list[Row]:
             organ="breast",
             label=record["Pathology"].lower(),
             licence="CC BY 4.0",
-            source="bus_bra",
             mask=present(root / "Masks" / f"{record['ID'].replace('bus_', 'mask_', 1)}.png"),
         )
         for record in read_csv(root / "bus_data.csv", ("ID", "Case", "Pathology"))
@@ -70,7 +67,6 @@ CORPORA = (
         name="busi",
         what="780 breast stills (Al-Dhabyani et al., Data in Brief 2020, 28:104863)",
         where="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
-        licence="",
         layout="benign/, malignant/ and normal/ with 'benign (1).png' and 'benign (1)_mask.png'",
         patient="not known: each still is its own group, and near-duplicates must be joined before any split",
         label="benign, malignant or normal",
@@ -82,7 +78,6 @@ CORPORA = (
         name="udiat_b",
         what="163 breast stills (Yap et al., IEEE J. Biomed. Health Inform. 2018, 22(4):1218)",
         where="https://helward.mmu.ac.uk/STAFF/M.Yap/dataset.php",
-        licence="",
         layout="original/000001.png, GT/000001.png, and DatasetB.xlsx saved as DatasetB.csv (Image, Type)",
         patient="not stated: each still is its own group",
         label="benign or malignant",
@@ -111,7 +106,7 @@ CORPORA = (
         patient="the four letters that the file name begins with; CHCO was a copy of CHVI and is merged with it",
         label="benign, malignant or normal; none for the 118 stills of the view breast_marks, which carry calipers",
         pretrain=True,
-        read=listed("bus_uclm", "breast", label=["breast"]),
+        read=listed("breast", label=["breast"]),
         note="a quarter of the patients is locked, by a hash of their codes",
     ),
     Corpus(
@@ -121,8 +116,7 @@ CORPORA = (
         licence="CC BY 4.0",
         layout=_LISTED,
         patient="the still: there is one of each",
-        label="",
         pretrain=True,
-        read=listed("breast_lesions_usg", "breast"),
+        read=listed("breast"),
     ),
 )

@@ -16,7 +16,6 @@ def hc18(root: Path) -> list[Row]:
             group=image.stem.partition("_")[0],
             organ="fetus",
             licence="CC BY 4.0",
-            source="hc18",
             anatomy="head",
             mask=present(root / "mask" / f"{image.stem}_mask.png"),
         )
@@ -40,7 +39,6 @@ def fetal_planes_db(root: Path) -> list[Row]:
                 organ={"Maternal cervix": "cervix", "Other": ""}.get(plane, "fetus"),
                 label=plane,
                 licence="CC BY 4.0",
-                source="fetal_planes_db",
                 anatomy="" if plane == "Other" else plane.removeprefix("Fetal ") + fine,
             )
         )
@@ -55,7 +53,6 @@ CORPORA = (
         licence="CC BY 4.0",
         layout="image/010_2HC.jpg and mask/010_2HC_mask.png, or training_set/010_2HC.png",
         patient="the number that the file name begins with: one examination of one fetus",
-        label="",
         pretrain=True,
         read=hc18,
         note="black boxes hide the text on the images; the official test_set counts from 0 again and is not read",

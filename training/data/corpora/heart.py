@@ -23,7 +23,6 @@ def _camus_stills(root: Path) -> list[Row]:
             group=f"camus_{patient}",
             organ="heart",
             licence=records[0]["licence"],
-            source="camus",
             anatomy=f"apical {view[0]}-chamber",
         )
         for (patient, view), records in frames.items()
@@ -39,7 +38,6 @@ def _camus_sequences(root: Path) -> list[Row]:
             group=f"camus_{folder.name}",
             organ="heart",
             licence="CC BY-NC-SA 4.0",
-            source="camus",
             anatomy=f"apical {view[0]}-chamber",
             mask=present(folder / f"{folder.name}_{view}_half_sequence_gt.nii.gz"),
         )
@@ -61,7 +59,6 @@ def echonet_dynamic(root: Path) -> list[Row]:
                 group=f"echonet_{name}",
                 organ="heart",
                 licence="Stanford University Dataset Research Use Agreement",
-                source="echonet_dynamic",
                 anatomy="apical 4-chamber",
             )
         )
@@ -77,7 +74,6 @@ CORPORA = (
         layout="the folder database_nifti: patient0001/patient0001_2CH_half_sequence.nii.gz and ..._gt.nii.gz; or "
         "groups.csv (path, group, label, view, licence) and img/patient0006_2CH_ED.jpg, ..._ES.jpg",
         patient="the folder",
-        label="",
         pretrain=True,
         read=camus,
         note="a quarter of the patients is locked, by a hash of their ids",
@@ -89,7 +85,6 @@ CORPORA = (
         licence="Stanford University Dataset Research Use Agreement",
         layout="FileList.csv (FileName), Videos/0X1A2B3C.avi",
         patient="the video: there is one of each",
-        label="",
         pretrain=False,
         read=echonet_dynamic,
         note="given under an agreement, for research; ejection fractions stand in FileList.csv",
@@ -101,8 +96,7 @@ CORPORA = (
         licence="CC BY-NC-SA 4.0",
         layout="groups.csv (path, group, label, view, licence), img/",
         patient="not told: each still is its own group",
-        label="",
         pretrain=True,
-        read=listed("tte47", "heart"),
+        read=listed("heart"),
     ),
 )

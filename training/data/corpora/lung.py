@@ -17,7 +17,6 @@ def pocus_lung(root: Path) -> list[Row]:
             organ="lung",
             label="" if record["label_uncertain"] == "1" else record["label"],
             licence=record["licence"],
-            source="pocus_lung",
         )
         for record in read_csv(root / "groups.csv", columns)
         if record["kind"] == "video"

@@ -18,7 +18,6 @@ def timtrack_muscle(root: Path) -> list[Row]:
             group=_subject(folder, record["subject"]),
             organ="muscle",
             licence=record["licence"],
-            source="timtrack_muscle",
             anatomy=_muscle(folder),
         )
         if rows.setdefault(folder, row) != row:
@@ -49,7 +48,6 @@ def dl_track(root: Path, left_out: tuple[str, ...] = _TIMTRACKS) -> list[Row]:
             group=record["group"],
             organ="muscle",
             licence=record["licence"],
-            source="dl_track",
             anatomy="longitudinal",
             mask=present(root / record["label"].replace(":", "_") / f"{PurePosixPath(record['path']).stem}.png"),
         )
@@ -66,7 +64,6 @@ CORPORA = (
         licence="per file",
         layout="groups.csv (path, group, subject, order, licence), one folder of JPEG a sequence",
         patient="column subject; the two gastroc_* sequences together, each GM_* still by itself",
-        label="",
         pretrain=True,
         read=timtrack_muscle,
         note="the frames of a sequence are several steps apart",
@@ -78,7 +75,6 @@ CORPORA = (
         licence="Apache-2.0",
         layout="groups.csv (path, group, label, view, licence), img/, mask_apo/, mask_fasc/",
         patient="not told: stills that are near-duplicates are one group",
-        label="",
         pretrain=True,
         read=dl_track,
         note="the views of 1234x*, 1074x* and 800x600 px are left out: five of them stand in locked clips of TimTrack",

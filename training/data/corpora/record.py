@@ -13,7 +13,7 @@ LISTED = ("path", "group", "label", "view", "licence")
 _STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """A public dataset: where it comes from, what may be done with it, and how its folder is read.
 
@@ -27,23 +27,23 @@ class Corpus:
         label: what the label is; empty where there is none.
         pretrain: whether any published weight may be trained on it. False for what is kept for evaluation, and for what
             no licence allows.
-        read: folder -> rows, with clip names unique inside the dataset.
+        read: folder -> rows, without their source, and with clip names unique inside the dataset.
         note: what else one should know before using it.
     """
 
     name: str
     what: str
     where: str
-    licence: str
+    licence: str = ""
     layout: str
     patient: str
-    label: str
+    label: str = ""
     pretrain: bool
     read: Callable[[Path], list[Row]]
     note: str = ""
 
     def rows(self, folder: Path) -> list[Row]:
-        """The clips in a folder, named so that they stay unique beside those of other datasets.
+        """The clips in a folder, with their source, named so that they stay unique beside those of other datasets.
 
         Raises:
             CorpusError: if the folder is not there or is laid out differently.
@@ -53,7 +53,7 @@ class Corpus:
         rows = self.read(folder.resolve())
         if not rows:
             raise CorpusError(f"{folder} holds no clip of {self.name}, which is laid out as {self.layout}")
-        return [replace(row, clip=f"{self.name}/{row.clip}") for row in rows]
+        return [replace(row, clip=f"{self.name}/{row.clip}", source=self.name) for row in rows]
 
 
 def read_csv(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -73,13 +73,10 @@ def read_csv(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     return [dict(zip(names, map(str.strip, cells), strict=True)) for _, cells in rows]
 
 
-def listed(
-    source: str, organ: str | Mapping[str, str], anatomy: str = "", label: Sequence[str] = ()
-) -> Callable[[Path], list[Row]]:
+def listed(organ: str | Mapping[str, str], anatomy: str = "", label: Sequence[str] = ()) -> Callable[[Path], list[Row]]:
     """A reader of folders whose groups.csv names path, group, label, view and licence; clips stand in its order.
 
     Args:
-        source: name of the dataset.
         organ: of every clip, or by view; clips of another view are left out.
         anatomy: of every clip.
         label: views whose clips keep their label.
@@ -97,7 +94,6 @@ def listed(
                 organ=organ if isinstance(organ, str) else organ[record["view"]],
                 label=record["label"] if record["view"] in label else "",
                 licence=record["licence"],
-                source=source,
                 anatomy=anatomy,
                 mask=present(root / "mask" / f"{PurePosixPath(record['path']).stem}.png"),
             )

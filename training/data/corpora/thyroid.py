@@ -23,7 +23,6 @@ def ddti(root: Path) -> list[Row]:
                 group=f"ddti_{case}",
                 organ="thyroid",
                 label=grades[case],
-                source="ddti",
             )
         )
     return rows
@@ -52,7 +51,6 @@ def tn3k(root: Path) -> list[Row]:
                     group=f"tn3k_{part}_{image.stem}",
                     organ="thyroid",
                     label=labels.get(image.name, ""),
-                    source="tn3k",
                     mask=present(root / f"{part}-mask" / image.name),
                 )
             )
@@ -64,7 +62,6 @@ CORPORA = (
         name="ddti",
         what="thyroid stills of about 400 cases (Pedraza et al., Proc. SPIE 9287, 2015)",
         where="http://cimalab.unal.edu.co/applications/thyroid/",
-        licence="",
         layout="1.xml, 1_1.jpg, 1_2.jpg and so on in one folder",
         patient="the case: the number that the file name begins with",
         label="the TI-RADS grade of the case, as tirads_4a",
@@ -76,7 +73,6 @@ CORPORA = (
         name="tn3k",
         what="3,493 thyroid stills of 2,421 patients (Gong et al., Computers in Biology and Medicine 2023, 155:106389)",
         where="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
-        licence="",
         layout="trainval-image/0000.jpg, trainval-mask/0000.jpg, test-image/, test-mask/, label4trainval.csv",
         patient="not told: each still is its own group, so some patients have two",
         label="benign or malignant, where the label4*.csv are there",

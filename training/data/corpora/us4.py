@@ -20,7 +20,7 @@ def us4(root: Path) -> list[Row]:
         label = found[1] if found else ""
         name = folder.relative_to(root).as_posix()
         organ = _ORGANS.get(label.rstrip("012345"), "lung" if label else "")
-        rows.append(Row(path=str(folder), clip=name, group=f"us4_{name}", organ=organ, label=label, source="us4"))
+        rows.append(Row(path=str(folder), clip=name, group=f"us4_{name}", organ=organ, label=label))
     return rows
 
 
@@ -29,7 +29,6 @@ CORPORA = (
         name="us4",
         what="frame folders of US-4 (Chen et al., MICCAI 2021); only its Butterfly part, 22 lung videos, is public",
         where="https://github.com/983632847/USCL",
-        licence="",
         layout="Cov-Cardiomyopathy_mp4/*.jpg: one folder a video, its class at the beginning of the name",
         patient="not told: each video is its own group",
         label="Reg, Cov, Rb1 to Rb5, F0 to F4, Ali, Bli, Ple or Oth",

@@ -68,13 +68,9 @@ class _Found:
 
 
 def guess_manifest(folder: Path, licence: str = "", source: str = "", apart: bool = False) -> Guess:
-    """Guess the manifest of a folder of clips.
+    """Guess the manifest of a folder of clips, at any depth, under one licence.
 
-    Args:
-        folder: where they lie, at any depth.
-        licence: of all of them.
-        source: name of the collection.
-        apart: every still is a clip of its own, even where those of a folder could be the frames of one.
+    With `apart` every still is a clip of its own, even where those of a folder could be the frames of one.
 
     Raises:
         ClipError: if there is no clip.

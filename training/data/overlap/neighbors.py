@@ -39,13 +39,9 @@ class Neighbors:
 def find_neighbors(
     clips: Iterable[tuple[Row, np.ndarray]], at_most: int, most: int, progress: bool = True
 ) -> list[Neighbors]:
-    """The clips of different groups that share a picture, closest first.
+    """The clips, with frames uint8 [T, H, W], of different groups that share a picture, closest first.
 
-    Args:
-        clips: with their frames uint8 [T, H, W].
-        at_most: signs of 255 that may differ.
-        most: frames looked at of a clip, evenly spaced.
-        progress: show a progress bar of the comparison.
+    Two frames are one picture up to `at_most` signs of 255; of a clip `most` are looked at, evenly spaced.
     """
     rows: list[Row] = []
     prints, frames, owner = [], [], []

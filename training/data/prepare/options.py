@@ -17,10 +17,7 @@ class Clean(Cleaning):
     enabled: bool = False
 
     def steps(self, wanted: bool) -> Cleaning:
-        """The options of the cleaning itself.
-
-        Args:
-            wanted: whether anything is going to be cleaned.
+        """The options of the cleaning itself; `wanted` says whether anything is going to be cleaned.
 
         Raises:
             CorpusError: if they contradict one another, or there are some and nothing is.

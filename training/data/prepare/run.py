@@ -44,20 +44,11 @@ def prepare(
     cleaning: Cleaning | None = None,
     shard_clips: int | None = None,
 ) -> Cache:
-    """Write the cache of a corpus; broken clips are skipped and listed in the index.
+    """Write the cache of a corpus, see `main` for the options; broken clips are skipped and listed in the index.
 
     A folder that was begun with the same clips and options is finished, and a finished one only gets the rows of the
-    manifest again, for labels and groups do not change the frames.
-
-    Args:
-        rows: the corpus.
-        out: folder of the cache; the index is written last, so a killed run leaves no cache, but its finished shards.
-        size: side of the stored frames in pixels.
-        max_frames: most frames kept of one clip.
-        jobs: processes that decode; None for one a core.
-        progress: show a progress bar.
-        cleaning: steps of the cleaning; None stores the frames as they are.
-        shard_clips: clips in a shard, see `plan_of`.
+    manifest again, for labels and groups do not change the frames. The index is written last, so a killed run leaves no
+    cache, but its finished shards.
 
     Raises:
         CorpusError: if the folder holds a cache of other clips or options, or not one clip could be read.
@@ -74,15 +65,7 @@ def prepare(
 
 
 def prepare_part(
-    rows: Sequence[Row],
-    out: Path,
-    part: tuple[int, int],
-    size: int = 224,
-    max_frames: int = 120,
-    jobs: int | None = None,
-    progress: bool = True,
-    cleaning: Cleaning | None = None,
-    shard_clips: int | None = None,
+    rows: Sequence[Row], out: Path, part: tuple[int, int], plan: Plan, cleaning: Cleaning | None, jobs: int | None
 ) -> int:
     """Make every n-th shard from the i-th on, for `part` (i, n), and no index: that is for `prepare`, at the end.
 
@@ -92,11 +75,10 @@ def prepare_part(
     Raises:
         CorpusError: as `prepare`.
     """
-    plan = plan_of(rows, size, max_frames, cleaning, shard_clips)
     refuse_another(out, plan)
     work = jobs_of(rows, out, plan, cleaning)[part[0] - 1 :: part[1]]
     if not (out / "index.json").is_file():
-        for _ in shards_made(work, jobs, progress):
+        for _ in shards_made(work, jobs, progress=True):
             pass
     return len(work)
 
@@ -180,7 +162,7 @@ def main(
     """
     rows, part, steps = read_manifest(manifest), part_of(shard), clean.steps(clean.enabled or preview_sheet is not None)
     cleaning = steps if clean.enabled else None
-    plan_of(rows, size, max_frames, cleaning, shard_clips)  # refuses impossible numbers before anything is decoded
+    plan = plan_of(rows, size, max_frames, cleaning, shard_clips)  # before anything is decoded: it refuses numbers
     if preview_sheet is not None:
         preview(rows, preview_sheet, preview_clips, max_frames, steps)
         print(f"{preview_sheet}: {min(preview_clips, len(rows))} clips before and after the cleaning")  # noqa: T201
@@ -196,7 +178,7 @@ def main(
         for file in cache_files(out):
             file.unlink(missing_ok=True)
     if part[1] > 1:
-        made = prepare_part(rows, out, part, size, max_frames, jobs, True, cleaning, shard_clips)
+        made = prepare_part(rows, out, part, plan, cleaning, jobs)
         print(f"{out}: part {shard} is there, {made} shards; run it without --shard when all are")  # noqa: T201
         return
     cache = prepare(rows, out, size, max_frames, jobs, True, cleaning, shard_clips)
@@ -211,4 +193,3 @@ def main(
     )
     if compact is not None:
         pack(out, compact)
-        print(f"{compact}: {compact.stat().st_size / 1e9:.2f} GB")  # noqa: T201

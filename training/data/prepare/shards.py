@@ -68,13 +68,8 @@ def plan_of(
 ) -> Plan:
     """The plan for a corpus.
 
-    Args:
-        rows: the corpus.
-        size: side of the frames, pixels.
-        max_frames: most frames of a clip.
-        cleaning: steps of the cleaning, or None.
-        shard_clips: clips in a shard; None for a 32nd of the corpus, but at most 128: enough shards to keep a machine
-            busy, little lost by a kill, and few files.
+    By default a shard has a 32nd of the clips, but at most 128: enough shards to keep a machine busy, little lost by a
+    kill, and few files.
 
     Raises:
         CorpusError: if a number is less than 1.

@@ -22,10 +22,7 @@ Records = Generator[dict[str, Any], None, None]
 def shards_made(work: Sequence[Job], jobs: int | None, progress: bool) -> Records:
     """Yield the record of every shard, in order; those that are not finished are made.
 
-    Args:
-        work: the shards.
-        jobs: processes; None for one a core, 1 works in this one.
-        progress: show a bar, with clips a second and the time left.
+    None for `jobs` takes a process a core, 1 works in this one.
 
     Raises:
         CorpusError: if `jobs` is less than 1, or a process dies.

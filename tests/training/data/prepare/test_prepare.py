@@ -116,8 +116,8 @@ def test_shards_of_another_length_hold_the_same_frames(rows, whole, tmp_path):
 
 
 def test_machines_make_their_parts_and_one_call_joins_them(rows, whole, tmp_path):
-    out = tmp_path / "cache"
-    assert [prepare_part(rows, out, (part, 3), 32, 12, 1, False, None, 2) for part in (3, 1, 2)] == [1, 2, 1]
+    out, plan = tmp_path / "cache", plan_of(rows, 32, 12, None, 2)
+    assert [prepare_part(rows, out, (part, 3), plan, None, 1) for part in (3, 1, 2)] == [1, 2, 1]
     with pytest.raises(CorpusError, match="not a prepared cache"):
         open_cache(out)
     times = {file: file.stat().st_mtime_ns for file in out.glob("*.u8")}

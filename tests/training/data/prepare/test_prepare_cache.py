@@ -112,10 +112,10 @@ def test_an_altered_index_is_found(folder):
 
 
 def test_png_carries_the_cache_byte_for_byte(made, tmp_path):
-    pack(made, tmp_path / "cache.zip", "png", progress=False)
-    pack(made, tmp_path / "again.zip", "png", progress=False)
+    pack(made, tmp_path / "cache.zip", "png")
+    pack(made, tmp_path / "again.zip", "png")
     assert (tmp_path / "cache.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
-    unpack(tmp_path / "cache.zip", tmp_path / "cache", progress=False)
+    unpack(tmp_path / "cache.zip", tmp_path / "cache")
     assert content(tmp_path / "cache") == content(made)
 
 
@@ -123,8 +123,8 @@ def test_jpeg_carries_it_smaller_and_nearly(made, tmp_path):
     sizes, losses = [], []
     for quality in (80, 95):
         file, out = tmp_path / f"{quality}.zip", tmp_path / f"{quality}"
-        pack(made, file, quality=quality, progress=False)
-        unpack(file, out, progress=False)
+        pack(made, file, quality=quality)
+        unpack(file, out)
         before, after = open_cache(made), open_cache(out)
         verify(after, progress=False)
         assert after.clips == before.clips and after.skipped == before.skipped and after.sha256 != before.sha256
@@ -137,19 +137,19 @@ def test_jpeg_carries_it_smaller_and_nearly(made, tmp_path):
 
 
 def test_an_unpacked_jpeg_cache_is_never_taken_for_the_cache(made, tmp_path):
-    pack(made, tmp_path / "cache.zip", progress=False)
-    unpack(tmp_path / "cache.zip", tmp_path / "cache", progress=False)
+    pack(made, tmp_path / "cache.zip")
+    unpack(tmp_path / "cache.zip", tmp_path / "cache")
     rows = [clip.row for clip in open_cache(made).clips]
     rows.insert(2, Row(str(made.parent / "broken.mp4"), "broken", "g9"))
     with pytest.raises(CorpusError, match="unpacked from a compact one"):
         prepare(rows, tmp_path / "cache", 48, jobs=1, progress=False, shard_clips=3)
     with pytest.raises(CorpusError, match="holds a cache already"):
-        unpack(tmp_path / "cache.zip", tmp_path / "cache", progress=False)
+        unpack(tmp_path / "cache.zip", tmp_path / "cache")
 
 
 def test_a_damaged_file_leaves_no_cache(made, tmp_path):
     file = tmp_path / "cache.zip"
-    pack(made, file, "png", progress=False)
+    pack(made, file, "png")
     whole = file.read_bytes()
     place = whole.index(b"IDAT", len(whole) // 2) + 50
     for damaged in (
@@ -161,25 +161,25 @@ def test_a_damaged_file_leaves_no_cache(made, tmp_path):
     ):
         file.write_bytes(damaged)
         with pytest.raises(CorpusError, match="is not a packed cache, or damaged"):
-            unpack(file, tmp_path / "cache", progress=False)
+            unpack(file, tmp_path / "cache")
         assert not (tmp_path / "cache" / "index.json").exists()
     with pytest.raises(CorpusError, match="No such file"):
-        unpack(tmp_path / "absent.zip", tmp_path / "cache", progress=False)
+        unpack(tmp_path / "absent.zip", tmp_path / "cache")
     with pytest.raises(CorpusError, match="--quality 0"):
-        pack(made, file, quality=0, progress=False)
+        pack(made, file, quality=0)
 
 
 def test_the_commands_pack_and_unpack(made, tmp_path, capsys):
-    compact.main_pack(made, tmp_path / "cache.zip")
-    compact.main_unpack(tmp_path / "cache.zip", tmp_path / "cache")
+    pack(made, tmp_path / "cache.zip")
+    unpack(tmp_path / "cache.zip", tmp_path / "cache")
     assert "39 frames" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_is_no_damage_of_the_packed_file(made, tmp_path, monkeypatch):
-    pack(made, tmp_path / "cache.zip", progress=False)
+    pack(made, tmp_path / "cache.zip")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        unpack(tmp_path / "cache.zip", tmp_path / "file" / "cache", progress=False)
+        unpack(tmp_path / "cache.zip", tmp_path / "file" / "cache")
 
     @contextmanager
     def full(file):
@@ -188,23 +188,23 @@ def test_a_folder_that_cannot_be_written_is_no_damage_of_the_packed_file(made, t
     if Path("/dev/full").exists():
         monkeypatch.setattr(compact, "atomic_write", full)
         with pytest.raises(OSError, match="No space left") as error:
-            unpack(tmp_path / "cache.zip", tmp_path / "cache", progress=False)
+            unpack(tmp_path / "cache.zip", tmp_path / "cache")
         assert not isinstance(error.value, CorpusError)
 
 
 def test_a_packed_file_with_too_few_frames_is_refused(made, tmp_path):
-    pack(made, tmp_path / "cache.zip", progress=False)
+    pack(made, tmp_path / "cache.zip")
     with zipfile.ZipFile(tmp_path / "cache.zip") as whole, zipfile.ZipFile(tmp_path / "few.zip", "w") as few:
         for name in whole.namelist()[:-1]:
             few.writestr(name, whole.read(name))
     with pytest.raises(CorpusError, match=r"damaged .38 frames, not as many as promised"):
-        unpack(tmp_path / "few.zip", tmp_path / "cache", progress=False)
+        unpack(tmp_path / "few.zip", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("command", ["pack", "unpack"])
 def test_the_commands_end_with_one_line_and_code_2(made, tmp_path, command):
     (tmp_path / "file").touch()
-    pack(made, tmp_path / "cache.zip", progress=False)
+    pack(made, tmp_path / "cache.zip")
     source, out = {"pack": (made, "file/x.zip"), "unpack": (tmp_path / "cache.zip", "file/x")}[command]
     done = run_module("training.data.compact", command, source, tmp_path / out)
     last = done.stderr.splitlines()[-1]
