@@ -71,7 +71,8 @@ def choose_learning_rate(make: Callable[[FineTune, str], Tuner], spec: FineTune)
     scores = {}
     for fraction in FRACTIONS:
         lr = spec.lr * fraction
-        trial = make(replace(spec, lr=lr, epochs=min(TRIAL_EPOCHS, spec.epochs)), f"learning rate {lr:.2g}, ")
+        short = replace(spec, lr=lr, epochs=min(TRIAL_EPOCHS, spec.epochs), mixing=1.0)  # its weights are not kept
+        trial = make(short, f"learning rate {lr:.2g}, ")
         trial.run()
         scores[lr] = trial.history[-1]["validation"]
     return max(scores, key=lambda lr: scores[lr])

@@ -176,14 +176,14 @@ def test_shuffled_labels_fall_to_chance(run, data, tmp_path, rates):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"start": "probe", "freeze_norm": False, "lr": 1e-6}], ids=["random", "mixed"])
+def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path, more):
     """SIGKILL after the first epoch; the same call ends with the weights of a run that nobody touched."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     code = (
         "import sys; from pathlib import Path; from usbackbones.finetuning.config import FineTune;"
         "from usbackbones.finetuning.run import finetune;"
-        f"finetune(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), {replace(QUICK, epochs=30)!r},"
+        f"finetune(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), {replace(QUICK, epochs=30, **more)!r},"
         " group_from='^(p[0-9]+)_', progress=False)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, data, backbones["test_resnet"], broken], cwd=REPOSITORY)
@@ -194,7 +194,7 @@ def test_a_killed_run_goes_on_to_the_same_end(run, backbones, data, tmp_path):
     child.wait()
     assert not (broken / "model.safetensors").exists()
     for out in (whole, broken):
-        run(out, replace(QUICK, epochs=30))
+        run(out, replace(QUICK, epochs=30, **more))
     assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
     assert (whole / "predictions.csv").read_text() == (broken / "predictions.csv").read_text()
 
