@@ -11,14 +11,15 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY, run_module
 from tests.hub.clips.dicom.dicom_files import speckle, write_dicom
-from usbackbones.phantom.simulator import phantom_clip
+from tests.phantoms import phantom_clip
 
 SHORT: Mapping[str, Sequence[str]] = {
     "training.pretrain": ("--steps", "2", "--batch", "4", "--augment.size", "32", "--checkpoint-every", "2"),
     "finetune": ("--epochs", "1", "--size", "64", "--lr", "1e-3"),
     "segment": ("--epochs", "1", "--size", "64"),
+    "probe": ("--folds", "2", "--repeats", "1"),
 }
-"""Arguments that shorten the training of a command, nothing else."""
+"""Arguments that shorten what a command fits, nothing else."""
 
 
 def page_text(path: str) -> str:
@@ -43,7 +44,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def run_line(words: list[str], folder: Path) -> str:
-    """Run `usbackbones ...` or `python -m ...` in a folder, shortened where it trains; what it prints."""
+    """Run `usbackbones ...` or `python -m ...` in a folder, shortened where it fits; what it prints."""
     module, rest = (words[2], words[3:]) if words[0] == "python" else ("usbackbones", words[1:])
     done = run_module(module, *rest, *SHORT.get(module if words[0] == "python" else rest[0], ()), folder=folder)
     assert done.returncode == 0, f"{words}: {done.stderr[-3000:]}"

@@ -77,12 +77,14 @@ def test_read_in_three_minutes():
 
 
 def test_fine_tune_on_your_data(tmp_path, monkeypatch, capsys):
-    """The block of Python, on stills of phantoms, for two epochs."""
+    """The block of Python, on small stills of phantoms, for an epoch."""
     labelled(tmp_path / "DATA", 24)
     code = re.search(r"```python\n(.+?)```", after("finetune"), re.DOTALL)
     assert code
     assert len(code[1].splitlines()) <= 33
-    printed = run(code[1].replace("epochs=20", "epochs=2, head_epochs=1"), tmp_path, monkeypatch, capsys)
+    short = code[1].replace("epochs=20,", "epochs=1, search=False,").replace("group_from=", "size=64, group_from=")
+    assert short.count("search=False") == short.count("size=64") == 1
+    printed = run(short, tmp_path, monkeypatch, capsys)
     assert "'low'" in printed
     assert len(printed.splitlines()) == 1 + 2 * 5
     assert (tmp_path / "tuned" / "model.safetensors").is_file()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from training.data.manifest import Row
 from training.data.prepare.run import prepare
 from training.engine.process import same_bits
-from usbackbones.phantom.simulator import phantom_clip
 
 
 @pytest.fixture(scope="session")

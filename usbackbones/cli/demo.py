@@ -76,18 +76,18 @@ def show_demo(name: str, out: Path, line: Callable[[str], object]) -> None:
     from usbackbones.hub.backbone import build_backbone
 
     model = build_backbone(name, in_chans=None)
-    frames = make_frames()
-    line(f"{len(frames)} frames of {PATIENTS * CLIPS} clips, {PATIENTS} simulated patients, read back from mp4")
-    features = embed(model, [frame.pixels for frame in frames])
-    line(f"{name}: features {list(features.shape)}, {features.dtype}")
-    similarity = cosine(features)
-    queries = [[frame.patient for frame in frames].index(patient) + TOO_NEAR for patient in range(QUERIES)]
-    found = {query: nearest(query, frames, similarity[query]) for query in queries}
-    for query, neighbors in found.items():
-        line(f"nearest to {frames[query]} ({frames[query].what}), one frame of each clip:")
-        for index in neighbors:
-            line(f"  cos {similarity[query, index]:+.2f}  {frames[index]} ({frames[index].what})")
-    with atomic_write(out) as stream:
+    with atomic_write(out) as stream:  # a folder that cannot be written is known before the work, not after it
+        frames = make_frames()
+        line(f"{len(frames)} frames of {PATIENTS * CLIPS} clips, {PATIENTS} simulated patients, read back from mp4")
+        features = embed(model, [frame.pixels for frame in frames])
+        line(f"{name}: features {list(features.shape)}, {features.dtype}")
+        similarity = cosine(features)
+        queries = [[frame.patient for frame in frames].index(patient) + TOO_NEAR for patient in range(QUERIES)]
+        found = {query: nearest(query, frames, similarity[query]) for query in queries}
+        for query, neighbors in found.items():
+            line(f"nearest to {frames[query]} ({frames[query].what}), one frame of each clip:")
+            for index in neighbors:
+                line(f"  cos {similarity[query, index]:+.2f}  {frames[index]} ({frames[index].what})")
         draw(name, frames, features, found).save(stream, format="PNG")
     line(f"image: {out}")
 

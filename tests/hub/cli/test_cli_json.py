@@ -13,10 +13,10 @@ from safetensors.torch import save
 
 from tests.conftest import REPOSITORY, Published
 from tests.hub.cli.test_cli import archive, run  # noqa: F401  (fixtures)
+from tests.phantoms import phantom_clip
 from usbackbones.cli import doctor
 from usbackbones.cli import main as cli
 from usbackbones.hub import registry
-from usbackbones.phantom.simulator import phantom_clip
 
 
 def answer(result, code):

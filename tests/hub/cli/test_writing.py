@@ -4,6 +4,7 @@ A refusal is one short line and exit code 2; what was there before stays as it w
 """
 
 import contextlib
+import functools
 import resource
 import shutil
 
@@ -17,6 +18,7 @@ from tests.conftest import closed_folder
 from tests.hub.data.trees import noise, write_image
 from tests.hub.exporting.test_pack import write_run
 from tests.hub.predicting.conftest import classifier  # noqa: F401
+from usbackbones.cli import demo
 from usbackbones.cli import main as cli
 
 MODEL = ["--model", "random:test_resnet"]
@@ -52,7 +54,9 @@ def place(tmp_path_factory, classifier):  # noqa: F811
     (folder / "tuned").symlink_to(classifier)
     save_file(timm.create_model("test_resnet").state_dict(), folder / "foreign.safetensors")
     write_run(folder / "run")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:  # the same clips every time: once they could be written they are kept
+        patch.setattr(demo, "make_frames", functools.cache(demo.make_frames))
+        yield folder
 
 
 def run(capsys, place, words, out):

@@ -8,12 +8,12 @@ import timm
 import torch
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import DataError
 from usbackbones.data.leakage import copies_among, together, told
-from usbackbones.phantom.simulator import phantom_clip
 
 
 @pytest.fixture(scope="module")

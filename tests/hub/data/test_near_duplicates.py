@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.phantoms import phantom_clip
 from usbackbones.data.near_duplicates import (
     AT_MOST,
     COARSE_AT_MOST,
@@ -16,7 +17,6 @@ from usbackbones.data.near_duplicates import (
     near_duplicates,
     near_duplicates_between,
 )
-from usbackbones.phantom.simulator import phantom_clip
 
 PATIENTS = 12
 

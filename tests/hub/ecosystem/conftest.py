@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from usbackbones.phantom.simulator import phantom_clip
+from tests.phantoms import phantom_clip
 
 CLASSES = ("heart", "lung")
 SIZE = 64

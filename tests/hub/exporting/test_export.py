@@ -13,13 +13,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.exporting.export import _FORM_OF, AGREEMENT, FACTS, ExportError, _run, export
 from usbackbones.exporting.quantize import cosines
 from usbackbones.features.extract import embed
 from usbackbones.features.transforms import transforms
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
-from usbackbones.phantom.simulator import phantom_clip
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the export extra is not installed")
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from tests.phantoms import phantom_clip
 from usbackbones._files import finite
 from usbackbones._run_folder import FolderTaken
 from usbackbones.cli import main as cli
@@ -35,7 +36,6 @@ from usbackbones.hub import registry
 from usbackbones.hub.licensing import LicenseError
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
 from usbackbones.hub.zoo import read_zoo
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.predicting.trained import load_trained
 
 ARCHITECTURES = ("test_resnet", "test_vit")  # timm's own, of a few thousand weights

@@ -6,10 +6,10 @@ import timm
 import torch
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.run import finetune
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
-from usbackbones.phantom.simulator import phantom_clip
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from PIL import Image
 
 import usbackbones
 from tests.conftest import random_tensors, write_weight
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.hub import entrypoints, registry
 from usbackbones.hub.zoo import FILE
-from usbackbones.phantom.simulator import phantom_clip
 
 ARCH = "test_resnet"
 # The types that a header may name; the slow obvious reader of a safetensors file needs no more.

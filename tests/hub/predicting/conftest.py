@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.phantoms import phantom_clip
 from usbackbones.data.seen import write_seen
 from usbackbones.hub.timm_folder import timm_config, write_timm_folder
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.config import Segment, blueprint, build
 from usbackbones.segmentation.losses import network_input
 from usbackbones.segmentation.mask_values import Meaning

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.hub.predicting.conftest import timm_folder
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.data.item import DataError
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.predicting.evaluate import evaluate
 from usbackbones.predicting.trained import PredictError, load_trained
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.data.item import DataError
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.predicting.evaluate import evaluate
 from usbackbones.predicting.run import predict
 from usbackbones.predicting.trained import PredictError

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from tests.conftest import Published
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items
 from usbackbones.data.item import DataError
 from usbackbones.features.extract import embed
 from usbackbones.metrics.levels import scores
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.probing.evaluate import ProbeSpec, divisions
 from usbackbones.probing.probes import knn_predict, linear_predict
 from usbackbones.probing.run import probe

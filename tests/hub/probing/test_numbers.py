@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.data.dataset import read_items
 from usbackbones.data.targets import as_one_class
 from usbackbones.features.extract import embed
 from usbackbones.hub.backbone import build_backbone
 from usbackbones.metrics.levels import scores
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.probing.evaluate import divisions
 from usbackbones.probing.probes import ridge_predict
 

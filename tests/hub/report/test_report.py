@@ -7,7 +7,7 @@ import pytest
 
 from tests.browser import CHROMIUM, Browser
 from tests.contrast import contrasts
-from usbackbones.phantom.simulator import phantom_clip
+from tests.phantoms import phantom_clip
 from usbackbones.report import Features, Heat, Predictions, picture_section, table_section, write_report
 from usbackbones.report.features import nearest, pca
 from usbackbones.report.images import overlay

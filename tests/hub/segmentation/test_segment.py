@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.phantoms import phantom_clip
 from usbackbones._run_folder import FolderTaken
 from usbackbones.cli.segment import segment_command
 from usbackbones.cli.terminal import CommandError
@@ -21,7 +22,6 @@ from usbackbones.features.transforms import transforms
 from usbackbones.hub.backbone import build_backbone
 from usbackbones.hub.errors import BackboneError
 from usbackbones.metrics.segmentation import dice
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.config import UDIAT, Segment, blueprint, build, from_blueprint
 from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.losses import foreground

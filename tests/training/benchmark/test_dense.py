@@ -13,13 +13,13 @@ import timm
 import tyro
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from training.benchmark.dense.evaluate import dense_report, measured, predictions
 from training.benchmark.dense.run import dense_entries, main, markdown
 from training.benchmark.dense.task import DENSE_TASKS, DenseProtocol, load_dense_task
 from training.data.errors import CorpusError
 from training.data.locked_splits import locked_groups, locked_split
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95
-from usbackbones.phantom.simulator import phantom_clip
 from usbackbones.segmentation.masked import frame_of, mask_of
 from usbackbones.segmentation.trainer import at_size
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.phantoms import phantom_clip
 from training.data import locked_splits
 from training.data.corpora import CORPORA
 from training.data.locked_splits import BY_RULE, SPLITS, draw, joined, locked_groups, locked_split, main
-from usbackbones.phantom.simulator import phantom_clip
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.conftest import run_module
+from tests.phantoms import phantom_clip
 from training.data.corpora import CORPORA
 from training.data.corpora.muscle import dl_track
 from training.data.fingerprints import (
@@ -33,7 +34,6 @@ from training.data.overlap.verdicts import corpus_ledger, main, weight_overlap
 from training.data.prepare.run import prepare
 from training.data.records import ZOO, patients_of, read_record
 from training.release.checks import ReleaseError, refuse_seen
-from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]
 

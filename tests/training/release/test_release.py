@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import run_module
+from tests.phantoms import phantom_clip
 from training.benchmark.markdown import interval_cell
 from training.data.corpora.muscle import dl_track
 from training.data.errors import CorpusError
@@ -29,7 +30,6 @@ from training.release.records import read_weights
 from training.release.succession import embed, retire
 from training.release.weights_file import PYRAMID
 from usbackbones.hub.pretraining_run import RunError, backbone_of_run, input_side
-from usbackbones.phantom.simulator import phantom_clip
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from usbackbones.phantom.simulator import phantom_clip
+from tests.phantoms import phantom_clip
 
 NAME = "DOE JANE 1961-04-02"
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.hub.clips.cleaning.screens import NAME, decorate, screen
+from tests.phantoms import phantom_clip
 from usbackbones.clips.cleaning.clean import Cleaning, clean
 from usbackbones.clips.cleaning.marks import still_marks
 from usbackbones.clips.cleaning.text import find_writing, lines_of
-from usbackbones.phantom.simulator import phantom_clip
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 

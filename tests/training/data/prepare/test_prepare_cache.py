@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import run_module
+from tests.phantoms import phantom_clip
 from training.data import cache as module
 from training.data import compact
 from training.data.cache import open_cache, verify
@@ -20,7 +21,6 @@ from training.data.compact import pack, unpack
 from training.data.errors import CorpusError
 from training.data.manifest import Row
 from training.data.prepare.run import prepare
-from usbackbones.phantom.simulator import phantom_clip
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from torchvision.transforms.functional import adjust_brightness, adjust_contrast
 
+from tests.phantoms import phantom_clip
 from tests.training.data.views.test_beam import rng, sector
 from training.data.views.augment import AWCL, IVPP, PRESETS, ULTRASOUND, Augment
 from training.data.views.ultrasound import LIFT, add_speckle, equalise, find_beam, smooth, speckle_noise
-from usbackbones.phantom.simulator import phantom_clip
 
 STILL = Augment(size=96, area=(1, 1), aspect=(1, 1), flip=0, jitter=0)
 # Every ultrasound operator at every view, none that would make outside and inside hard to tell apart.

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.phantoms import phantom_clip
 from training.data.views.ultrasound import change_depth, find_beam
 from usbackbones.clips.read import read_clip
-from usbackbones.phantom.simulator import phantom_clip
 
 
 def rng(seed=0):
