@@ -54,7 +54,9 @@ def place(tmp_path_factory, classifier):  # noqa: F811
     (folder / "tuned").symlink_to(classifier)
     save_file(timm.create_model("test_resnet").state_dict(), folder / "foreign.safetensors")
     write_run(folder / "run")
-    with pytest.MonkeyPatch.context() as patch:  # the same clips every time: once they could be written they are kept
+    with pytest.MonkeyPatch.context() as patch:  # a small demo, whose clips are kept once they could be written
+        patch.setattr(demo, "PATIENTS", demo.QUERIES)
+        patch.setattr(demo, "CLIPS", 1)
         patch.setattr(demo, "make_frames", functools.cache(demo.make_frames))
         yield folder
 
