@@ -1,10 +1,12 @@
 """Files: written whole or not at all (under a temporary name, synced, then moved), and proven by their sha256."""
 
+import csv
 import errno
 import hashlib
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,34 @@ def atomic_write(file: Path | str, mode: str = "wb", **open_args: Any) -> Iterat
         temporary.unlink(missing_ok=True)
 
 
+def write_json(file: Path, content: Any) -> None:
+    """Write JSON, `finite` and one entry a line."""
+    with atomic_write(file, "w", encoding="utf-8") as stream:
+        json.dump(finite(content), stream, indent=1)
+
+
+def write_csv(file: Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table, comma-separated, in UTF-8, with lines that end as on Linux everywhere."""
+    with atomic_write(file, "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+
+
+def write_png(file: Path, image: Any) -> None:
+    """Write an image of Pillow's."""
+    with atomic_write(file) as stream:
+        image.save(stream, format="PNG")
+
+
+def finite(content: Any) -> Any:
+    """The same in JSON's types, which has no word for NaN and infinity: None in their place."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    value = content.item() if hasattr(content, "item") else content  # of NumPy
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 _sums: dict[tuple[str, int, int, int, int], str] = {}
 
 
@@ -56,12 +86,3 @@ def sha256_of(file: Path) -> str:
         if key not in _sums:
             _sums[key] = hashlib.file_digest(stream, "sha256").hexdigest()
     return _sums[key]
-
-
-def finite(content: Any) -> Any:
-    """The same for JSON, which has no word for NaN and infinity: None in their place."""
-    if isinstance(content, Mapping):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_json
 
 RECORD = "run.json"
+Result = TypeVar("Result")
 
 
 class FolderTaken(FileExistsError):
@@ -63,20 +66,28 @@ def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
         return finished
     if folder.is_dir() and (others := sorted(path.name for path in folder.iterdir())):
         raise FolderTaken(f"{folder} holds files of something else, as {others[0]}: give -o a new or empty folder")
-    _write(folder, wanted)
+    write_json(folder / RECORD, wanted)
     return False
 
 
 def finish(folder: Path) -> None:
     """Note that the run of a folder is finished; its outputs are all there."""
-    _write(folder, json.loads((folder / RECORD).read_text(encoding="utf-8")) | {"finished": True})
+    write_json(folder / RECORD, json.loads((folder / RECORD).read_text(encoding="utf-8")) | {"finished": True})
+
+
+def finished(kind: type[Result], folder: Path) -> Result:
+    """The result of a finished run, from its metrics.json; what is None there among numbers was NaN."""
+    told = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | {"folder": folder}
+    kept = {field.name: _with_nan(told[field.name]) for field in fields(kind) if field.name in told}  # type: ignore[arg-type]
+    return kind(**kept | {"was_finished": True})
+
+
+def _with_nan(numbers: Any) -> Any:
+    if isinstance(numbers, dict):
+        return {key: math.nan if value is None else _with_nan(value) for key, value in numbers.items()}
+    return numbers
 
 
 def digest(content: Any) -> str:
     """A short name of what is too long to be kept among the settings, as all items of a data set."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _write(folder: Path, content: Mapping[str, Any]) -> None:
-    with atomic_write(folder / RECORD, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)

@@ -1,13 +1,12 @@
 """Facts about files and patients: damage, duplicates, divided patients, contradicting labels; and their repair."""
 
-import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_csv
 from usbackbones._words import FEW, plural
 from usbackbones.auditing.findings import Finding, key_of
 from usbackbones.auditing.look import Looked
@@ -164,7 +163,7 @@ def write_repairs(
         return [_path(item), "|".join(str(mask.resolve()) for mask in masks[item.path]) if masks else item.label]
 
     group = "group" if unit(joined) else "twins"
-    _table(folder / "groups.csv", [*header, group], [[*cells(item), item.group] for item in joined])
+    write_csv(folder / "groups.csv", [*header, group], [[*cells(item), item.group] for item in joined])
     written = ["groups.csv"]
     labels, groups = [item.label * classes for item in joined], [item.group for item in joined]
     try:
@@ -176,26 +175,19 @@ def write_repairs(
     if test and validation:
         part = {g: "test" if g in test else "validation" if g in validation else "train" for g in groups}
         rows = [[*cells(item), item.group, part[item.group]] for item in joined]
-        _table(folder / "split.csv", [*header, group, "split"], rows)
+        write_csv(folder / "split.csv", [*header, group, "split"], rows)
         written.append("split.csv")
     drop = [[_path(item), item.label, "cannot be read"] for item in looked.lost]
     opposite = {n for pair in twins.pairs if joined[pair[0]].label != joined[pair[1]].label for n in pair}
     same = {b for _, b in twins.exact} - opposite
     drop += [[_path(joined[n]), joined[n].label, "the same bytes as another file"] for n in sorted(same)]
     drop += [[_path(joined[n]), joined[n].label, "a twin has another label"] for n in sorted(opposite)]
-    _table(folder / "drop.csv", ["path", "label", "why"], drop)
+    write_csv(folder / "drop.csv", ["path", "label", "why"], drop)
     return [*written, "drop.csv"]
 
 
 def _path(item: Item) -> str:
     return str(item.path.resolve())
-
-
-def _table(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with atomic_write(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def check_folder(folder: Path, data: Path) -> bool:

@@ -1,7 +1,5 @@
 """An audit: labelled clips -> audit.json, files.csv, report.html and repair files in a folder."""
 
-import csv
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +11,7 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_csv, write_json
 from usbackbones._words import plural
 from usbackbones.auditing import files, privacy, rows, screens, source
 from usbackbones.auditing.association import associations
@@ -115,15 +113,17 @@ def audit(
         done.written = ["audit.json", "files.csv", "report.html"]
         if kind:
             done.written += files.write_repairs(out, looked, twins, kind == "class", inputs.masks, seed)
-        _write_files(out / "files.csv", looked, files.remarks(looked, twins))
+        noticed = [*zip(looked.items, map("; ".join, files.remarks(looked, twins)), strict=True)]
+        noticed += [(item, "cannot be read") for item in looked.lost]
+        cells = ((item.path, item.label, item.group, item.part, what) for item, what in noticed)
+        write_csv(out / "files.csv", ["path", "label", "group", "part", "noticed"], cells)
         write_audit_report(out / "report.html", done, looked, twins, pictures)
         if junit:
             write_junit(
                 junit, done.findings, [*files.CHECKS, *(f"tells:{row.name}" for row in done.rows if row.tested)]
             )
         settings = {"seed": seed, "draws": draws, "group_from": group_from, "expected": list(expected)}
-        with atomic_write(out / "audit.json", "w", encoding="utf-8") as stream:
-            json.dump(as_json(done, data, settings), stream, indent=1, ensure_ascii=False)
+        write_json(out / "audit.json", as_json(done, data, settings))
     return done
 
 
@@ -223,13 +223,3 @@ def _counts(looked: Looked) -> dict[str, Any]:
         "files of": dict(sorted(Counter(item.label for item in items).items())),
         "patients of": files.patients_of(items) if unit(items) else {},
     }
-
-
-def _write_files(file: Path, looked: Looked, remarks: Sequence[Sequence[str]]) -> None:
-    with atomic_write(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "label", "group", "part", "noticed"])
-        for item, remark in zip(looked.items, remarks, strict=True):
-            writer.writerow([item.path, item.label, item.group, item.part, "; ".join(remark)])
-        for item in looked.lost:
-            writer.writerow([item.path, item.label, item.group, item.part, "cannot be read"])

@@ -1,7 +1,6 @@
 """The folder of a fine-tuned model: what timm loads, and the predictions of its validation and test parts."""
 
 import copy
-import csv
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +10,7 @@ import timm
 import torch
 from torch import Tensor
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_csv
 from usbackbones.clips.cleaned import record
 from usbackbones.data.item import DataError
 from usbackbones.finetuning.tuner import Tuner
@@ -79,14 +78,13 @@ def write_folder(out: Path, network: Any, config: dict[str, Any], images: Tensor
 def write_predictions(file: Path, tuner: Tuner) -> None:
     """Write one row an item of the validation and test parts: its label, and the mean prediction of its frames."""
     classes = tuner.target.classes if tuner.target.task == "classes" else ()
-    with atomic_write(file, "w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "group", "part", "label", "predicted", *(f"p({name})" for name in classes)])
-        for part in ("validation", "test"):
-            rows, prediction = tuner.predict(part)
-            owner = tuner.frames.item[rows]
-            for number in np.unique(owner):
-                item, mean = tuner.items[number], prediction[owner == number].mean(0)
-                predicted = classes[int(mean.argmax())] if classes else f"{mean[0]:.6g}"
-                shown = [f"{p:.4f}" for p in mean] if classes else []
-                writer.writerow([item.path, item.group, part, item.label, predicted, *shown])
+    table: list[list[object]] = []
+    for part in ("validation", "test"):
+        rows, prediction = tuner.predict(part)
+        owner = tuner.frames.item[rows]
+        for number in np.unique(owner):
+            item, mean = tuner.items[number], prediction[owner == number].mean(0)
+            predicted = classes[int(mean.argmax())] if classes else f"{mean[0]:.6g}"
+            shown = [f"{p:.4f}" for p in mean] if classes else []
+            table.append([item.path, item.group, part, item.label, predicted, *shown])
+    write_csv(file, ["path", "group", "part", "label", "predicted", *(f"p({name})" for name in classes)], table)

@@ -4,8 +4,6 @@ The folder holds config.json and model.safetensors, which `timm.create_model("lo
 predictions.csv, history.json, report.html, and run.json, which says of which run the folder is.
 """
 
-import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,8 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from usbackbones._files import atomic_write, finite
-from usbackbones._run_folder import apart, claim, finish
+from usbackbones._files import write_json
+from usbackbones._run_folder import apart, claim, finish, finished
 from usbackbones._words import plural
 from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import read_items, split_items
@@ -176,7 +174,7 @@ def finetune(
         "license": str(license_),
     }
     if claim(out, "finetune", settings | named):
-        return _read(out)
+        return finished(FineTuned, out)
     nulls = NullRows(item.path for item in given)
     frames = Frames(given, out / "frames.u8", spec.frames, progress=progress, seen=nulls.seen, clean=spec.clean)
     notes(frames.told_warnings())
@@ -214,9 +212,8 @@ def finetune(
         license=str(license_),
     )  # fmt: skip
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}
-    for name, content in (("metrics.json", numbers), ("history.json", tuner.history)):
-        with atomic_write(out / name, "w") as stream:
-            json.dump(finite(content), stream, indent=1)
+    write_json(out / "metrics.json", numbers)
+    write_json(out / "history.json", tuner.history)
     facts = {"model": Path(model).name if model.startswith("local-dir:") else model, "data": data.name}
     facts |= {"epochs": str(done.epochs), "learning rate": f"{done.lr:.2g}", "patients": done.patients}
     facts |= {"license of the weights": done.license}
@@ -230,21 +227,6 @@ def finetune(
     shutil.rmtree(out / "trials", ignore_errors=True)
     (out / "frames.u8").unlink()
     return done
-
-
-def _read(out: Path) -> FineTuned:
-    """The result of a finished run, from its folder."""
-    told_before = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    kept = {entry.name: told_before[entry.name] for entry in fields(FineTuned) if entry.name in told_before}
-    kept |= {"metrics": _with_nan(kept["metrics"]), "frozen": _with_nan(kept["frozen"])}
-    return FineTuned(**kept | {"folder": out, "was_finished": True})
-
-
-def _with_nan(numbers: Any) -> Any:
-    """The inverse of `_files.finite` on metrics."""
-    if isinstance(numbers, dict):
-        return {key: _with_nan(value) for key, value in numbers.items()}
-    return math.nan if numbers is None else numbers
 
 
 def _counts(tuner: Tuner, given: Sequence[Item]) -> dict[str, dict[str, int]]:

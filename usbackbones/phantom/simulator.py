@@ -8,7 +8,6 @@ scatterers belong to the patient and move with the tissue, so speckle travels as
 A phantom has the looks, the groups, the labels and the motion of ultrasound, but no anatomy worth learning.
 """
 
-import csv
 import io
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,7 +16,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, write_csv, write_png
 from usbackbones.phantom.tissue import ORGANS, REACH, SCANNERS, SCATTERERS, Kind, Scanner, Tissue
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -112,16 +111,12 @@ def phantom_archive(
                 _write_mp4(pictures, folder / f"{name}.mp4")
             else:
                 for number, picture in enumerate(pictures):
-                    with atomic_write(folder / name / f"frame{number:03d}.png") as stream:
-                        Image.fromarray(picture).save(stream, format="PNG")
+                    write_png(folder / name / f"frame{number:03d}.png", Image.fromarray(picture))
             path = f"{name}.mp4" if form == "mp4" else name
             organ, label = kind or kind_of(patient), label_of(patient)
             rows.append((path, name, f"patient{patient:02d}", label, organ, "CC0-1.0", "phantom"))
     manifest = folder / "manifest.csv"
-    with atomic_write(manifest, "w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("path", "clip", "group", "label", "organ", "licence", "source"))
-        writer.writerows(rows)
+    write_csv(manifest, ("path", "clip", "group", "label", "organ", "licence", "source"), rows)
     return manifest
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_png
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import told_patients, unit
 from usbackbones.features.ahead import loaded
@@ -50,8 +50,7 @@ def evaluate_masks(trained: Trained, asked: Asked) -> Evaluated:
         found = at_size(probability, (frame_of(item).shape[0], frame_of(item).shape[1]))
         name = f"masks/{len(rows):05d}_{item.path.stem[:100]}.png"
         rows.append(_row(item, found, trained, shown) | {"mask": name})
-        with atomic_write(asked.out / name) as stream:
-            mask_image(found).save(stream, format="PNG")
+        write_png(asked.out / name, mask_image(found))
     groups = np.array([item.group for item in items])
     area = "mm2" if all("hd95_mm" in row for row in rows) else "pixels"
     if area == "pixels" and any("hd95_mm" in row for row in rows):
@@ -83,8 +82,7 @@ def evaluate_masks(trained: Trained, asked: Asked) -> Evaluated:
         tuple(notes), unit(items), structures=structures, license=trained.license,
     )  # fmt: skip
     sheet = overlay(items, rows, asked.out)
-    with atomic_write(asked.out / "overlay.png") as stream:
-        sheet.save(stream, "PNG")
+    write_png(asked.out / "overlay.png", sheet)
     writer.write_legend()
     header = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(key, "")) for key in header] for row in rows]

@@ -1,6 +1,5 @@
 """Masks of a segmenter, at the size of each frame, with overlays to look at, a legend and areas."""
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_csv, write_png
 from usbackbones.predicting.areas import areas
 from usbackbones.predicting.trained import Trained
 from usbackbones.segmentation.losses import classes_of, foreground, network_input
@@ -64,8 +63,7 @@ class MaskWriter:
         cells: dict[str, object] = {}
         for kind, image in (("mask", mask_image(mask)), ("overlay", outlined(frame, mask))):
             cells[kind] = f"{kind}s/{name}"
-            with atomic_write(self.out / str(cells[kind])) as stream:
-                image.save(stream, format="PNG")
+            write_png(self.out / str(cells[kind]), image)
         return cells, areas(mask, len(self.trained.classes), spacing)
 
     def write_legend(self) -> None:
@@ -76,12 +74,8 @@ class MaskWriter:
             for number, (value, name) in enumerate(zip(values, self.trained.classes, strict=True), start=1)
         ]
         table, image = LEGEND
-        with atomic_write(self.out / table, "w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(
-                [("value", "class", "color"), (0, "background", ""), *rows]
-            )
-        with atomic_write(self.out / image) as stream:
-            _drawn([(name, color) for _, name, color in rows]).save(stream, format="PNG")
+        write_csv(self.out / table, ("value", "class", "color"), [(0, "background", ""), *rows])
+        write_png(self.out / image, _drawn([(name, color) for _, name, color in rows]))
 
 
 def outlined(frame: np.ndarray, mask: np.ndarray) -> Image.Image:

@@ -1,12 +1,10 @@
 """The files of an evaluation: metrics.json, and predictions.csv with a row a clip or image."""
 
-import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from usbackbones._files import atomic_write, finite
+from usbackbones._files import write_csv, write_json
 from usbackbones._version import __version__
 from usbackbones.predicting.trained import Trained
 
@@ -27,7 +25,5 @@ def write_results(
         "a group is": done.unit or "a file, since nothing tells patients apart",
         **told,
     }
-    with atomic_write(done.folder / "metrics.json", "w", encoding="utf-8") as stream:
-        json.dump(finite(content), stream, indent=1)
-    with atomic_write(done.folder / "predictions.csv", "w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    write_json(done.folder / "metrics.json", content)
+    write_csv(done.folder / "predictions.csv", header, rows)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from usbackbones._files import atomic_write
+from usbackbones._files import atomic_write, write_json
 from usbackbones.predicting.trained import PredictError
 
 Row = Mapping[str, object]
@@ -78,8 +78,7 @@ class Tables:
             else:  # a copy, so that a run that is killed here finds its rows again
                 with atomic_write(file) as stream, table.open("rb") as rows:
                     shutil.copyfileobj(rows, stream)
-        with atomic_write(about, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1)
+        write_json(about, content)
         shutil.rmtree(self.place)
 
     def close(self) -> None:

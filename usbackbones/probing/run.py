@@ -1,17 +1,15 @@
 """Probing run: evaluate frozen backbones on labelled clips; write metrics.json, predictions.csv and report.html."""
 
-import csv
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from usbackbones._files import atomic_write, finite
-from usbackbones._run_folder import claim, finish
+from usbackbones._files import write_csv, write_json
+from usbackbones._run_folder import claim, finish, finished
 from usbackbones.data.content import digest_of
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item, Note
@@ -63,9 +61,7 @@ def probe(
         "pictures": pictures,
     }
     if claim(out, "probe", settings):
-        told_before = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-        kept = {field.name: told_before[field.name] for field in fields(Probed) if field.name in told_before}
-        return Probed(**kept | {"was_finished": True})
+        return finished(Probed, out)
     with tempfile.TemporaryDirectory(dir=out, prefix=".frames") as scratch:
         nulls = NullRows(item.path for item in items)
         file = Path(scratch) / "frames.u8"
@@ -81,8 +77,7 @@ def probe(
             name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
             clip, (linear, *_) = found.rows.clip[found.order], found.predicted[name]["linear"]
             found.done.beside = nulls.line(name, whole, clip, linear, parts, spec.seed)
-        with atomic_write(out / "metrics.json", "w") as stream:
-            json.dump(finite(asdict(found.done) | {"spec": asdict(spec)}), stream, indent=1)
+        write_json(out / "metrics.json", asdict(found.done) | {"spec": asdict(spec)})
         _write_predictions(out / "predictions.csv", items, whole, found)
         write_probe_report(out / "report.html", whole, frames, found, pictures)
     finish(out)
@@ -99,13 +94,13 @@ def _write_predictions(file: Path, items: Sequence[Item], whole: Sequence[Item],
         found: the predictions.
     """
     classes, owner = found.rows.classes, found.rows.clip[found.order]
-    with atomic_write(file, "w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "group", "label", "model", "probe", "predicted", *(f"p({name})" for name in classes)])
-        for model, of_probe in found.predicted.items():
-            for kind, members in of_probe.items():
-                mean_over_repeats = np.mean(members, axis=0)
-                for number in np.unique(owner):
-                    mean = mean_over_repeats[owner == number].mean(0)
-                    shown = [classes[int(mean.argmax())], *(f"{p:.4f}" for p in mean)] if classes else [f"{mean:.6g}"]
-                    writer.writerow([items[number].path, whole[number].group, items[number].label, model, kind, *shown])
+    table: list[list[object]] = []
+    for model, of_probe in found.predicted.items():
+        for kind, members in of_probe.items():
+            mean_over_repeats = np.mean(members, axis=0)
+            for number in np.unique(owner):
+                mean = mean_over_repeats[owner == number].mean(0)
+                shown = [classes[int(mean.argmax())], *(f"{p:.4f}" for p in mean)] if classes else [f"{mean:.6g}"]
+                table.append([items[number].path, whole[number].group, items[number].label, model, kind, *shown])
+    header = ["path", "group", "label", "model", "probe", "predicted", *(f"p({name})" for name in classes)]
+    write_csv(file, header, table)

@@ -5,7 +5,6 @@ predictions.csv, masks/ with a PNG for each test image at its own size, overlay.
 report.html, and run.json, which says of which run the folder is.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
@@ -17,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from usbackbones._files import atomic_write, finite
-from usbackbones._run_folder import apart, claim, finish
+from usbackbones._files import atomic_write, write_csv, write_json, write_png
+from usbackbones._run_folder import apart, claim, finish, finished
 from usbackbones.data.content import digest_of
 from usbackbones.data.dataset import split_items
 from usbackbones.data.item import PARTS, DataError, Note
@@ -99,7 +98,7 @@ def segment(
     weights = sum_of(build(model, spec).state_dict())
     settings = {"model": model, "weights": weights, "spec": asdict(spec), "items": digest_of(parts)}
     if claim(out, "segment", settings | {"pictures": pictures, "license": str(license_)}):
-        return _read(out)
+        return finished(Segmented, out)
     run = Segmenter(model, parts, spec, out, progress)
     untrained = run.score("validation")
     run.run()
@@ -117,19 +116,11 @@ def segment(
     trained = [item for item in parts if item.part != "test"]
     write_seen(out, (item.path for item in trained), map(frame_of, trained))
     sheet = overlay(tested, rows, out)
-    with atomic_write(out / "overlay.png") as stream:
-        sheet.save(stream, "PNG")
+    write_png(out / "overlay.png", sheet)
     write_segment_report(run, done, np.asarray(sheet), pictures)
     finish(out)
     run.remove_checkpoint()
     return done
-
-
-def _read(out: Path) -> Segmented:
-    """The result of a finished run, from its folder."""
-    told = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    kept = {field.name: told[field.name] for field in fields(Segmented) if field.name in told}
-    return Segmented(**kept | {"folder": out, "was_finished": True})
 
 
 def evaluate(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
@@ -150,8 +141,7 @@ def evaluate(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path
         row: Row = {"path": str(item.path), "frame": item.frame, "group": item.group}
         rows.append(row | compared(found, truth, item.meaning.names, spacing_of(item)))
         rows[-1]["mask"] = f"masks/{number:04d}_{item.path.stem}.png"
-        with atomic_write(out / str(rows[-1]["mask"])) as stream:
-            mask_image(found).save(stream, format="PNG")
+        write_png(out / str(rows[-1]["mask"]), mask_image(found))
     return rows
 
 
@@ -219,17 +209,9 @@ def _write(run: Segmenter, done: Segmented, rows: list[Row]) -> None:
     settings["masks"] = asdict(run.items[0].meaning)
     names = list(run.spec.classes)
     channels = {"classes": names if len(names) == 1 else ["background", *names]}
-    contents = (
-        ("model.json", settings | channels | {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}),
-        ("metrics.json", asdict(done) | {"folder": str(out)} | settings),
-        ("history.json", run.history),
-    )
-    for name, content in contents:
-        with atomic_write(out / name, "w") as stream:
-            json.dump(finite(content), stream, indent=1)
-    with atomic_write(out / "predictions.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(
-            stream, ["path", "frame", "group", *done.metrics, "mask"], "", "ignore", lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
+    built = {"blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg}
+    write_json(out / "model.json", settings | channels | built)
+    write_json(out / "metrics.json", asdict(done) | {"folder": str(out)} | settings)
+    write_json(out / "history.json", run.history)
+    header = ["path", "frame", "group", *done.metrics, "mask"]
+    write_csv(out / "predictions.csv", header, [[row.get(key, "") for key in header] for row in rows])

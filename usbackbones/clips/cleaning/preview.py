@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from usbackbones._files import atomic_write
+from usbackbones._files import write_png
 from usbackbones.clips.cleaning.clean import Cleaned
 
 _GROUND, _INK, _FAINT = (44, 44, 44), (255, 255, 255), (170, 170, 170)  # not black, so that a picture's border shows
@@ -48,8 +48,7 @@ def preview_sheet(clips: Sequence[tuple[str, np.ndarray, Cleaned]], out: Path) -
             after = _tile(cleaned.frames[middle])[0]
             sheet.paste(Image.fromarray(after), (left + _TILE + _GAP // 2, top))
         _caption(sheet, left, top + _TILE + 2, name, cleaned)
-    with atomic_write(out) as stream:
-        sheet.save(stream, format="PNG")
+    write_png(out, sheet)
 
 
 def _tile(frame: np.ndarray) -> tuple[np.ndarray, float]:
