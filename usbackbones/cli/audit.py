@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from usbackbones._run_folder import refuse_taken
-from usbackbones.cli.terminal import AsJson, CommandError, Out, network, say, tell
+from usbackbones.cli.options import AsJson, Out
+from usbackbones.cli.terminal import CommandError, network, say, tell
 
 if TYPE_CHECKING:
     from usbackbones.auditing.result import Audited

@@ -1,6 +1,5 @@
 """usbackbones convert: checkpoints of others, as timm folders."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from usbackbones._run_folder import refuse_taken
-from usbackbones.cli.terminal import AsJson, Out, say
+from usbackbones.cli.options import AsJson, Out
+from usbackbones.cli.terminal import say, say_json
 from usbackbones.exporting.checkpoint_layouts import LAYOUTS
 
 
@@ -53,7 +53,7 @@ def convert_command(
         num_heads=num_heads, license_name=license_name,
     )  # fmt: skip
     if as_json:
-        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        say_json(asdict(done))
         return
     stated = done.license or "not stated; commands that train on it ask for it, --license NAME"
     say(f"{out}: {done.arch}, {done.size} px; layout: {done.layout}")

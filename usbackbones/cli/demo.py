@@ -7,14 +7,14 @@ weight is the one that users load.
 from __future__ import annotations
 
 import csv
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usbackbones.cli.terminal import AsJson, CommandError, Model, Out, say, tell
+from usbackbones.cli.options import AsJson, Model, Out
+from usbackbones.cli.terminal import CommandError, say, say_json, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ def demo_command(out: Out = Path("demo.png"), model: Model = None, as_json: AsJs
     name = full_name(model)
     show_demo(name, out, tell if as_json else say)
     if as_json:
-        say(json.dumps({"file": str(out), "model": name}))
+        say_json({"file": out, "model": name})
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 from collections import Counter
@@ -13,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from usbackbones.cli.terminal import AsJson, say
+from usbackbones.cli.options import AsJson
+from usbackbones.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ def doctor_command(as_json: AsJson = False) -> int:
                 say(f"      -> {finding.remedy}")
     counts = Counter(finding.status for finding in findings)
     if as_json:
-        say(json.dumps({"findings": [asdict(finding) for finding in findings], "counts": counts}, indent=2))
+        say_json({"findings": [asdict(finding) for finding in findings], "counts": counts})
     else:
         say(", ".join(f"{counts[status]} {status}" for status in ("ok", "warn", "fail")))
     return 1 if counts["fail"] else 0

@@ -1,6 +1,7 @@
 """usbackbones embed: the features of the frames of clips."""
 
-import json
+import sys
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -9,22 +10,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
 from tyro.conf import Positional
 
 from usbackbones._words import plural
-from usbackbones.cli.cleaning import check_cleaning, write_preview
-from usbackbones.cli.terminal import (
-    AsJson,
-    CommandError,
-    Count,
-    Model,
-    OptionalOut,
-    Progress,
-    Sheet,
-    network,
-    noted,
-    say,
-    tell,
-)
+from usbackbones.cli.options import AsJson, Count, Model, OptionalOut, Sheet, check_cleaning, write_preview
+from usbackbones.cli.terminal import CommandError, network, noted, say, say_json, tell
 
 if TYPE_CHECKING:
+    import numpy as np
+    from tqdm import tqdm
+
+    from usbackbones.clips.formats.base import Frames
     from usbackbones.features.cache import FeatureCache, Times
     from usbackbones.features.extract import Extractor
 
@@ -106,8 +99,8 @@ def embed_command(
     shapes = {array: [len(ids.frame), *shape] for array, shape in extractor.shapes.items()}
     counts = {"hits": kept.hits, "misses": kept.misses, "mended": kept.mended} if kept else None
     if as_json:
-        told = {"file": str(out), "model": name, "arrays": shapes, "computed": extractor.computed}
-        say(json.dumps(told | {"clips": clips, "skipped": faults, "cache": counts}, indent=2))
+        told = {"file": out, "model": name, "arrays": shapes, "computed": extractor.computed}
+        say_json(told | {"clips": clips, "skipped": faults, "cache": counts})
         return
     arrays = ", ".join(f"{array} {shape}" for array, shape in shapes.items())
     say(f"{out}: {arrays} of {plural(clips, 'clip')} by {name}")
@@ -146,14 +139,17 @@ def _embed(
     faults: list[str],
 ) -> tuple[Any, int]:
     """Append the rows of every readable clip to the spool; returns their ids and the number of clips."""
+    from tqdm import tqdm
+
     from usbackbones.clips.read import ClipError
     from usbackbones.features.table import Ids
 
-    ids, clips, progress = Ids(), 0, Progress(len(found))
-    for clip in found:
+    ids, clips = Ids(), 0
+    bar = tqdm(found, "embedding", unit="clip", delay=1, miniters=0, disable=None)
+    for clip in bar:
         start = spool.tell()
         try:
-            seconds, names = _embed_one(clip, spool, extractor, stride, clean, cache, progress)
+            seconds, names = _embed_one(clip, spool, extractor, stride, clean, cache, bar)
         except ClipError as error:
             faults.append(str(error))
             spool.seek(start)
@@ -164,8 +160,6 @@ def _embed(
             ids.frame += [number * stride for number in range(len(seconds))]
             ids.seconds += seconds
             ids.name += names
-        progress.done += 1
-    progress.clear()
     return ids, clips
 
 
@@ -176,9 +170,11 @@ def _embed_one(
     stride: int,
     clean: bool,
     cache: "FeatureCache | None",
-    progress: Progress,
+    bar: "tqdm[Path]",
 ) -> "Times":
     """Append a clip's rows to the spool, from the cache where it has them; returns the seconds and name of each."""
+    from tqdm import tqdm
+
     from usbackbones.clips.cleaned import cleaned_frames
     from usbackbones.clips.read import timed_frames
     from usbackbones.features.cache import blocks_of, clip_sum
@@ -190,14 +186,25 @@ def _embed_one(
             return known
         spool.seek(start)
         spool.truncate()
-    seconds, names = list[float](), list[str]()
-    warned = progress.warnings
+    seconds, names, heard = list[float](), list[str](), list[str]()
+
+    def warn(fault: str) -> None:
+        heard.append(fault)
+        with tqdm.external_write_mode(sys.stderr):
+            tell(f"warning: {fault}")
+
+    def counted(timed: "Frames") -> Iterator["np.ndarray"]:
+        for frame, when in timed:
+            seconds.append(float("nan") if when is None else when)
+            yield frame
+            bar.update(0)  # shows within a long clip too that the work goes on
+
     read = cleaned_frames if clean else partial(timed_frames, one_size=False)
-    with closing(read(clip, stride=stride, warn=progress.warn, names=names)) as timed:
-        for rows in extractor.rows(progress.frames(timed, seconds)):
+    with closing(read(clip, stride=stride, warn=warn, names=names)) as timed:
+        for rows in extractor.rows(counted(timed)):
             spool.write(rows.tobytes())
     # A clip with a warning is computed again, so that the warning is heard again.
-    if cache and key and progress.warnings == warned:
+    if cache and key and not heard:
         end = spool.tell()
         spool.seek(start)
         cache.write(key, (seconds, names), blocks_of(spool, end - start))

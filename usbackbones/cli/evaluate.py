@@ -2,27 +2,28 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say, tell
+from usbackbones._words import intervals_over
+from usbackbones.cli.options import AsJson, Classes, Foreground, Label, Out, ResizeMasks, Trained
+from usbackbones.cli.terminal import CommandError, listed, say, tell
 
 
 def evaluate_command(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    model: Trained,
     data: Positional[Path],
     out: Out,
     group_from: str = "",
     positive: str = "",
     by: tuple[str, ...] = (),
-    label: Annotated[str, arg(metavar="COLUMN")] = "label",
+    label: Label = "label",
     names: Annotated[tuple[str, ...], arg(name="map", metavar="LABEL=CLASS")] = (),
-    foreground: Annotated[str, arg(metavar="V,V")] = "",
-    classes: Annotated[str, arg(metavar="NAME=V,NAME=V")] = "",
-    resize_masks: Annotated[Literal["", "nearest"], arg(metavar="nearest")] = "",
+    foreground: Foreground = "",
+    classes: Classes = "",
+    resize_masks: ResizeMasks = "",
     frames: int = 8,
     size: int | None = None,
     batch: int = 32,
@@ -51,7 +52,6 @@ def evaluate_command(
         pictures: name files and groups, and show images, in report.html, which then holds patient data.
         as_json: print the metrics as JSON.
     """
-    from usbackbones._words import intervals_over
     from usbackbones.data.patients import counted
     from usbackbones.predicting.evaluate import evaluate
     from usbackbones.predicting.report import told
@@ -73,18 +73,12 @@ def evaluate_command(
         say((out / "metrics.json").read_text(encoding="utf-8"))
         return
     for level, metrics in done.metrics.items():
-        say(f"by {done.unit if level == 'patient' else level}: {_listed(metrics)}")
+        say(f"by {done.unit if level == 'patient' else level}: {listed(metrics, told)}")
     for name, numbers in [*done.rates.items(), *done.structures.items()]:
-        say(f"{name}: {_listed(numbers)}")
+        say(f"{name}: {listed(numbers, told)}")
     for column, values in done.subgroups.items():
         for value, of in values.items():
             say(f"{column} {value}: {done.headline.replace('_', ' ')} {told(of)}, {counted(of, done.unit)}")
     say(f"license of the weights: {done.license or 'not stated'}")
     say(f"{intervals_over(done.counts['groups'], done.unit)}. Not a medical device.")
     say(f"look at it: {out / 'report.html'}")
-
-
-def _listed(numbers: Mapping[str, Mapping[str, float]]) -> str:
-    from usbackbones.predicting.report import told
-
-    return ", ".join(f"{name.replace('_', ' ')} {told(of)}" for name, of in numbers.items())

@@ -1,6 +1,5 @@
 """usbackbones export: a weight as an ONNX or torch.export program."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from usbackbones._evenly import evenly
-from usbackbones.cli.terminal import AsJson, CommandError, Out, say
+from usbackbones.cli.options import AsJson, Out
+from usbackbones.cli.terminal import CommandError, say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def export_command(
     told = {"output": subject.output, "facts": subject.facts}
     done = export(subject.network, out, form, preprocess, precision, own, **told)  # type: ignore[arg-type]
     if as_json:
-        say(json.dumps(asdict(done) | {"file": str(out), "model": subject.name} | told, indent=2))
+        say_json(asdict(done) | {"model": subject.name} | told)
         return
     say(f"{out}: {subject.name}, {done.inputs} -> {done.outputs}")
     say(f"largest difference to the model's {subject.output}: {done.difference:.1e} of the largest one, {done.on}")

@@ -1,11 +1,11 @@
 """usbackbones fetch: weights onto this machine, proven, before they are needed."""
 
-import json
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, say, tell
+from usbackbones.cli.options import AsJson
+from usbackbones.cli.terminal import CommandError, say, say_json, tell
 
 
 def fetch_command(
@@ -41,7 +41,7 @@ def fetch_command(
         else:
             found[name] = {"file": str(file), "sha256": weight.sha256, "bytes": file.stat().st_size}
     if as_json:
-        say(json.dumps({"weights": found, "failed": failed}, indent=2))
+        say_json({"weights": found, "failed": failed})
     else:
         for name, facts in found.items():
             say(f"{registry.OWNER}{name}  {facts['file']}  sha256 {facts['sha256']}")

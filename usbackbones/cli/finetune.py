@@ -1,30 +1,41 @@
 """usbackbones finetune: labelled clips -> a classifier or regressor, evaluated on groups that it never saw."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.cleaning import check_cleaning, write_preview
-from usbackbones.cli.terminal import AsJson, CommandError, Count, OptionalOut, Sheet, noted, say, tell
+from usbackbones._words import intervals_over, plural
+from usbackbones.cli.options import (
+    AsJson,
+    Count,
+    Label,
+    LicenseName,
+    Model,
+    Number,
+    OptionalOut,
+    Sheet,
+    check_cleaning,
+    write_preview,
+)
+from usbackbones.cli.terminal import CommandError, listed, noted, say, say_counts, say_json, tell, tell_run
 
 
 def finetune_command(
     data: Positional[Path],
     out: OptionalOut = None,
-    model: Annotated[str | None, arg(metavar="NAME")] = None,
+    model: Model = None,
     target: Literal["auto", "class", "number"] = "auto",
-    label: Annotated[str, arg(metavar="COLUMN")] = "label",
+    label: Label = "label",
     label_unit: Annotated[str, arg(name="unit", metavar="UNIT")] = "",
     size: Count = None,
     group_from: str = "",
-    license_name: Annotated[str, arg(name="license", metavar="NAME")] = "",
+    license_name: LicenseName = "",
     test: float = 0.2,
     validation: float = 0.2,
     epochs: Count = None,
-    lr: Annotated[float | None, arg(metavar="N")] = None,
+    lr: Number = None,
     batch: Count = None,
     rates: Literal["decay", "metalr"] | None = None,
     clean: bool = False,
@@ -61,10 +72,7 @@ def finetune_command(
         pictures: show frames in report.html: patient data.
         as_json: print the metrics as JSON.
     """
-    from usbackbones._files import finite
-    from usbackbones._words import intervals_over, plural, with_interval
     from usbackbones.data.dataset import read_items
-    from usbackbones.data.patients import counted
     from usbackbones.finetuning.run import defaults_for, finetune
     from usbackbones.hub.backbone import full_name
 
@@ -95,23 +103,16 @@ def finetune_command(
         pictures=pictures,
         note=noted,
     )
-    if done.was_finished:
-        tell(f"{out} holds this very run, finished: nothing was done")
-    for fault in done.skipped:
-        tell(f"skipped: {fault}")
-    if done.joined:
-        tell(f"note: {done.joined}")
+    tell_run(done, out)
     if done.below_frozen:
         tell(f"warning: {done.below_frozen}")
     if as_json:
-        say(json.dumps(finite(asdict(done) | {"folder": str(out)}), indent=2))
+        say_json(asdict(done))
         return
-    for part, count in done.counts.items():
-        say(f"{part}: {counted(count, done.unit)}")
+    say_counts(done)
     for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
         for level, metrics in numbers.items():
-            told = (f"{key.replace('_', ' ')} {with_interval(m)}" for key, m in metrics.items())
-            say(f"test, {title}, by {done.unit if level == 'patient' else level}: {', '.join(told)}")
+            say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(metrics)}")
     say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")
     over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
     say(f"{over}. Not a medical device.")

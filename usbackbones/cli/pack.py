@@ -1,6 +1,5 @@
 """usbackbones pack: a pretraining run of one's own, as a timm folder for private use."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from usbackbones._run_folder import refuse_taken
-from usbackbones.cli.terminal import AsJson, Out, say
+from usbackbones.cli.options import AsJson, Out
+from usbackbones.cli.terminal import say, say_json
 
 
 def pack_command(
@@ -30,7 +30,7 @@ def pack_command(
     refuse_taken(out)
     done = pack(Path(str(run).removeprefix("run:")), out, license_name)
     if as_json:
-        say(json.dumps(asdict(done) | {"folder": str(out)}, indent=2))
+        say_json(asdict(done))
         return
     use = "; non-commercial use only" if done.license.noncommercial else ""
     say(f"{out}: {done.arch}, license of the weights: {done.license.weights}{use}")

@@ -1,19 +1,18 @@
 """usbackbones predict: a trained model on new clips."""
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, noted, say, tell
+from usbackbones.cli.options import AsJson, Out, Trained
+from usbackbones.cli.terminal import CommandError, noted, say, say_json, tell
 
 
 def predict_command(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    model: Trained,
     paths: Positional[tuple[Path, ...]],
     out: Out,
     group_from: str = "",
@@ -51,7 +50,7 @@ def predict_command(
     for line in done.warnings:
         tell(f"warning: {line}")
     if as_json:
-        say(json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()}))
+        say_json(asdict(done))
         return
     say(f"{done.frames}: {plural(done.predicted, 'clip')} predicted, {done.errors} could not be read (column error)")
     say(f"means over clips: {done.clips}; what made them: {done.about}")

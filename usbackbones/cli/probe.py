@@ -1,14 +1,24 @@
 """usbackbones probe: how well frozen features tell the classes of labelled data apart."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.cleaning import check_cleaning, write_preview
-from usbackbones.cli.terminal import AsJson, CommandError, Count, Out, Sheet, network, noted, say, tell
+from usbackbones._words import intervals_over, with_interval
+from usbackbones.cli.options import AsJson, Count, Out, Sheet, check_cleaning, write_preview
+from usbackbones.cli.terminal import (
+    CommandError,
+    in_columns,
+    listed,
+    network,
+    noted,
+    say,
+    say_counts,
+    say_json,
+    tell_run,
+)
 
 if TYPE_CHECKING:
     from usbackbones.probing.evaluate import Probed
@@ -63,11 +73,8 @@ def probe_command(
         number = shot.removesuffix("%")
         if not number.isdigit() or int(number) < 1 or (shot != number and int(number) > 100):
             raise CommandError(f"--shots {shot}: give a number of groups, as 5, or a percentage of them, as 10%")
-    from usbackbones._files import finite
     from usbackbones._run_folder import apart
-    from usbackbones._words import intervals_over
     from usbackbones.data.dataset import read_items
-    from usbackbones.data.patients import counted
     from usbackbones.data.targets import decide_target
     from usbackbones.hub.backbone import full_name
 
@@ -87,18 +94,13 @@ def probe_command(
     spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed, clean)
     models = {name: network(name, size=size) for name in names}
     done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)
-    for fault in done.skipped:
-        tell(f"skipped: {fault}")
-    if done.was_finished:
-        tell(f"{out} holds this very run, finished: nothing was done")
-    for line in (done.joined, done.beside):
-        if line:
-            noted(line)
+    tell_run(done, out)
+    if done.beside:
+        noted(done.beside)
     if as_json:
-        say(json.dumps(finite(asdict(done) | {"folder": str(out)}), indent=2))
+        say_json(asdict(done) | {"folder": out})
         return
-    for label, count in done.counts.items():
-        say(f"{label}: {counted(count, done.unit)}")
+    say_counts(done)
     say("")
     for row in _table(done):
         say(row)
@@ -108,22 +110,13 @@ def probe_command(
 
 def _table(done: "Probed") -> list[str]:
     """The headline level's metrics: a line a model, for classes one of chance, then a line each two models."""
-    from usbackbones._words import with_interval
-
+    every = {**done.metrics, **done.differences}
     if not done.classes:
         return [
-            f"{name}, by {done.unit or done.level}: "
-            + ", ".join(
-                f"{key.replace('_', ' ')} {with_interval(m)}" for key, m in of_probe["ridge"][done.level].items()
-            )
-            for name, of_probe in {**done.metrics, **done.differences}.items()
+            f"{name}, by {done.unit or done.level}: {listed(of_probe['ridge'][done.level])}"
+            for name, of_probe in every.items()
         ]
     kinds, key = list(next(iter(done.metrics.values()))), "balanced_accuracy"
-    rows = [[f"balanced accuracy by {done.unit or done.level}", *kinds]]
-    rows += [[name, *(with_interval(of[kind][done.level][key]) for kind in kinds)] for name, of in done.metrics.items()]
-    rows.append(["chance", *[f"{1 / len(done.classes):.3f}"] * len(kinds)])
-    rows += [
-        [name, *(with_interval(of[kind][done.level][key]) for kind in kinds)] for name, of in done.differences.items()
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    rows = [[name, *(with_interval(of[kind][done.level][key]) for kind in kinds)] for name, of in every.items()]
+    rows.insert(len(done.metrics), ["chance", *[f"{1 / len(done.classes):.3f}"] * len(kinds)])
+    return in_columns([[f"balanced accuracy by {done.unit or done.level}", *kinds], *rows])

@@ -1,13 +1,14 @@
 """usbackbones segment: images with masks -> a segmenter, evaluated on groups that it never saw."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones.cli.terminal import AsJson, CommandError, Out, noted, say, tell
+from usbackbones._words import intervals_over, rounded
+from usbackbones.cli.options import AsJson, Classes, Count, Foreground, LicenseName, Model, Number, Out, ResizeMasks
+from usbackbones.cli.terminal import CommandError, listed, noted, say, say_counts, say_json, tell_run
 
 _N = arg(metavar="N")
 
@@ -15,22 +16,22 @@ _N = arg(metavar="N")
 def segment_command(
     data: Positional[Path],
     out: Out,
-    model: Annotated[str | None, arg(metavar="NAME")] = None,
+    model: Model = None,
     preset: Literal["default", "udiat"] = "default",
     head: Annotated[Literal["unet", "mask_rcnn"] | None, arg(metavar="HEAD")] = None,
-    size: Annotated[int | None, _N] = None,
+    size: Count = None,
     in_chans: Annotated[Literal[1, 3] | None, _N] = None,
-    epochs: Annotated[int | None, _N] = None,
-    batch: Annotated[int | None, _N] = None,
-    lr: Annotated[float | None, _N] = None,
-    layer_decay: Annotated[float | None, _N] = None,
+    epochs: Count = None,
+    batch: Count = None,
+    lr: Number = None,
+    layer_decay: Number = None,
     frozen: Annotated[int | Literal["all"] | None, _N] = None,
-    regions: Annotated[int | None, _N] = None,
+    regions: Count = None,
     group_from: str = "",
-    foreground: Annotated[str, arg(metavar="V,V")] = "",
-    classes: Annotated[str, arg(metavar="NAME=V,NAME=V")] = "",
-    license_name: Annotated[str, arg(name="license", metavar="NAME")] = "",
-    resize_masks: Annotated[Literal["", "nearest"], arg(metavar="nearest")] = "",
+    foreground: Foreground = "",
+    classes: Classes = "",
+    license_name: LicenseName = "",
+    resize_masks: ResizeMasks = "",
     test: float = 0.2,
     validation: float = 0.2,
     at_most: int = 0,
@@ -70,9 +71,6 @@ def segment_command(
         as_json: print the metrics as JSON.
     """
     try:
-        from usbackbones._files import finite
-        from usbackbones._words import intervals_over, rounded, with_interval
-        from usbackbones.data.patients import counted
         from usbackbones.hub.backbone import full_name
         from usbackbones.segmentation.config import UDIAT, Segment
         from usbackbones.segmentation.look import Answers
@@ -100,21 +98,15 @@ def segment_command(
         answers=Answers(foreground, classes, resize_masks),
         note=noted,
     )
-    if done.was_finished:
-        tell(f"{out} holds this very run, finished: nothing was done")
-    if done.joined:
-        noted(done.joined)
+    tell_run(done, out)
     if as_json:
-        say(json.dumps(finite(asdict(done) | {"folder": str(out)}), indent=2))
+        say_json(asdict(done))
         return
-    for part, count in done.counts.items():
-        say(f"{part}: {counted(count, done.unit)}")
+    say_counts(done)
     say(f"validation Dice: {done.learned}")
-    told = (f"{key.replace('_', ' ')} {with_interval(m)}" for key, m in done.metrics.items())
-    say(f"test, by image: {', '.join(told)}")
+    say(f"test, by image: {listed(done.metrics)}")
     if done.coco:
-        told = (f"{key.replace('_', ' ')} {rounded(value)}" for key, value in done.coco.items())
-        say(f"test, COCO: {', '.join(told)}")
+        say(f"test, COCO: {listed(done.coco, rounded)}")
     over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
     say(f"{over}. Not a medical device.")
     say(f"license of the weights: {done.license}")

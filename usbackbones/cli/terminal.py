@@ -1,25 +1,17 @@
-"""Share among commands how results are printed, how a command refuses, how it shows that it is still at work."""
+"""Share among commands how results are printed and how a command refuses."""
 
+import json
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from tyro.conf import arg
+from typing import TYPE_CHECKING, Any
 
 from usbackbones._errors import Refused
+from usbackbones._files import finite
+from usbackbones._words import with_interval
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
-
-AsJson = Annotated[bool, arg(name="json")]
-Out = Annotated[Path, arg(aliases=["-o"])]
-OptionalOut = Annotated[Path | None, arg(aliases=["-o"], metavar="PATH")]
-Count = Annotated[int | None, arg(metavar="N")]
-Sheet = Annotated[Path | None, arg(metavar="PNG")]
-Model = Annotated[str | None, arg(metavar="NAME")]
 
 
 class CommandError(Refused):
@@ -41,6 +33,40 @@ def noted(line: str) -> None:
     tell(f"note: {line}")
 
 
+def say_json(told: Mapping[str, Any]) -> None:
+    """The result of a command with --json: one object, paths as text."""
+    say(json.dumps(finite(told), indent=2, default=str))
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table as lines, each cell as wide as the widest of its column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def listed(metrics: Mapping[str, Any], told: Callable[[Any], str] = with_interval) -> str:
+    """Metrics in a line, each by its name and as `told` has it."""
+    return ", ".join(f"{name.replace('_', ' ')} {told(numbers)}" for name, numbers in metrics.items())
+
+
+def tell_run(done: Any, folder: Path) -> None:
+    """What a person must hear of a run besides its result: it was done before, what was skipped, what was joined."""
+    if done.was_finished:
+        tell(f"{folder} holds this very run, finished: nothing was done")
+    for fault in getattr(done, "skipped", ()):
+        tell(f"skipped: {fault}")
+    if done.joined:
+        noted(done.joined)
+
+
+def say_counts(done: Any) -> None:
+    """The items and groups of each part or class."""
+    from usbackbones.data.patients import counted
+
+    for label, count in done.counts.items():
+        say(f"{label}: {counted(count, done.unit)}")
+
+
 def network(name: str | None, in_chans: int | None = None, size: int | None = None) -> "nn.Module":
     """The headless model of a name, see `usbackbones.build_backbone`, on the GPU where there is one."""
     import torch
@@ -48,44 +74,3 @@ def network(name: str | None, in_chans: int | None = None, size: int | None = No
     from usbackbones.hub.backbone import build_backbone
 
     return build_backbone(name, in_chans, size=size).to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class Progress:
-    """A line on the terminal that says how far a job is, once it has taken a second."""
-
-    def __init__(self, clips: int) -> None:
-        self.clips, self.done, self.seen = clips, 0, 0
-        self.warnings = 0
-        self.start = self.shown = time.monotonic()
-
-    def frames(
-        self, timed: "Iterator[tuple[np.ndarray, float | None]]", seconds: list[float]
-    ) -> Iterator["np.ndarray"]:
-        """The frames of a clip, counted while they pass; their times, nan where unknown, go into `seconds`."""
-        for frame, when in timed:
-            seconds.append(float("nan") if when is None else when)
-            yield frame
-            self.seen += 1
-            now = time.monotonic()
-            if sys.stderr.isatty() and now - self.start > 1 and now - self.shown > 0.2:
-                self.shown = now
-                self.show(now - self.start)
-
-    def show(self, seconds: float) -> None:
-        """Draw the line, `seconds` after the beginning."""
-        filled = 24 * self.done // self.clips
-        left = f", {seconds / self.done * (self.clips - self.done):.0f} s left" if self.done else ""
-        speed = f"{self.seen} frames, {self.seen / seconds:.0f}/s"
-        sys.stderr.write(f"\r[{'#' * filled:24}] {self.done}/{self.clips} clips, {speed}{left}\x1b[K")
-        sys.stderr.flush()
-
-    def warn(self, fault: str) -> None:
-        """Say what is wrong with a clip, on a line of its own."""
-        self.warnings += 1
-        self.clear()
-        tell(f"warning: {fault}")
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")

@@ -1,12 +1,12 @@
 """usbackbones list and info: what is known of the weights."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tyro.conf import Positional
 
-from usbackbones.cli.terminal import AsJson, say
+from usbackbones.cli.options import AsJson
+from usbackbones.cli.terminal import in_columns, say, say_json
 
 
 def list_command(as_json: AsJson = False) -> None:
@@ -19,7 +19,7 @@ def list_command(as_json: AsJson = False) -> None:
 
     weights = [registry.get_weight(name) for name in registry.list_weights()]
     if as_json:
-        say(json.dumps({weight.name: weight.entry for weight in weights}, indent=2))
+        say_json({weight.name: weight.entry for weight in weights})
         return
     if not weights:
         say("No weights are published in this version of usbackbones.")
@@ -29,9 +29,8 @@ def list_command(as_json: AsJson = False) -> None:
         size = f"{weight.entry['bytes'] / 1e6:.1f}"
         mark = "(default)" if weight.name == registry.default_name() else ""
         rows.append((weight.name, weight.arch, weight.tag, weight.entry["tier"], weight.licence, size, mark))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in in_columns(rows):
+        say(line)
 
 
 def info_command(name: Positional[str], as_json: AsJson = False) -> None:
@@ -45,7 +44,7 @@ def info_command(name: Positional[str], as_json: AsJson = False) -> None:
 
     weight = registry.get_weight(name)
     if as_json:
-        say(json.dumps(weight.entry, indent=2))
+        say_json(weight.entry)
         return
     entry, places = weight.entry, (place.file for place in locate.local_places(weight.name, weight.folder))
     file = next((str(file) for file in places if file.is_file()), "fetched from the Hub when first used")
@@ -82,6 +81,4 @@ def _numbers(headline: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         controls = (told.get(kind) for kind in ("imagenet", "simclr", "random"))
         shown = ("not run" if one is None else f"{one:.{digits}f}" for one in controls)
         rows.append((task + unit, f"{value} [{low}, {high}]", *shown))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from in_columns(rows)

@@ -29,11 +29,11 @@ def draw_groups(groups: Ids, resamples: int = 2000, seed: int = 0) -> tuple[np.n
     return group, np.random.default_rng(seed).multinomial(len(names), share, resamples).astype(float)
 
 
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples that are numbers; nan where none is."""
+def interval(samples: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap samples that are numbers; nan where none is."""
     if not np.isfinite(samples).any():
         return float("nan"), float("nan")
-    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(samples, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return float(low), float(high)
 
 

@@ -23,12 +23,13 @@ from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.levels import metrics as metrics_of
 from usbackbones.metrics.operating_point import rates, youden_threshold
 from usbackbones.predicting.evaluate import Asked, Evaluated, told_seen
-from usbackbones.predicting.report import class_sections, number_sections, write_evaluation_report
+from usbackbones.predicting.report import class_sections, write_evaluation_report
 from usbackbones.predicting.results import write_results
 from usbackbones.predicting.rows import Predictor, value_column
 from usbackbones.predicting.subgroups import columns_of, subgroups
 from usbackbones.predicting.trained import PredictError, Trained
 from usbackbones.report import Predictions
+from usbackbones.report.agreement import agreement_sections
 
 HEADLINE = {"classes": "balanced_accuracy", "number": "mae"}
 
@@ -98,7 +99,7 @@ def evaluate_clips(trained: Trained, asked: Asked) -> Evaluated:
     else:
         header = ["file", "group", "label", value_column(trained), "error"]
         cells = [[f"{v:.6g}" for v in (a, b, b - a)] for a, b in zip(clip_y, clip_p[:, 0], strict=True)]
-        sections, predictions = number_sections(y, predicted, frames.item), None
+        sections, predictions = agreement_sections(y, predicted, frames.item), None
     files = [[items[number].path, group] for number, group in zip(numbers, clip_groups, strict=True)]
     rows = [[*file, *own] for file, own in zip(files, cells, strict=True)]
     write_results(done, trained, header, rows, asked.command)

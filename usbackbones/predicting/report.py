@@ -87,11 +87,6 @@ def class_sections(done: "Evaluated", classes: Sequence[str], y: np.ndarray, pro
     return sections
 
 
-def number_sections(truth: np.ndarray, predicted: np.ndarray, clips: np.ndarray) -> list[Section]:
-    """Predicted against true, and Bland and Altman's plot, a point a clip; arguments float [N] of frames."""
-    return agreement_sections(truth, predicted, clips)
-
-
 def mask_sections(
     done: "Evaluated", areas: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str, sheet: np.ndarray
 ) -> list[Section]:

@@ -6,7 +6,7 @@ from usbackbones.metrics.levels import by_clip
 from usbackbones.metrics.regression import LIMITS
 from usbackbones.metrics.resampling import Ids
 from usbackbones.report.kinds import Section
-from usbackbones.report.markup import Markup, element
+from usbackbones.report.markup import element
 from usbackbones.report.plots import Axes, points
 
 
@@ -31,16 +31,12 @@ def agreement_sections(truth: np.ndarray, predicted: np.ndarray, clips: Ids) -> 
     return [
         Section(
             "Predicted and true",
-            _figure(points(np.stack([y, p], 1), square, f"{len(y)} clips", diagonal=True)),
+            element("figure", points(np.stack([y, p], 1), square, f"{len(y)} clips", diagonal=True)),
             "A point a clip; on the dashed line both are equal.",
         ),
         Section(
             "Bland-Altman",
-            _figure(points(np.stack([mean, error], 1), flat, told, levels=levels)),
+            element("figure", points(np.stack([mean, error], 1), flat, told, levels=levels)),
             f"By clip: {told}; the dashed lines. 95 % of normal errors lie between the limits.",
         ),
     ]
-
-
-def _figure(plot: Markup) -> Markup:
-    return element("figure", plot)

@@ -1,9 +1,7 @@
 """The command line: outputs, exit codes, one-line errors, batch jobs that go on."""
 
-import io
 import json
 import os
-import pty
 import subprocess
 import sys
 import zipfile
@@ -16,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import Published, copy_package, python
 from usbackbones.cli import main as cli
-from usbackbones.cli.terminal import Progress, network
+from usbackbones.cli.terminal import network
 from usbackbones.clips.read import read_clip
 from usbackbones.features.extract import embed
 from usbackbones.hub import registry
@@ -255,27 +253,6 @@ def test_help_fits_a_screen(run, command, monkeypatch):
         assert "0 done, clips that could not be read were named and skipped" in " ".join(out.split())
     else:
         assert "--json" in out
-
-
-def test_progress_is_shown_on_a_terminal_only(monkeypatch, archive):
-    clips = sorted(archive.glob("*.mp4"))
-    frames = read_clip(clips[0]).frames
-    for terminal in (True, False):
-        main, side = pty.openpty()
-        with os.fdopen(side, "w") if terminal else io.StringIO() as stream:
-            monkeypatch.setattr(sys, "stderr", stream)
-            progress = Progress(len(clips))
-            progress.start -= 10
-            progress.done = 2
-            progress.shown -= 10
-            assert len(list(progress.frames(((frame, None) for frame in frames), []))) == 5
-            progress.clear()
-            monkeypatch.undo()
-            if not terminal:
-                assert stream.getvalue() == ""
-        if terminal:
-            assert "[############            ] 2/4 clips, 1 frames, 0/s, 10 s left" in os.read(main, 1000).decode()
-        os.close(main)
 
 
 def test_the_program_with_a_weight_from_a_folder(tmp_path, published, archive):
