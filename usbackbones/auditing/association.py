@@ -30,14 +30,10 @@ def corrected_v(table: np.ndarray) -> float:
 
 
 def associations(facts: Mapping[str, Sequence[Facts]], items: Sequence[Item]) -> list[dict[str, float | int | str]]:
-    """V between each fact and the class, the largest first.
+    """V between each fact of `facts`, of each file by family, and the class, the largest first.
 
     A patient counts once for each pair of fact and class that it has, so that a long series weighs no more than a
     single image.
-
-    Args:
-        facts: of each file, by the family that they belong to.
-        items: the files.
     """
     found: list[dict[str, float | int | str]] = []
     for family, of_files in facts.items():

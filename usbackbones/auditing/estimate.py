@@ -120,14 +120,9 @@ def fitted(known: np.ndarray, y: np.ndarray, new: np.ndarray, classes: bool) -> 
 def estimate(
     predicted: np.ndarray, target: Target, folds: Sequence[Sequence[np.ndarray]], groups: Ids, seed: int = 0
 ) -> tuple[Estimate, np.ndarray]:
-    """The score of predictions [R, N], and its resamples over groups, float [RESAMPLES], for paired differences.
+    """The score of predictions [R, N] and its resamples over groups, float [RESAMPLES], for paired differences.
 
-    Args:
-        predicted: from `predictions`.
-        target: what was to be told.
-        folds: that the predictions are from.
-        groups: resampled as a whole.
-        seed: of the resamples; the same groups and seed meet the same resamples.
+    The same groups and seed meet the same resamples.
     """
     group, times = draw_groups(np.asarray(groups, dtype=str), RESAMPLES, seed)
     times = np.concatenate([np.ones((1, times.shape[1])), times])

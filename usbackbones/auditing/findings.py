@@ -56,12 +56,9 @@ def accepted(findings: Sequence[Finding], baseline: Mapping[str, str]) -> list[F
 
 
 def write_junit(file: Path, findings: Sequence[Finding], checks: Sequence[str]) -> None:
-    """Write JUnit XML: a test case a check that was run, and a failed one a serious finding that nobody accepted.
+    """Write JUnit XML: a case for each of `checks` without a finding, which passed, and one for each serious finding.
 
-    Args:
-        file: to write.
-        findings: of the audit.
-        checks: names of what was checked; one without a finding is a passed case.
+    A finding that nobody accepted is a failure, one that a baseline accepts is skipped.
     """
     serious = [one for one in findings if one.serious]
     failing = [one for one in serious if not one.accepted]

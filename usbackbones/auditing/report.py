@@ -24,15 +24,7 @@ ADVICE = (
 
 
 def write_audit_report(file: Path, done: Audited, looked: Looked, twins: Twins, pictures: bool) -> None:
-    """Write the report.
-
-    Args:
-        file: the HTML file.
-        done: the audit.
-        looked: its files; their frames must still be there.
-        twins: of the files.
-        pictures: show pairs of twins.
-    """
+    """Write the report of an audit whose frames are still there; pairs of twins only with `pictures`."""
     counts = done.counts
     facts = {
         "files": f"{counts['files']} read, {counts['unreadable']} that cannot be",

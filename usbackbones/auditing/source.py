@@ -52,19 +52,10 @@ def clusters(seen: Sequence[Seen]) -> list[str]:
 def source_held_out(
     x: np.ndarray, target: Target, row: Row, groups: Sequence[str], sources: Sequence[str]
 ) -> Held | None:
-    """Score the backbone with whole sources held out, beside its row with patients held out.
+    """Score the backbone's features [N, D] with whole sources held out, beside its row with patients held out.
 
-    A patient whose files are of several sources joins them, so that no patient is divided.
-
-    Args:
-        x: features float [N, D].
-        target: of the files.
-        row: of the backbone, patients held out.
-        groups: of the files, twins joined.
-        sources: of the files.
-
-    Returns:
-        None where there are fewer than `LEAST` sources.
+    A patient whose files are of several sources joins them, so that no patient is divided; twins are in one group.
+    None where there are fewer than `LEAST` sources.
     """
     whole = joined_sources(groups, sources)
     counts = Counter(whole)

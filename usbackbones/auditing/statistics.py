@@ -65,19 +65,10 @@ def blind_folds(groups: Sequence[str] | np.ndarray, folds: int = FOLDS, seed: in
 def permuted_targets(
     y: np.ndarray, groups: Sequence[str] | np.ndarray, draws: int, seed: int = 0
 ) -> tuple[np.ndarray, str]:
-    """Targets under the null hypothesis that they have nothing to do with the features.
+    """Targets [B, N] under the null hypothesis, which have nothing to do with the features, and how they were drawn.
 
     Where every group has one target the groups' targets are permuted. Where some have several, the vectors of targets
     are exchanged among groups of equal size and then shuffled within each group.
-
-    Args:
-        y: [N], classes as int or numbers.
-        groups: [N].
-        draws: number B of permutations.
-        seed: of the draws.
-
-    Returns:
-        ([B, N] of y's type, how they were drawn).
     """
     group, generator = group_index(groups), np.random.default_rng(seed)
     rows = [np.flatnonzero(group == number) for number in range(group.max() + 1)]

@@ -73,15 +73,7 @@ def record() -> dict[str, Any]:
 
 
 def preview(paths: Sequence[Path], sheet: Path, clips: int = PREVIEWED) -> int:
-    """Draw some clips before and after the cleaning, evenly chosen; those that cannot be read are left out.
-
-    Args:
-        paths: of the clips.
-        sheet: the PNG to write.
-        clips: at most so many are shown.
-
-    Returns:
-        How many are shown.
+    """Write a PNG of at most `clips` clips, evenly chosen, before and after the cleaning; returns how many it shows.
 
     Raises:
         ClipError: if there is none, or not one could be read.

@@ -69,13 +69,7 @@ def _files_of(folder: Path, seen: set[tuple[int, int] | Path], links: deque[Path
 
 
 def passed_over(files: list[Path], below: Path, why: str) -> str:
-    """A line that counts and names files that are not used; "" where there are none.
-
-    Args:
-        files: that are passed over.
-        below: folder that their names are shown from.
-        why: they are.
-    """
+    """A line that counts and names files that are not used, from `below`, and says why; "" where there are none."""
     if not files:
         return ""
     names = [file.relative_to(below).as_posix() if file.is_relative_to(below) else str(file) for file in files]

@@ -111,11 +111,7 @@ def _drawn(items: Sequence[Item], share: float, to: str, rest: str, seed: int) -
 
 
 def _of_folder(folder: Path, note: Note) -> list[Item]:
-    """One item a clip of each class folder; every other file is named.
-
-    Raises:
-        DataError: if a class folder holds no clip, or one file stands under two classes.
-    """
+    """One item a clip of each class folder; every other file is named."""
     places = [entry for entry in entries(folder) if entry.is_dir()]
     parts = [place.name for place in places if place.name.casefold() in _PART_NAMES]
     if parts:

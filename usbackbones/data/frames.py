@@ -17,12 +17,7 @@ class FrameFile:
     """Frames of many sizes in one file, so that memory follows the batch and not the data."""
 
     def __init__(self, file: Path, longest: int) -> None:
-        """Begin a file; `add` fills it, and frames are read after `close`.
-
-        Args:
-            file: that the frames are written to.
-            longest: side in pixels that none is longer than.
-        """
+        """Begin a file of frames none of whose sides is longer than `longest` pixels; read them after `close`."""
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file, self._longest = file, longest
         self._places: list[tuple[int, int, int]] = []  # where a frame begins, and its height and width

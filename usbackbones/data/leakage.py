@@ -18,13 +18,7 @@ NAMED = 3
 
 
 def copies_among(items: Sequence[Item], frames: Frames, progress: bool = False) -> list[tuple[int, int]]:
-    """The pairs of items of different groups that hold a near-duplicate frame, closest first, each once.
-
-    Args:
-        items: that the frames are of.
-        frames: of the items; all of them are looked at.
-        progress: show a bar where there are many.
-    """
+    """The pairs of items of different groups that hold a near-duplicate frame, closest first, each once."""
     from tqdm import tqdm
 
     many = progress and len(frames.item) >= MANY
@@ -37,10 +31,6 @@ def copies_among(items: Sequence[Item], frames: Frames, progress: bool = False) 
 
 def together(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> list[Item]:
     """The items, near-duplicates in one group, which is called after one of its own; parts that divide a pair refused.
-
-    Args:
-        items: whose parts, if they have any, were told by the data.
-        pairs: from `copies_among`.
 
     Raises:
         DataError: if the data put near-duplicates of each other into different parts.

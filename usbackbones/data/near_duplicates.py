@@ -97,16 +97,13 @@ def _even_contrast(frames: np.ndarray) -> np.ndarray:
 
 
 def fingerprint(frames: np.ndarray) -> np.ndarray:
-    """The fingerprints of gray frames of one size.
-
-    Args:
-        frames: uint8 [N, H, W].
+    """The fingerprints of gray frames of one size, uint8 [N, H, W].
 
     Returns:
         uint64 [N, 19, 4]: 255 signs of each of 19 windows; all zero for a frame that is too flat to be told.
 
     Raises:
-        ValueError: if the frames are not uint8 [N, H, W].
+        ValueError: if the frames are of another kind.
     """
     if frames.ndim != 3 or frames.dtype != np.uint8 or 0 in frames.shape[1:]:
         raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}: give gray frames, uint8 [N, H, W]")
@@ -141,13 +138,7 @@ def near_duplicates(
 
 
 def near_duplicates_between(first: np.ndarray, second: np.ndarray, at_most: int = AT_MOST) -> Pairs:
-    """The pairs of a frame of one set and a frame of another that are near-duplicates.
-
-    Args:
-        first: fingerprints uint64 [N, 19, 4].
-        second: fingerprints uint64 [M, 19, 4].
-        at_most: signs that may differ.
-    """
+    """The near-duplicate pairs of two sets of frames, by their fingerprints uint64 [N, 19, 4] and [M, 19, 4]."""
     ones, twos = np.zeros(len(first), int), np.ones(len(second), int)
     there = _one_way(first, ones, second, twos, at_most, False)
     back = _one_way(second, twos, first, ones, at_most, False)

@@ -41,10 +41,7 @@ def name_pattern(group_from: str) -> re.Pattern[str] | None:
 def column_groups(table: Path, rows: Sequence[Mapping[str, str]], note: Note) -> tuple[list[str], str]:
     """The group of each row and the column that tells it; no groups and "" where no column does.
 
-    Args:
-        table: where the rows are from, for errors.
-        rows: those that are used.
-        note: gets a line about columns that are passed over.
+    `note` gets a line about columns that are passed over.
 
     Raises:
         DataError: if the column is filled for some rows only.

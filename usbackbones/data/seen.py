@@ -32,12 +32,9 @@ class Seen:
 
 
 def write_seen(folder: Path, files: Iterable[Path], frames: Iterable[np.ndarray]) -> None:
-    """Write what was trained on into a model's folder.
+    """Write what was trained on into a model's folder: clips of the training and validation parts, and their frames.
 
-    Args:
-        folder: of the model.
-        files: clips of the training and validation parts; folders of stills count by their frames alone.
-        frames: of these clips, uint8 [H, W] each.
+    Folders of stills count by their frames, uint8 [H, W] each, alone.
     """
     sums = sorted({_sum_of(file) for file in files if file.is_file()})
     prints = [fingerprint(frame[None]) for frame in frames]

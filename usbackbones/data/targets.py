@@ -15,15 +15,10 @@ _REMEDY = "correct them, leave them empty, or give --target class"
 
 
 def decide_target(items: Sequence[Item], asked: Literal["auto", "class", "number"], note: Note) -> Kind:
-    """Whether labels are classes or numbers, by what was asked or by the labels themselves.
+    """Whether labels are classes or numbers, by what was asked or by the labels themselves; a line to `note` says so.
 
     Numeric labels of more than `MOST_CLASSES` distinct values are numbers; consecutive integers, as 0 and 1, are
     classes; other numeric labels are a question. All labels that are not numeric are classes.
-
-    Args:
-        items: labelled.
-        asked: "auto" decides.
-        note: gets a line that says what was decided where labels are numeric.
 
     Raises:
         DataError: if "number" is asked for and a label is none, if a few labels among numbers are none, or if the

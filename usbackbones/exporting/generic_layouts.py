@@ -109,11 +109,7 @@ class _Candidate:
 
 
 def find_encoder(dicts: Mapping[str, Mapping[str, Tensor]], drop: tuple[str, ...] = ()) -> Encoder:
-    """The one encoder in the state dicts of a checkpoint.
-
-    Args:
-        dicts: of `read_checkpoint.state_dicts`.
-        drop: prefixes of keys, or names of state dicts, to leave out.
+    """The one encoder in the state dicts of a checkpoint; `drop` are prefixes of keys, or names of dicts, to leave out.
 
     Raises:
         ConvertError: if there is none, or more than one and no known pair, or a key that is no part of one.

@@ -101,11 +101,7 @@ class FeatureCache:
 
 
 def _read_entry(stream: IO[bytes], size: int, width: int, sink: IO[bytes]) -> Times:
-    """Copy the rows of an entry while it is summed, so that a long clip is never held.
-
-    Raises:
-        ValueError, KeyError, TypeError: if it is damaged.
-    """
+    """Copy the rows of an entry while it is summed, so that a long clip is never held; raises if it is damaged."""
     head = stream.read(len(_MAGIC)) + stream.readline()
     if not head.startswith(_MAGIC):
         raise ValueError("no entry")

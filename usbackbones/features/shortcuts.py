@@ -26,12 +26,7 @@ RARE = 2
 
 
 def container(path: Path, clip: Clip) -> Facts:
-    """Format, codec, frame rate, number of frames, bit rate and JPEG tables; no pixel value.
-
-    Args:
-        path: the file, or a folder of stills.
-        clip: as it was read.
-    """
+    """Format, codec, rate and number of frames, bit rate and JPEG tables of a file or folder; no pixel value."""
     facts: Facts = {"frames": len(clip.frames)}
     if clip.seconds_per_frame:
         facts["rate"] = 1 / clip.seconds_per_frame

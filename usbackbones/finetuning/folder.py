@@ -25,11 +25,7 @@ TOLERANCE = 1e-4
 def folder_config(tuner: Tuner, model: str, data: str, license_: License) -> dict[str, Any]:
     """The content of config.json: timm's, with class names, and under "usbackbones" the task and its threshold.
 
-    Args:
-        tuner: after its run.
-        model: name of the model that was fine-tuned.
-        data: name of the data.
-        license_: of the weights, inherited or stated by the user.
+    `model` and `data` are the names of what was fine-tuned on what.
     """
     network: Any = tuner.model
     cfg: dict[str, Any] = network.pretrained_cfg

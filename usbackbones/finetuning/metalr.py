@@ -46,15 +46,10 @@ def groups_of_layers(model: nn.Module) -> list[list[nn.Parameter]]:
 def rate_gradients(
     groups: Sequence[Sequence[nn.Parameter]], rates: Sequence[float], train: Loss, meta: Loss
 ) -> tuple[list[float], list[list[Tensor]]]:
-    """dM(theta')/dlr_j of every group, and the gradient g of the training batch at theta.
+    """dM(theta')/dlr_j of every group of layers, and the gradient g of the training batch at theta.
 
-    The parameters are put back to the bit; buffers (running statistics) are the caller's to freeze.
-
-    Args:
-        groups: parameters by layer.
-        rates: the learning rate of each group.
-        train: the loss of the training batch.
-        meta: the loss of the other batch.
+    `train` and `meta` give the losses of the two batches. The parameters are put back to the bit; buffers (running
+    statistics) are the caller's to freeze.
     """
     flat: list[Tensor] = [parameter for group in groups for parameter in group]
     found = torch.autograd.grad(train(), flat, allow_unused=True)
@@ -76,13 +71,9 @@ def rate_gradients(
 
 
 def backward_and_learn_rates(optimizer: torch.optim.Optimizer, train: Loss, meta: Loss, spec: MetaLR) -> None:
-    """Fill the gradients of a training batch, and step the learning rates of the parameter groups that learn.
+    """Fill the gradients of a training batch, and step the learning rates of the groups, one a layer, that learn.
 
-    Args:
-        optimizer: with a parameter group a layer; a layer whose parameters are all frozen keeps its learning rate.
-        train: the loss of the training batch.
-        meta: the loss of the other batch.
-        spec: how.
+    `train` and `meta` give the losses of two batches; a layer whose parameters are all frozen keeps its learning rate.
     """
     live = [group for group in optimizer.param_groups if any(p.requires_grad for p in group["params"])]
     layers = [[p for p in group["params"] if p.requires_grad] for group in live]

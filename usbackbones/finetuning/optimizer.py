@@ -20,10 +20,6 @@ def layerwise_adamw(model: nn.Module, spec: FineTune) -> tuple[torch.optim.Optim
 
     With `spec.rates` "decay" a cosine schedule takes every learning rate to zero, epoch by epoch. With "metalr" there
     is a parameter group a layer, whose learning rate `metalr.backward_and_learn_rates` sets, and no schedule.
-
-    Args:
-        model: a timm model.
-        spec: how to fine-tune.
     """
     if spec.rates == "metalr":
         groups = [{"params": layer, "lr": min(spec.lr, MetaLR().highest)} for layer in groups_of_layers(model)]

@@ -31,17 +31,17 @@ def write_finetune_report(
     pictures: bool,
     unit: str,
 ) -> None:
-    """Write report.html into the folder of a run that is finished.
+    """Write report.html into the folder of a run that is finished and whose frames are still there.
 
     Args:
         out: the folder.
-        tuner: after its run; its frames must still be there.
+        tuner: after its run.
         facts: for the head of the report.
         metrics: of the test part, by the names to show.
         rows: int [N], frames of the test part, as `Tuner.predict` returns them.
         prediction: float [N, C], of these.
-        pictures: show frames and names, see `usbackbones.report.write_report`.
         unit: what a group is, see there.
+        pictures: show frames and names, see `usbackbones.report.write_report`.
     """
     owner = tuner.frames.item[rows]
     items, truth = [tuner.items[number] for number in owner], tuner.target.truth[owner]

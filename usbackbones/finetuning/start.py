@@ -25,18 +25,9 @@ TRIAL_EPOCHS = 3
 def start_from_probe(
     network: nn.Module, frames: Frames, target: Target, train: np.ndarray, validation: np.ndarray, progress: bool
 ) -> bool:
-    """Give a network's classifier the weights of a linear probe; its penalty is chosen on the validation part.
+    """Give a network's classifier the weights of a linear probe on `train`; its penalty is chosen on `validation`.
 
-    Args:
-        network: a timm model with as many outputs as the target.
-        frames: of the items.
-        target: of the items.
-        train: items to fit on.
-        validation: items to choose on.
-        progress: show a bar.
-
-    Returns:
-        False if the classifier is no linear layer on the pooled features, which is then left as it was.
+    False if the classifier is no linear layer on the pooled features, which is then left as it was.
     """
     from tqdm import tqdm
 

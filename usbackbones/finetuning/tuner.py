@@ -195,12 +195,7 @@ class Tuner(Trainer):
 
 
 def parts_of(items: Sequence[Item], frames: Frames, by_class: bool) -> dict[str, np.ndarray]:
-    """Indices of the items of each part that could be read.
-
-    Args:
-        items: with a part each.
-        frames: of the items.
-        by_class: every class must be in every part, and not just any item.
+    """Indices of the items of each part that could be read; with `by_class` every class must be in every part.
 
     Raises:
         DataError: if no clip, or none of a class, could be read in one of the parts.

@@ -153,15 +153,10 @@ def rebuild_args(network: nn.Module) -> dict[str, Any]:
 
 
 def untrained(arch: str, seed: int = 0, **arguments: Any) -> nn.Module:
-    """A network of seeded random weights; the caller's generator is left as it was.
+    """A network of timm's architecture with seeded random weights; the caller's generator is left as it was.
 
     timm starts a ResNet with every residual branch scaled by zero, which leaves little more than its stem and is easy
     to beat. Here such norms are set to one, so that the whole untrained network takes part.
-
-    Args:
-        arch: timm's name.
-        seed: of the weights.
-        arguments: of `timm.create_model`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -22,12 +22,9 @@ def channels_of(network: nn.Module) -> int | None:
 
 
 def cfg_as_built(network: nn.Module) -> dict[str, Any]:
-    """A copy of `pretrained_cfg` whose `input_size`, `mean` and `std` are those of the network as built.
+    """A copy of `pretrained_cfg` whose `input_size`, `mean` and `std` are those of the timm model as built.
 
     A network built with another number of channels than its weight gets the mean over the channels of the weight.
-
-    Args:
-        network: a timm model.
 
     Raises:
         TypeError: if it has no `pretrained_cfg`.

@@ -70,11 +70,7 @@ def fetch(weight: Weight, cache_dir: str | Path | None = None) -> Path:
 
 
 def _ask(weight: Weight) -> None:
-    """Ask the Hub whether it has the file, by one small request, before a client that retries for long is started.
-
-    Raises:
-        WeightsError: it has not, or there is no answer.
-    """
+    """Ask the Hub whether it has the file, by one small request, before a client that retries for long is started."""
     if constants.HF_HUB_OFFLINE:
         raise WeightsUnavailable.about(
             weight,

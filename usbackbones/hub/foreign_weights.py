@@ -61,9 +61,6 @@ def folder_of_hub(name: str) -> Path:
 def overlay_for(name: str) -> dict[str, Any]:
     """Where timm is to look for the weight of one of its own names: an overlay of its cfg, empty if it is to ask.
 
-    Args:
-        name: timm's, without a prefix.
-
     Raises:
         WeightsUnavailable: if the weight is not on this machine, and the server that has it is out of reach.
     """

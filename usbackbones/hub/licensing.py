@@ -68,10 +68,7 @@ def is_noncommercial(names: Iterable[str]) -> bool:
 
 
 def license_of(name: str | None) -> License | None:
-    """The license of the weights that a model name stands for, None where their source states none.
-
-    Args:
-        name: any that `usbackbones.build_backbone` takes.
+    """The license of the weights that a name for `build_backbone` stands for, None where their source states none.
 
     Raises:
         As `usbackbones.hub.backbone.full_name`, and for a folder that is none.

@@ -31,14 +31,7 @@ class Place(NamedTuple):
 
 
 def locate(weight: Weight, cache_dir: str | Path | None = None) -> Path:
-    """Find the file of a weight and prove it.
-
-    Args:
-        weight: as registered.
-        cache_dir: another Hugging Face cache than the default.
-
-    Returns:
-        A local safetensors file whose sha256 is the registered one.
+    """Find the file of a weight, in `cache_dir` instead of the default Hugging Face cache, and prove its sha256.
 
     Raises:
         WeightsNotFound: no place has it, or the Hub has no such repository, commit or file.

@@ -53,13 +53,9 @@ def negative_log_likelihood(probability: np.ndarray, y: np.ndarray) -> float:
 
 
 def fit_temperature(probability: np.ndarray, y: np.ndarray) -> float:
-    """The temperature in 0.05 .. 20 with the smallest negative log likelihood, by golden section on its logarithm.
+    """The temperature in 0.05 .. 20 with the smallest negative log likelihood of classes y, int [N], by golden section.
 
-    In 1/temperature the likelihood is concave, so there is one optimum.
-
-    Args:
-        probability: float [N, C].
-        y: int [N], the true class of each row.
+    In 1/temperature the likelihood is concave, so there is one optimum; the section is on its logarithm.
     """
     low, high = np.log(0.05), np.log(20.0)
     ratio = (5**0.5 - 1) / 2
@@ -89,13 +85,7 @@ def calibration_error(probability: np.ndarray, y: np.ndarray, bins: int = 15) ->
 
 
 def calibrate(probability: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Calibration:
-    """Fit a temperature on validation data, if it has `FEWEST_GROUPS` groups.
-
-    Args:
-        probability: float [N, C] of validation rows.
-        y: int [N], their classes.
-        groups: [N], their patients or groups.
-    """
+    """Fit a temperature on validation rows, probability [N, C] and class [N], if of `FEWEST_GROUPS` groups."""
     count = len(np.unique(groups))
     before = calibration_error(probability, y) if len(y) else float("nan")
     if count < FEWEST_GROUPS:

@@ -14,12 +14,8 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
 
     It lies in the middle between two neighboring probabilities, the one nearest 0.5 where several are as good.
 
-    Args:
-        probability: float [N], of the positive class.
-        positive: bool [N], whether a row is of that class; both must occur.
-
     Raises:
-        ValueError: if one of the two does not occur.
+        ValueError: if one of the two kinds of rows, bool [N], does not occur.
     """
     if positive.all() or not positive.any():
         raise ValueError("a threshold needs validation rows of both classes")
@@ -36,14 +32,9 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
 def rates(
     called: np.ndarray, positive: np.ndarray, groups: Ids, resamples: int = 2000, seed: int = 0
 ) -> Mapping[str, dict[str, float]]:
-    """{rate: {"value", "low", "high", "of"}} for `RATES`; nan where nothing is counted, "of" is the denominator.
+    """{rate: {"value", "low", "high", "of"}} for `RATES` of rows called positive and rows that are, bool [N] both.
 
-    Args:
-        called: bool [N], taken for the positive class.
-        positive: bool [N], of the positive class.
-        groups: [N], patients or groups; whole ones are resampled.
-        resamples: number of resamples.
-        seed: of the draw.
+    nan where nothing is counted; "of" is the denominator. Whole groups [N] are resampled.
     """
     group, times = draw_groups(groups, resamples, seed)
     cells = np.zeros((times.shape[1], 2, 2))

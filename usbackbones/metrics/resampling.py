@@ -9,15 +9,9 @@ Ids = Sequence[str] | np.ndarray
 
 
 def draw_groups(groups: Ids, resamples: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw as many groups as there are, with replacement, again and again.
+    """Draw as many groups as there are, with replacement, `resamples` times.
 
-    The same groups and seed give the same draws, so that the difference of two metrics of one draw is paired. One group
-    alone cannot be resampled: its draws are nan, and so is every interval that rests on them.
-
-    Args:
-        groups: [N].
-        resamples: number of resamples R.
-        seed: of the draw.
+    The same groups and seed give the same draws, so that the difference of two metrics of one draw is paired.
 
     Returns:
         (int [N], the group of each row; float64 [R, G], how often each group was drawn).

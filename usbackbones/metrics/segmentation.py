@@ -30,10 +30,7 @@ def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
 def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Spacing = (1.0, 1.0)) -> float:
     """The greater of the two 95th percentiles of distances from one outline's pixels to the other outline.
 
-    Args:
-        predicted: bool [H, W].
-        truth: bool [H, W].
-        spacing: of the pixels; the distance is in its unit.
+    Masks are bool [H, W]; the distance is in the unit of `spacing`.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -55,14 +52,10 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def ellipse_circumference(mask: np.ndarray, spacing: Spacing = (1.0, 1.0)) -> float:
-    """The circumference of the ellipse with the area and moments of the largest blob of a mask, 0 where it is empty.
+    """The circumference of the ellipse with area and moments of the largest blob of a mask, bool [H, W], 0 if empty.
 
     Moments use every pixel of the filled head and not its jagged edge alone; the axes of an ellipse are four times
-    the square roots of its variances. The perimeter is Ramanujan's second formula (1914).
-
-    Args:
-        mask: bool [H, W].
-        spacing: of the pixels, whose unit the circumference has.
+    the square roots of its variances. The perimeter is Ramanujan's second formula (1914), in the unit of `spacing`.
     """
     from scipy.ndimage import label
 
@@ -109,14 +102,7 @@ def coco_ap(pictures: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> dict[s
 
 
 def mean_interval(values: np.ndarray, groups: Ids, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """The mean over pictures and its 95 % interval under resampling of whole groups.
-
-    Args:
-        values: float [N].
-        groups: [N], the patient of each.
-        resamples: number of resamples.
-        seed: of the draw.
-    """
+    """The mean of values float [N] over images and its 95 % interval under resampling of whole groups [N]."""
     group, times = draw_groups(groups, resamples, seed)
     total, count = np.bincount(group, values, times.shape[1]), np.bincount(group, minlength=times.shape[1])
     return with_interval(float(values.mean()), (times @ total) / (times @ count))

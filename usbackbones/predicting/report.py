@@ -30,13 +30,7 @@ def write_evaluation_report(
 ) -> None:
     """Write report.html into the folder of an evaluation.
 
-    Args:
-        done: the evaluation.
-        trained: the model.
-        asked: what was evaluated.
-        facts: for the head of the report, besides model, license and data.
-        sections: of the kind of model.
-        predictions: of a classifier.
+    `facts` are for its head, besides model, license and data; `sections` are those of the kind of model.
     """
     lost = {"could not be read": plural(len(done.skipped), "file")} if done.skipped else {}
     about = {"model": Path(trained.name).name, "license of the weights": trained.license or "not stated"}
@@ -62,14 +56,7 @@ def write_evaluation_report(
 
 
 def class_sections(done: "Evaluated", classes: Sequence[str], y: np.ndarray, probability: np.ndarray) -> list[Section]:
-    """Rates at the threshold, and ROC curves, by clip.
-
-    Args:
-        done: the evaluation.
-        classes: names in the order of the probabilities.
-        y: int [N], the true class of each clip.
-        probability: float [N, C].
-    """
+    """Rates at the threshold, and ROC curves, by clip, of true classes int [N] and probabilities [N, C]."""
     shown = list(range(len(classes))) if len(classes) > 2 else [1]
     lines = {classes[c]: roc(probability[:, c], y == c) for c in shown if 0 < (y == c).sum() < len(y)}
     axes = Axes((0, 1), (0, 1), "1 - specificity", "sensitivity")
@@ -90,13 +77,9 @@ def class_sections(done: "Evaluated", classes: Sequence[str], y: np.ndarray, pro
 def mask_sections(
     done: "Evaluated", areas: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str, sheet: np.ndarray
 ) -> list[Section]:
-    """The structures, the agreement of their areas, and images from the worst to the best.
+    """The structures, the agreement of their areas, and images from the worst to the best, a sheet uint8 [H, W, 3].
 
-    Args:
-        done: the evaluation.
-        areas: {structure: (true, predicted)}, float [N] each.
-        unit: of the areas.
-        sheet: uint8 [H, W, 3].
+    `areas` are {structure: (true, predicted)}, float [N] each, in `unit`.
     """
     names = list(next(iter(done.structures.values())))
     sections = [

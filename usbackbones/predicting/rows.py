@@ -56,13 +56,7 @@ class Predictor:
     """A trained model that fills rows."""
 
     def __init__(self, trained: Trained, temperature: float = 1.0, masks: "MaskWriter | None" = None) -> None:
-        """Prepare the model.
-
-        Args:
-            trained: the model.
-            temperature: of its probabilities, see `metrics.calibration`.
-            masks: of a segmenter; None for other models.
-        """
+        """Prepare a model: probabilities at a temperature, see `metrics.calibration`; `masks` of a segmenter alone."""
         self.trained, self.temperature, self.masks = trained, temperature, masks
         self.device = next(trained.model.parameters()).device
         # A number of hundreds in bf16 has steps of two.

@@ -13,12 +13,7 @@ Measure = Callable[[np.ndarray], Mapping[str, float]]
 
 
 def columns_of(data: Path, names: Sequence[str], key: str) -> dict[str, dict[Path, str]]:
-    """The value of each file in some columns of a table: {column: {path: value}}.
-
-    Args:
-        data: the table.
-        names: of the columns.
-        key: column of the files.
+    """The value of each file, named in the column `key`, in some columns of a table: {column: {path: value}}.
 
     Raises:
         DataError: if the data are no table, or it lacks a column.
@@ -35,14 +30,9 @@ def columns_of(data: Path, names: Sequence[str], key: str) -> dict[str, dict[Pat
 def subgroups(
     columns: Mapping[str, Mapping[Path, str]], files: Sequence[Path], groups: np.ndarray, kind: str, measure: Measure
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """{column: {value: {kind, "groups", "value", "low", "high"}}} of the headline metric.
+    """{column: {value: {kind, "groups", "value", "low", "high"}}} of the headline; `kind` is "clips" or "images".
 
-    Args:
-        columns: of `columns_of`.
-        files: [N], of what was evaluated.
-        groups: [N], patients or groups.
-        kind: "clips" or "images".
-        measure: the metric.
+    `files` and `groups` [N] are those that were evaluated.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, values in columns.items():

@@ -121,15 +121,9 @@ def _principal(z: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def ridge_heads(
     x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalties: Sequence[float] = RIDGES
 ) -> Iterator[LinearHead]:
-    """Ridge regression of one quantity on standardized features, for one penalty after the other.
+    """Ridge regression of one quantity y [N] on standardized features x [N, D], for one penalty after the other.
 
-    Minimizes the weighted mean of (y - b - x w)^2 plus penalty |w|^2.
-
-    Args:
-        x: float [N, D].
-        y: float [N].
-        weight: float [N] of the rows.
-        penalties: strongest first.
+    Minimizes the weighted mean of (y - b - x w)^2 plus penalty |w|^2; the strongest penalty comes first.
     """
     share = weight / weight.sum()
     mean, scale = _spread(x, share)

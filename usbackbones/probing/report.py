@@ -25,15 +25,7 @@ _PICTURED = "linear"
 
 
 def write_probe_report(file: Path, items: Sequence[Item], frames: Frames, found: Evaluation, pictures: bool) -> None:
-    """Write the report of a probing run.
-
-    Args:
-        file: the HTML file.
-        items: as they were evaluated.
-        frames: of the items; they must still be there.
-        found: the run.
-        pictures: show frames and names, see `usbackbones.report.write_report`.
-    """
+    """Write the report of a probing run whose frames are still there; frames and names only with `pictures`."""
     done = found.done
     facts = {"models": ", ".join(_shown(name) for name in done.metrics)}
     facts |= {"patients": done.patients}

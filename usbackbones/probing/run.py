@@ -87,11 +87,7 @@ def probe(
 def _write_predictions(file: Path, items: Sequence[Item], whole: Sequence[Item], found: Evaluation) -> None:
     """One row an item, model and probe: the mean over the item's frames, and over repeats where there are several.
 
-    Args:
-        file: to write.
-        items: with their labels.
-        whole: with the groups that they were evaluated in.
-        found: the predictions.
+    Labels are those of `items`, groups those of `whole`, in which they were evaluated.
     """
     classes, owner = found.rows.classes, found.rows.clip[found.order]
     table: list[list[object]] = []

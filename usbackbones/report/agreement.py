@@ -11,13 +11,7 @@ from usbackbones.report.plots import Axes, points
 
 
 def agreement_sections(truth: np.ndarray, predicted: np.ndarray, clips: Ids) -> list[Section]:
-    """Two plots with a point a clip.
-
-    Args:
-        truth: float [N], of each frame.
-        predicted: float [N].
-        clips: [N].
-    """
+    """Two plots with a point a clip, of true and predicted numbers, float [N] of frames, and their clips [N]."""
     y, p, _ = by_clip(truth, predicted[:, None], clips, clips)
     p = p[:, 0]
     low, high = float(min(y.min(), p.min())), float(max(y.max(), p.max()))

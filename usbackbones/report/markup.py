@@ -43,11 +43,8 @@ def escaped(text: str) -> Markup:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], label: str, classes: Sequence[str] = ()) -> Markup:
     """A table in a region of its own that scrolls sideways where it is wider than the screen, by keyboard too.
 
-    Args:
-        header: of the columns.
-        rows: cells; the first of a row is its header.
-        label: what the table is, for those who hear the page.
-        classes: CSS class of each row.
+    The first cell of a row is its header; `label` says what the table is to those who hear the page, `classes` are the
+    CSS class of each row.
     """
     head = element("tr", *(element("th", cell, scope="col") for cell in header))
     body = [

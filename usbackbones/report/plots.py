@@ -77,13 +77,9 @@ def scatter(
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, axes: Axes, guide: bool = False) -> Markup:
-    """Lines through points (x, y), with a legend where there are several.
+    """Lines through points (x, y), by name, with a legend where there are several, at most as many as there are colors.
 
-    Args:
-        series: by name, at most as many as there are colors.
-        label: what the plot tells.
-        axes: to draw on.
-        guide: a dashed diagonal, where y should be x.
+    `label` is what the plot tells; `guide` draws a dashed diagonal, where y should be x.
     """
     drawn = []
     if guide:
@@ -111,12 +107,7 @@ def points(places: np.ndarray, axes: Axes, label: str, diagonal: bool = False, l
 
 
 def whiskers(lines: Mapping[str, Mapping[str, float]], label: str) -> Markup:
-    """Values with their intervals, one below the other on one scale.
-
-    Args:
-        lines: {name: {"value", "low", "high"}}; a line without an interval is a point, one without a value is blank.
-        label: what the plot tells.
-    """
+    """Values with their intervals, {name: {"value", "low", "high"}}, one below the other on one scale."""
     known = [value for line in lines.values() for value in line.values() if np.isfinite(value)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     low, high = min(low, 0.0), 1.0 if high <= 1 else high

@@ -68,17 +68,10 @@ def confusion_table(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[
 def per_class(
     truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, classes: int, seed: int = 0
 ) -> list[dict[str, dict[str, float]]]:
-    """Recall, precision and F1 of each class, with 95 % intervals over groups.
+    """Recall, precision and F1 of each of C classes, with 95 % intervals from resampling whole groups.
 
-    Args:
-        truth: int [N].
-        predicted: int [N].
-        group: [N], resampled as wholes.
-        classes: C.
-        seed: of the resamples.
-
-    Returns:
-        For each class {metric: {"value", "low", "high"}}; NaN where a class is never there or never predicted.
+    Arguments are int [N] and the group [N]. {metric: {"value", "low", "high"}} of each class; NaN where a class is
+    never there or never predicted.
     """
     number, times = draw_groups(group, RESAMPLES, seed)
     confusion = np.zeros((times.shape[1], classes, classes))
@@ -124,9 +117,7 @@ def _classes_table(
 def reliability(truth: np.ndarray, probability: np.ndarray) -> list[tuple[float, float]]:
     """(mean probability of the predicted class, share that was right) of about equally full bins, the least sure first.
 
-    Args:
-        truth: int [N].
-        probability: float [N, C].
+    Classes are int [N], probabilities float [N, C].
     """
     sure, hit = probability.max(1), probability.argmax(1) == truth
     order = np.argsort(sure, kind="stable")

@@ -80,12 +80,7 @@ and std are the backbone's own, and the groups that others stop early on are set
 
 
 def build(name: str | nn.Module, spec: Segment) -> nn.Module:
-    """The network of these settings before training, with the backbone's weights.
-
-    Args:
-        name: of the backbone, or one that is made already, see `usbackbones.segmentation.models.unet`.
-        spec: the settings.
-    """
+    """The network of these settings before training, on the backbone of a name or one that is made, see `models`."""
     model: nn.Module
     if spec.head == "unet":
         channels = 1 if len(spec.classes) == 1 else 1 + len(spec.classes)
@@ -110,11 +105,7 @@ def _input_of(model: nn.Module, spec: Segment) -> dict[str, Any]:
 
 
 def blueprint(network: nn.Module) -> dict[str, Any]:
-    """What `from_blueprint` builds a backbone from when its weight is out of reach; for JSON.
-
-    Args:
-        network: made by `usbackbones.build_backbone`.
-    """
+    """What `from_blueprint` builds a backbone of `build_backbone` from when its weight is out of reach; for JSON."""
     cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     kept = ("architecture", "input_size", "fixed_input_size", "mean", "std")
     return {"model_args": rebuild_args(network), "pretrained_cfg": {key: cfg[key] for key in kept}}
@@ -128,12 +119,7 @@ def from_blueprint(told: Mapping[str, Any]) -> nn.Module:
 
 
 def optimizer_of(model: nn.Module, spec: Segment) -> tuple[torch.optim.Optimizer, Callable[[float], Any]]:
-    """The optimizer of these settings and its schedule, a function of the epochs done so far.
-
-    Args:
-        model: of `build`.
-        spec: the settings.
-    """
+    """The optimizer of these settings and its schedule, a function of the epochs done so far."""
     optimizer = timm.optim.create_optimizer_v2(
         _parameter_groups(model, spec), opt=spec.optimizer, lr=spec.lr, weight_decay=spec.weight_decay, momentum=0.9
     )

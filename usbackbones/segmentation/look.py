@@ -32,13 +32,9 @@ class Answers:
 
 
 def look_at(items: Sequence[Masked], answers: Answers, note: Note, progress: bool = False) -> list[Masked]:
-    """The items frame by frame, with the meaning of their masks.
+    """The items, one a file, frame by frame, with the meaning of their masks.
 
-    Args:
-        items: one a file.
-        answers: to what the masks leave open.
-        note: gets lines to show: frames, the meaning of the masks, what cannot be read.
-        progress: show a bar.
+    `note` gets lines to show: frames, the meaning of the masks, what cannot be read.
 
     Raises:
         DataError: if masks do not fit their images, or nobody can know what they mean.

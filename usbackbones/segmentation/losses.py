@@ -74,12 +74,7 @@ def targets_of(mask: Tensor) -> dict[str, Tensor]:
 
 
 def network_input(model: Any, gray: Tensor) -> Tensor:
-    """Frames of the network's size as it takes them, float [N, C, S, S]: gray on every channel, normalized.
-
-    Args:
-        model: of `usbackbones.segmentation.config.build`.
-        gray: uint8 [N, S, S].
-    """
+    """Frames uint8 [N, S, S] as a network takes them: gray on every channel, normalized, float [N, C, S, S]."""
     cfg = model.pretrained_cfg
     images = gray[:, None].float() / 255
     mean, std = (images.new_tensor(cfg[key])[:, None, None] for key in ("mean", "std"))
@@ -94,9 +89,7 @@ def classes_of(model: nn.Module, images: Tensor) -> Tensor:
 def foreground(model: nn.Module, images: Tensor) -> Tensor:
     """Probability of foreground of each pixel, float [N, H, W], in eval mode: any class, or the surest detection.
 
-    Args:
-        model: as for `loss_of`.
-        images: float [N, C, H, W], as `usbackbones.transforms(model)` makes them.
+    Images are float [N, C, H, W], as `usbackbones.transforms(model)` makes them.
     """
     if not isinstance(model, MaskRCNN):
         logits = model(images).float()
@@ -112,11 +105,9 @@ def foreground(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def detections(model: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:
-    """Detections in each image, in eval mode: boxes [K, 4], labels [K], scores [K], masks bool [K, H, W].
+    """Detections of a Mask R-CNN in images float [N, C, H, W], 0..1, in eval mode.
 
-    Args:
-        model: of `usbackbones.segmentation.models.mask_rcnn`.
-        images: float [N, C, H, W], 0..1.
+    Of each image: boxes [K, 4], labels [K], scores [K], masks bool [K, H, W].
     """
     return [
         {key: value.cpu() for key, value in (found | {"masks": found["masks"][:, 0] > 0.5}).items()}

@@ -51,11 +51,7 @@ BRIGHT = Meaning()
 
 
 def values_of(stored: Stored, alpha: bool = False) -> np.ndarray:
-    """The values of a frame of a mask, int64 [H, W].
-
-    Args:
-        stored: from `usbackbones.clips.stored.stored_frames`.
-        alpha: transparency is the mask.
+    """The values of a frame of a mask, int64 [H, W]; with `alpha` its transparency is the mask.
 
     Raises:
         DataError: if it holds fractions.

@@ -81,14 +81,7 @@ def mask_image(labels: np.ndarray) -> Image.Image:
 
 
 def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pictures: bool) -> None:
-    """Write report.html into the folder of a run that is finished.
-
-    Args:
-        run: after its run.
-        done: what came of it.
-        sheet: of `overlay`, uint8 [H, W, 3].
-        pictures: show it, see `usbackbones.report.write_report`.
-    """
+    """Write report.html of a finished run; the sheet of `overlay`, uint8 [H, W, 3], only with `pictures`."""
     facts = {
         "backbone": run.name,
         "head": f"{run.spec.head}, {plural(run.spec.in_chans, 'channel')}, {run.spec.size} x {run.spec.size} pixels",
@@ -116,12 +109,9 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
 
 
 def overlay(items: list[Masked], rows: list[Row], out: Path) -> Image.Image:
-    """Test pictures from the worst to the best, the true outline green, the found one red, the Dice in the corner.
+    """Test images from the worst to the best, the true outline green, the found one red, the Dice in the corner.
 
-    Args:
-        items: the test pictures.
-        rows: of `usbackbones.segmentation.run.evaluate`.
-        out: the folder of the masks.
+    `rows` are those of `segmentation.run.evaluate`, `out` the folder of the masks.
     """
     from scipy.ndimage import binary_erosion
 

@@ -126,13 +126,8 @@ def segment(
 def evaluate(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path) -> list[Row]:
     """Metrics of each image at its own size; the only place where masks of the test part are evaluated.
 
-    Args:
-        items: the images.
-        probabilities: of each, as `Segmenter.predict` yields them.
-        out: the masks are written to `out / "masks"` as PNG.
-
-    Returns:
-        Of each image what `ABOUT` names, its mask's file in `out` last, and the metrics.
+    `probabilities` are what `Segmenter.predict` yields; masks go to `out / "masks"` as PNG. Of each image what `ABOUT`
+    names, its mask's file in `out` last, and the metrics.
     """
     rows = []
     for number, (item, p) in enumerate(zip(items, probabilities, strict=True)):
@@ -146,13 +141,9 @@ def evaluate(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path
 
 
 def compared(found: np.ndarray, truth: np.ndarray, classes: Sequence[str], spacing: Spacing | None) -> Row:
-    """The metrics of an image: means over its classes, and where there are several the Dice of each.
+    """Metrics of an image, bool or labels [H, W]: means over its classes, and the Dice of each of several.
 
-    Args:
-        found: bool or labels [H, W].
-        truth: likewise.
-        classes: names.
-        spacing: height and width of a pixel in mm; None where it is not known.
+    `spacing` is height and width of a pixel in mm; None where it is not known.
     """
     pairs = [(found == number, truth == number) for number in range(1, len(classes) + 1)]
     row: Row = {"dice": _mean(dice(*pair) for pair in pairs), "iou": _mean(iou(*pair) for pair in pairs)}

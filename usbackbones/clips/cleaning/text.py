@@ -123,11 +123,7 @@ def _rows(image: np.ndarray, ink: np.ndarray, least: int, most: int, gap: int) -
 
 
 def _crosses(strokes: np.ndarray) -> list[Box]:
-    """Boxes of measuring crosses, of the kind and size of which there are the most.
-
-    Args:
-        strokes: uint8 [H, W], what is thin and bright by how much it is.
-    """
+    """Boxes of measuring crosses, of the kind and size of which there are the most, from strokes uint8 [H, W]."""
     best: list[Box] = []
     picture = np.minimum(strokes, 2 * _CONTRAST).astype(np.float32)
     for size in _MARKS:

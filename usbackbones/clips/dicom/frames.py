@@ -49,13 +49,9 @@ def native_frames(file: BinaryIO, size: int, count: int, swapped: bool) -> Itera
 
 
 def fragment_frames(file: BinaryIO, promised: int) -> Iterator[bytes]:
-    """Yield compressed frames until the fragments end, damaged ones too, so that each keeps its number.
+    """Yield compressed frames from the first item on, damaged ones too, so that each keeps its number.
 
-    A last fragment that is cut short takes its frame with it.
-
-    Args:
-        file: stands at the first item.
-        promised: frames, by the header.
+    A last fragment that is cut short takes its frame with it. `promised` is the header's number of frames.
     """
     starts = _starts(file, promised)
     parts: list[bytes] = []

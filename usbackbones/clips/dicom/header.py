@@ -66,11 +66,7 @@ class Header:
 
 
 def read_header(path: Path, bare: bool) -> Header:
-    """Read up to the pixels.
-
-    Args:
-        path: a DICOM file.
-        bare: True where it lacks the preamble of 128 bytes and "DICM".
+    """Read up to the pixels of a file that, if `bare`, lacks the preamble of 128 bytes and "DICM".
 
     Raises:
         ClipError: without pydicom, without pixels, or where the header cannot be followed to them.

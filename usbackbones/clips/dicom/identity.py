@@ -58,13 +58,7 @@ def identify(dataset: "Dataset", request: Request, facts: Facts) -> None:
 
 
 def pseudonym(what: str, value: str, salt: str) -> str:
-    """16 hex digits of the HMAC-SHA256 of a value under a salt.
-
-    Args:
-        what: "patient" or "study", so that equal numbers of the two stay apart.
-        value: the clear id.
-        salt: the secret.
-    """
+    """16 hex digits of the HMAC-SHA256 of a clear id under a salt; "patient" and "study" keep equal numbers apart."""
     return hmac.new(salt.encode(), f"{what}\0{value}".encode(errors="replace"), hashlib.sha256).hexdigest()[:16]
 
 

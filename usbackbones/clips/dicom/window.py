@@ -18,11 +18,7 @@ _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
-    """Shares 0..1, float64 [N].
-
-    Args:
-        dataset: header.
-        values: every value that can be stored, float64 [N], signed where the samples are.
+    """Shares 0..1, float64 [N], of every value that can be stored, float64 [N], signed where the samples are.
 
     Raises:
         ValueError: if a table is damaged.

@@ -20,11 +20,7 @@ _ERRORS = (
 
 
 def open_array(request: Request, form: str) -> Reading:
-    """Open an array [T, H, W], [H, W], or either with three colors as its last axis.
-
-    Args:
-        request: what is wanted.
-        form: "npy" or "npz".
+    """Open a .npy or .npz array [T, H, W], [H, W], or either with three colors as its last axis.
 
     Raises:
         ClipError: if it is no such array, or damaged.

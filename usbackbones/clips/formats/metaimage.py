@@ -89,11 +89,7 @@ def _is_true(fields: dict[str, str], key: str, otherwise: str = "") -> bool:
 
 
 def _check(path: Path, fields: dict[str, str], shape: tuple[int, ...]) -> None:
-    """Refuse voxels that are text, no image, or of as many axes as the header does not promise.
-
-    Raises:
-        ClipError: that says so.
-    """
+    """Refuse voxels that are text, no image, or of as many axes as the header does not promise."""
     if "BinaryData" in fields and not _is_true(fields, "BinaryData"):
         raise ClipError(f"{path}: a MetaImage whose voxels are written as text; export it with BinaryData = True")
     kind = fields.get("UltrasoundImageType", "")
@@ -104,11 +100,7 @@ def _check(path: Path, fields: dict[str, str], shape: tuple[int, ...]) -> None:
 
 
 def _orientation(path: Path, fields: dict[str, str]) -> int:
-    """The EXIF orientation of frames that PLUS recorded, by where the marked side and the far side of the probe are.
-
-    Raises:
-        ClipError: for words that PLUS does not know.
-    """
+    """The EXIF orientation of frames that PLUS recorded, by where the marked side and the far side of the probe are."""
     word = fields.get("UltrasoundImageOrientation", "MF").upper()
     if word[:2] == "XX" or not word:  # PLUS's word for unknown
         return 1

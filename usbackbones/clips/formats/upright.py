@@ -52,10 +52,7 @@ def upright_spacing(spacing_mm: tuple[float, float] | None, orientation: int) ->
 def exif_orientation(image: Image.Image, name: str, warn: Warn) -> int:
     """The orientation that an image, or the page of it that is open, names in its EXIF or XMP; 1 where it names none.
 
-    Args:
-        image: opened by Pillow.
-        name: what the warning about damaged EXIF calls it.
-        warn: gets the warning.
+    `warn` gets a line that calls it `name` where its EXIF is damaged.
     """
     try:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)

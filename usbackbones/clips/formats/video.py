@@ -120,11 +120,7 @@ def _is_whole_riff(path: Path) -> bool:
 
 
 def _orientation(request: Request, frame: av.VideoFrame) -> int:
-    """How the frame is to be shown, by the display matrix of its track or its stream.
-
-    Raises:
-        ClipError: where it is turned by less than a right angle.
-    """
+    """How the frame is to be shown, by the display matrix of its track or stream; a slant is refused."""
     side_data: Any = frame.side_data  # typed by name, looked up by kind
     matrix = side_data.get(SideData.DISPLAYMATRIX)
     orientation = 1 if matrix is None else matrix_orientation(bytes(matrix))
