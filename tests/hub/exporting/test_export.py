@@ -36,8 +36,15 @@ def small(arch: str = "usresnet18", channels: int = 1) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(("arch", "channels"), [("usresnet18", 1), ("test_vit", 3)])
-@pytest.mark.parametrize("form", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    ("arch", "channels", "form"),
+    [
+        ("usresnet18", 1, "onnx"),
+        ("test_vit", 3, "torch"),
+        pytest.param("usresnet18", 1, "torch", marks=pytest.mark.slow),
+        pytest.param("test_vit", 3, "onnx", marks=pytest.mark.slow),
+    ],
+)
 def test_frames_of_any_size(arch: str, channels: int, form: str, tmp_path: Path) -> None:
     """With the preprocessing inside, raw frames of another size and number than traced give the model's features."""
     model = small(arch, channels)

@@ -103,8 +103,15 @@ def parted(data, table):
     return rows
 
 
-@pytest.mark.parametrize("rates", ["decay", "metalr"])
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("arch", "rates"),
+    [
+        ("test_resnet", "decay"),
+        ("test_vit", "metalr"),
+        pytest.param("test_resnet", "metalr", marks=pytest.mark.slow),
+        pytest.param("test_vit", "decay", marks=pytest.mark.slow),
+    ],
+)
 def test_it_learns_and_its_folder_loads(run, tmp_path, arch, rates):
     done = run(tmp_path, replace(QUICK, epochs=12, lr=5e-3, layer_decay=1.0, freeze_norm=False, rates=rates), arch)
     assert done.metrics["clip"]["auroc"]["value"] > 0.8
@@ -153,7 +160,7 @@ def _relabelled(row: str, turned: dict[str, str]) -> str:
     return ",".join([path, turned[label], *rest])
 
 
-@pytest.mark.parametrize("rates", ["decay", "metalr"])
+@pytest.mark.parametrize("rates", ["decay", pytest.param("metalr", marks=pytest.mark.slow)])
 def test_shuffled_labels_fall_to_chance(run, data, tmp_path, rates):
     """Labels are shuffled within each part, so that none tells of another; a run deviates by 0.15, the mean by 0.04."""
     files = sorted(data.rglob("*.png"), key=lambda file: file.name)

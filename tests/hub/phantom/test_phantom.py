@@ -30,8 +30,8 @@ def test_the_first_frames_do_not_depend_on_how_many_there_are(clips):
 
 @pytest.mark.parametrize("other", [{"patient": 1}, {"clip": 1}, {"seed": 1}, {"kind": "lung"}])
 def test_anything_else_gives_another_clip(clips, other):
-    changed = phantom_clip(other.get("patient", 0), frames=12, **{k: v for k, v in other.items() if k != "patient"})
-    assert not np.array_equal(changed, clips[0, 0])
+    changed = phantom_clip(other.get("patient", 0), frames=1, **{k: v for k, v in other.items() if k != "patient"})
+    assert not np.array_equal(changed, clips[0, 0][:1])
 
 
 def test_shape_type_and_range(clips):

@@ -1,11 +1,13 @@
 """The choice among weights by inner folds, and cross-validation on what no weight saw."""
 
 import json
+from functools import partial
 
 import pytest
 from timm.models import save_for_hf
 
 from tests.training.benchmark.conftest import SMALL
+from training.benchmark import choose
 from training.benchmark.choose import choice, main
 from training.benchmark.evaluate import Columns, seen_groups, task_report
 from training.benchmark.markdown import markdown
@@ -19,7 +21,9 @@ def test_the_highest_mean_is_chosen_and_of_equal_ones_the_first():
     assert choice({"a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.25, "y": 0.75}}) == "a"
 
 
-def test_the_choice_opens_no_locked_clip_and_prints_what_it_stands_on(mini, task, tmp_path, capsys):
+def test_the_choice_opens_no_locked_clip_and_prints_what_it_stands_on(mini, task, tmp_path, capsys, monkeypatch):
+    quick = {"folds": 2, "resamples": 50}
+    monkeypatch.setattr(choose, "Protocol", partial(Protocol, **quick))
     networks = random_networks("resnet18", 2, **SMALL)
     names = []
     for number, network in enumerate(networks):
@@ -28,7 +32,7 @@ def test_the_choice_opens_no_locked_clip_and_prints_what_it_stands_on(mini, task
     main(tuple(names), mini, tasks=("lung",), repeats=1, cache=tmp_path / "cache")
     printed = capsys.readouterr().out
     values = [
-        evaluate_backbone(network, task, "inner", repeats=1)["linear"]["clip"]["balanced_accuracy"]["value"]
+        evaluate_backbone(network, task, "inner", repeats=1, **quick)["linear"]["clip"]["balanced_accuracy"]["value"]
         for network in networks
     ]
     for name, value in zip(names, values, strict=True):

@@ -33,6 +33,11 @@ EVERY = [(name, arch) for name in METHODS for arch in ARCHS]
 HIERARCHICAL = [(name, arch) for name in METHODS for arch in ("swin_tiny_patch4_window7_224", "convnext_atto")]
 
 
+def mostly_slow(pairs, quick):
+    """The pairs of a method and an architecture; all but those that are `quick` run in the slow line alone."""
+    return [pytest.param(*pair, marks=() if quick(*pair) else pytest.mark.slow) for pair in pairs]
+
+
 @lru_cache(maxsize=1)
 def net_of(name, arch):
     """A method's network; tests neither step its optimizer nor change it otherwise."""
@@ -59,7 +64,7 @@ def test_short_clips_give_pairs(name, frames):
         assert views.min() >= 0 and views.max() <= 255
 
 
-@pytest.mark.parametrize(("name", "arch"), EVERY + HIERARCHICAL)
+@pytest.mark.parametrize(("name", "arch"), EVERY + mostly_slow(HIERARCHICAL, lambda name, _: name in ("uscl", "hico")))
 def test_every_parameter_learns_and_the_backbone_runs_once_a_view(name, arch):
     net, passes = net_of(name, arch), []
     meta = net.looks_ahead and arch in ARCHS  # the others have operators without forward mode
@@ -83,7 +88,7 @@ ODD_BATCHES = {
 
 
 @pytest.mark.parametrize("odd", ODD_BATCHES)
-@pytest.mark.parametrize(("name", "arch"), EVERY)
+@pytest.mark.parametrize(("name", "arch"), mostly_slow(EVERY, lambda _, arch: arch == "resnet18"))
 def test_odd_batches_have_finite_losses_and_gradients(name, arch, odd):
     net = net_of(name, arch)
     losses = step_on(net, ODD_BATCHES[odd])
@@ -96,9 +101,7 @@ def test_odd_batches_have_finite_losses_and_gradients(name, arch, odd):
 
 
 @pytest.mark.parametrize(
-    ("name", "arch"),
-    [(name, "resnet18") for name in METHODS]
-    + [pytest.param(name, "vit_tiny_patch16_224", marks=pytest.mark.slow) for name in METHODS],
+    ("name", "arch"), mostly_slow(EVERY, lambda name, arch: arch == "resnet18" and name != "meta_uscl")
 )
 def test_it_overfits_eight_clips(name, arch):
     rng, augment = np.random.default_rng(0), Augment(size=32, flip=0, brightness=0.1, contrast=0.1)
