@@ -151,7 +151,7 @@ def _tell(found: Comparison, same: bool) -> None:
     for step, (then, now) in enumerate(zip(found.released, found.again, strict=True)):
         print(f"step {step:3d}   released {then:.6f}   now {now:.6f}")  # noqa: T201
     if found.same:
-        print("the same to the bit")  # noqa: T201
+        print(f"losses of {len(found.again)} steps: the same to the bit")  # noqa: T201
     elif same:
         raise TrainingError(
             f"{found.apart:.2%} apart at most, on the same processor, threads and versions: this is another training"

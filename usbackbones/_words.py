@@ -33,7 +33,10 @@ def with_interval(numbers: Mapping[str, float | None], digits: int = 3) -> str:
     if value == "not defined":
         return value
     known = [f"{end:.{digits}f}" for end in ends if end is not None and math.isfinite(end)]
-    return f"{value} [{', '.join(known)}]" if len(known) == len(ends) else f"{value} (no interval)"
+    if len(known) < len(ends):
+        return f"{value} (no interval)"
+    # Where every resample gives the same, as where all are right, it cannot see how unsure the value is.
+    return f"{value} (no interval: no resample differs)" if ends[0] == ends[1] else f"{value} [{', '.join(known)}]"
 
 
 def percent(part: float, digits: int = 0) -> str:

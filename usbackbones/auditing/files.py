@@ -10,6 +10,7 @@ from usbackbones._files import write_csv
 from usbackbones._words import FEW, plural
 from usbackbones.auditing.findings import Finding, key_of
 from usbackbones.auditing.look import Looked
+from usbackbones.clips.files import real
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.leakage import copies_among, together
 from usbackbones.data.patients import unit
@@ -160,7 +161,7 @@ def write_repairs(
     header = ["image", "mask"] if masks else ["path", "label"]
 
     def cells(item: Item) -> list[str]:
-        return [_path(item), "|".join(str(mask.resolve()) for mask in masks[item.path]) if masks else item.label]
+        return [_path(item), "|".join(str(real(mask)) for mask in masks[item.path]) if masks else item.label]
 
     group = "group" if unit(joined) else "twins"
     write_csv(folder / "groups.csv", [*header, group], [[*cells(item), item.group] for item in joined])
@@ -187,7 +188,7 @@ def write_repairs(
 
 
 def _path(item: Item) -> str:
-    return str(item.path.resolve())
+    return str(real(item.path))
 
 
 def check_folder(folder: Path, data: Path) -> bool:

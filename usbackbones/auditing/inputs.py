@@ -10,7 +10,7 @@ import numpy as np
 
 from usbackbones.auditing.screens import DETECTED
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import stills_in
+from usbackbones.clips.files import real, stills_in
 from usbackbones.data.dataset import read_items
 from usbackbones.data.item import DataError, Item
 from usbackbones.data.patients import column_groups, name_pattern, told_patients, with_groups
@@ -193,6 +193,6 @@ def _cells(data: Path, items: Sequence[Item], columns: Sequence[str]) -> dict[st
     if not data.is_file():
         raise DataError(f"--columns {' '.join(columns)}: {data} is a folder; give a CSV that has them")
     key = "path" if "path" in _header(data) else "image"
-    of_path = {(data.parent / row[key].strip()).resolve(): row for row in read_table(data, {key, *columns})}
-    rows = [of_path[item.path.resolve()] for item in items]
+    of_path = {real(data.parent / row[key].strip()): row for row in read_table(data, {key, *columns})}
+    rows = [of_path[real(item.path)] for item in items]
     return {name: [str(row.get(name) or "").strip() for row in rows] for name in columns}

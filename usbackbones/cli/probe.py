@@ -42,7 +42,7 @@ def probe_command(
     pictures: bool = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit kNN and linear probes on frozen features and evaluate them on patients that they never saw.
+    """Fit kNN and linear probes on frozen features and evaluate them on groups that they never saw.
 
     DATA is a folder of class folders or a CSV with path and label, and if known split and a column that tells patients
     apart (group, patient, patient_id, subject). Several models are compared in pairs.

@@ -8,7 +8,7 @@ from usbackbones._words import plural
 from usbackbones.clips.find import SUFFIXES
 from usbackbones.clips.formats.base import by_parts, shortened
 from usbackbones.clips.formats.kinds import file_kind
-from usbackbones.clips.formats.names import identity_of, image_named, images_named, is_litter, label_maps, stem_of
+from usbackbones.clips.formats.names import identity_of, image_named, images_named, is_litter, label_maps, real, stem_of
 from usbackbones.clips.formats.stills import entries, is_still
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "is_litter",
     "label_maps",
     "passed_over",
+    "real",
     "shortened",
     "stem_of",
     "stills_in",

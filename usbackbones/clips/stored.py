@@ -89,8 +89,10 @@ def _page(image: Image.Image, form: str, layout: str) -> Stored:
         return Stored(sixteen_bits(image, layout))
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
         return Stored(np.asarray(image), lossy=lossy)
-    if image.mode in ("1", "P"):
+    if image.mode == "1" or (image.mode == "P" and not image.has_transparency_data):
         return Stored(np.asarray(image.convert("L")))
+    if image.mode == "P" and image.has_transparency_data:
+        return Stored(np.asarray(image.convert("RGBA")), lossy=lossy)
     see_through = image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     return Stored(np.asarray(image.convert("RGBA" if see_through else "RGB")), lossy=lossy)
 

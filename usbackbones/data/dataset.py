@@ -12,7 +12,16 @@ from pathlib import Path
 
 from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import entries, files_below, identity_of, label_maps, passed_over, shortened, stills_in
+from usbackbones.clips.files import (
+    entries,
+    files_below,
+    identity_of,
+    label_maps,
+    passed_over,
+    real,
+    shortened,
+    stills_in,
+)
 from usbackbones.data.each_once import each_once, in_natural_order
 from usbackbones.data.item import PARTS, DataError, Item, Note
 from usbackbones.data.patients import grouped, name_pattern, silent, told_patients, with_groups
@@ -134,7 +143,7 @@ def _name_the_rest(folder: Path, items: Sequence[Item], note: Note) -> None:
     rest = [
         file
         for file in files
-        if not {identity_of(file), identity_of(file.resolve().parent)} & used
+        if not {identity_of(file), identity_of(real(file).parent)} & used
         and not (file.suffix in _DATA_OF_MHD and (identity_of(file.parent), file.stem) in stems)
     ]
     for line in (

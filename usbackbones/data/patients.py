@@ -5,6 +5,7 @@ unknown ones may be of the known patients.
 """
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id")
 """Columns of a table that tell patients apart, the first that is filled wins; case, spaces and underscores are free."""
 HEADER = "the DICOM header"
 NAMES = "file names"
+_EMPTY = ("", "nan", "<na>", "none", "null", "n/a")
+"""Words that programs write where a cell is empty; no patient is called so."""
 _UNKNOWN = "nothing tells patients apart, so every file counts as a patient of its own"
 
 
@@ -46,7 +49,7 @@ def column_groups(table: Path, rows: Sequence[Mapping[str, str]], note: Note) ->
     Raises:
         DataError: if the column is filled for some rows only.
     """
-    columns = {name: [str(row.get(name) or "").strip() for row in rows] for name in (rows[0] if rows else ()) if name}
+    columns = {name: [_cell(row.get(name)) for row in rows] for name in (rows[0] if rows else ()) if name}
     known = [(COLUMNS.index(_plain(name)), name) for name in columns if _plain(name) in COLUMNS and any(columns[name])]
     if not known:
         return [], ""
@@ -55,9 +58,17 @@ def column_groups(table: Path, rows: Sequence[Mapping[str, str]], note: Note) ->
     if empty:
         raise DataError(f"{table}: {empty} of {len(rows)} rows have no {column}: fill the column for all, or for none")
     others = [name for _, name in sorted(known) if name != column]
+    groups = _alike(columns[column], f"{table}: column {column}")
     if others:
         note(f"patients are told by the column {column}; {', '.join(others)} passed over")
-    return columns[column], f"the column {column}"
+    for name in others:
+        of = defaultdict[str, set[str]](set)
+        for own, group in zip(columns[name], groups, strict=True):
+            of[own].add(group)
+        if divided := [own for own, among in of.items() if own and len(among) > 1]:
+            many = f"{len(divided)} of the column {name}"
+            note(f"{many} in several groups of the column {column}: a patient may stand on both sides of the split")
+    return groups, f"the column {column}"
 
 
 def grouped(items: Sequence[AnyItem], table: Path, rows: Sequence[Mapping[str, str]], note: Note) -> list[AnyItem]:
@@ -85,7 +96,8 @@ def with_groups(items: Sequence[AnyItem], pattern: re.Pattern[str] | None, note:
         if pattern:
             note(f"--group-from is not used: groups are told by {items[0].told_by}")
     elif pattern:
-        given = [replace(item, group=_named(item.path, pattern), told_by=NAMES) for item in items]
+        names = _alike([_named(item.path, pattern) for item in items], "--group-from")
+        given = [replace(item, group=name, told_by=NAMES) for item, name in zip(items, names, strict=True)]
     elif known:
         _check_headers(known, unknown)
         # A file that is missing from the known ones is broken, and will be skipped.
@@ -152,8 +164,32 @@ def _plain(name: str) -> str:
     return re.sub(r"[ _-]+", "_", words).lower()
 
 
+def _cell(value: object) -> str:
+    """The name of a patient in a cell, accents as one character; "" where a program wrote a word for empty."""
+    text = unicodedata.normalize("NFC", str(value or "").strip())
+    return "" if text.casefold() in _EMPTY else text
+
+
+def _alike(names: list[str], where: str) -> list[str]:
+    """The names, refused where one is written in several ways, as 1, 01 and 1.0 or P1 and p1.
+
+    Raises:
+        DataError: naming the first.
+    """
+    ways: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        number = re.fullmatch(r"0*(\d+)(\.0*)?", name)
+        ways[number[1] if number else " ".join(name.casefold().split())].add(name)
+    if several := [sorted(of) for of in ways.values() if len(of) > 1]:
+        raise DataError(
+            f"{where}: {plural(len(several), 'patient')} perhaps written in several ways, as "
+            f"{' and '.join(several[0])}: write each in one way"
+        )
+    return names
+
+
 def _named(path: Path, pattern: re.Pattern[str]) -> str:
-    match = pattern.search(path.name)
+    match = pattern.search(unicodedata.normalize("NFC", path.name))
     if match is None:
         raise DataError(f"{path.name} does not match {pattern.pattern!r}, which should find its group")
     return str(match.group(1))

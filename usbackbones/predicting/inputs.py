@@ -7,7 +7,7 @@ from pathlib import Path
 
 from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
-from usbackbones.clips.files import passed_over, shortened, stills_in
+from usbackbones.clips.files import passed_over, real, shortened, stills_in
 from usbackbones.data.item import DataError
 from usbackbones.data.patients import Note, column_groups, name_pattern, silent
 from usbackbones.data.table import read_table
@@ -62,7 +62,7 @@ def read_inputs(paths: Sequence[Path], group_from: str = "", note: Note = silent
                 wrong.append(fault)
             for clip in clips:
                 match = pattern.search(clip.name) if pattern and not one.group else None
-                inputs.setdefault(clip.resolve(), Input(clip, match[1] if match else one.group, fault))
+                inputs.setdefault(real(clip), Input(clip, match[1] if match else one.group, fault))
     if wrong:
         raise DataError("; ".join(wrong[:5]) + f" and {len(wrong) - 5} more" * (len(wrong) > 5))
     if not inputs:

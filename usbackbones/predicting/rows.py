@@ -27,7 +27,7 @@ class Clip:
         source: where it is from.
         group: its patient or group; "" where nobody tells.
         spacing: (row, column) size of a pixel in mm; None where it is unknown.
-        seen: "yes" or "no" where the model's folder says what it was trained on; else "".
+        seen: "yes"; "no" where neither the file nor its first frame was found again; "" where the folder does not say.
         rows: of its frames so far.
         total: sum of the numbers of its frames.
         error: why it could not be read to its end; else "".

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from usbackbones.clips.files import real
 from usbackbones.data.item import DataError
 from usbackbones.data.table import read_table
 
@@ -22,7 +23,7 @@ def columns_of(data: Path, names: Sequence[str], key: str) -> dict[str, dict[Pat
         raise DataError(f"--by {names[0]} needs a CSV with that column; {data} is a folder")
     rows = read_table(data, {key, *names}) if names else []
     return {
-        name: {(data.parent / row[key].strip()).resolve(): (row[name] or "").strip() or "(empty)" for row in rows}
+        name: {real(data.parent / row[key].strip()): (row[name] or "").strip() or "(empty)" for row in rows}
         for name in names
     }
 
@@ -36,7 +37,7 @@ def subgroups(
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, values in columns.items():
-        own = np.array([values[file.resolve()] for file in files])
+        own = np.array([values[real(file)] for file in files])
         found[name] = {}
         for value in sorted(set(own)):
             places = np.flatnonzero(own == value)

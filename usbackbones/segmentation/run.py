@@ -52,7 +52,7 @@ def segment(
     answers: Answers | None = None,
     note: Note = silent,
 ) -> Segmented:
-    """Train a segmenter on images with masks and evaluate it on patients that it never saw.
+    """Train a segmenter on images with masks and evaluate it on groups that it never saw.
 
     Args:
         data: see `usbackbones.segmentation.dataset`.

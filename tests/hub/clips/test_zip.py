@@ -49,7 +49,7 @@ def test_what_is_no_still_is_left_out_by_name(tmp_path):
     clip = read_clip(write_zip(tmp_path / "clip.zip", members))
     assert np.array_equal(clip.frames, frames)
     assert len(clip.warnings) == 2
-    assert "left out 1 files that are not stills: notes.txt" in clip.warnings[0]
+    assert "left out 1 file, not of stills: notes.txt" in clip.warnings[0]
     assert "broken.png" in clip.warnings[1]
 
 

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from usbackbones._words import plural
 from usbackbones.clips.formats.base import ClipError, Reading, Request
 from usbackbones.clips.formats.inflate import ZLIB, inflated
 from usbackbones.clips.formats.volume import Volume, believed_spacing, check_volume, read_volume
@@ -77,6 +78,8 @@ def open_metaimage(request: Request, _: str) -> Reading:
                 stream.seek(start)
                 yield stream
 
+    if invalid := sum(key.endswith("_ImageStatus") and value.upper() == "INVALID" for key, value in fields.items()):
+        request.warn(f"{path}: {plural(invalid, 'frame')} marked as INVALID by the recorder, read as stored")
     size = believed_spacing(spacing[1], spacing[0]) if len(spacing) > 1 else None
     if size == (1, 1):  # what ITK and PLUS write where nobody told them the size
         size = None

@@ -1,6 +1,8 @@
 """Files that are no clips by their names: what operating systems leave behind, and label maps beside their images."""
 
+import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -37,9 +39,14 @@ def identity_of(path: Path) -> tuple[int, int] | Path:
     return status.st_dev, status.st_ino
 
 
+def real(path: Path) -> Path:
+    """Where a path leads; unlike `Path.resolve` it does not raise where links lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def stem_of(path: Path) -> str:
-    """The name of a file without its ending, of which .nii.gz is one."""
-    return path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
+    """The name of a file without its ending, of which .nii.gz is one; accents as one character, however stored."""
+    return unicodedata.normalize("NFC", path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem)
 
 
 def images_named(path: Path) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Images, animated and multi-page ones, and folders of stills, through Pillow."""
 
-import os
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from usbackbones._words import plural
 from usbackbones.clips.formats.base import (
     GIVE,
     PILLOW_ERRORS,
@@ -23,7 +23,7 @@ from usbackbones.clips.formats.base import (
 )
 from usbackbones.clips.formats.kinds import Kind, file_kind
 from usbackbones.clips.formats.layouts import LAYOUTS, layout_of, sixteen_bits
-from usbackbones.clips.formats.names import is_litter, label_maps
+from usbackbones.clips.formats.names import is_litter, label_maps, real
 from usbackbones.clips.formats.upright import exif_orientation, upright
 from usbackbones.clips.formats.watch import Watch
 
@@ -91,7 +91,7 @@ def image_frames(file: Path | BinaryIO, name: str, format_name: str, stride: int
         reason = " ".join(str(error).split())
         if not good:
             raise ClipError(f"{name}: broken {format_name} image ({reason}); copy or export it again") from error
-        watch.warn(f"{name}: damaged or cut short, {good} frames read ({reason})")
+        watch.warn(f"{name}: damaged or cut short, {plural(good, 'frame')} read ({reason})")
 
 
 def entries(folder: Path) -> list[Path]:
@@ -129,20 +129,20 @@ def _folder_frames(request: Request, watch: Watch) -> Frames:
         held = f"{len(stills)} broken ones" if stills else (shortened(others) if others else "nothing")
         raise ClipError(f"{folder}: a folder without readable images, it holds {held}; {GIVE}")
     if others:
-        warn(f"{folder}: left out {len(others)} files that are not stills: {shortened(others)}")
+        warn(f"{folder}: left out {plural(len(others), 'file')}, not of stills: {shortened(others)}")
     if masks:
         names = [file.name for file in kinds if file in masks]
-        warn(f"{folder}: left out {len(masks)} masks beside their images: {shortened(names)}")
+        warn(f"{folder}: left out {plural(len(masks), 'mask')} beside their images: {shortened(names)}")
 
 
 def _once(files: list[Path]) -> list[Path]:
     """The entries of a folder without the links that lead to another one of them."""
     links = {file for file in files if file.is_symlink()}
-    seen = {Path(os.path.realpath(file)) for file in files if file not in links} if links else set()
+    seen = {real(file) for file in files if file not in links} if links else set()
     kept = []
     for file in files:
         if file in links:
-            target = Path(os.path.realpath(file))  # unlike resolve() it does not raise where links lead in a circle
+            target = real(file)
             if target in seen:
                 continue
             seen.add(target)

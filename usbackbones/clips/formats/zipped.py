@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from usbackbones._words import plural
 from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request, natural, shortened
 from usbackbones.clips.formats.kinds import HEAD, Kind, kind_of
-from usbackbones.clips.formats.names import is_litter
+from usbackbones.clips.formats.names import is_litter, label_maps
 from usbackbones.clips.formats.stills import image_frames, is_still
 from usbackbones.clips.formats.watch import Watch
 
@@ -86,7 +87,8 @@ def _checked(path: Path, archive: zipfile.ZipFile, request: Request) -> list[tup
                 f"{path}: refused, a file in the zip would inflate {ratio:.0f}-fold to {member.file_size >> 20} MB, "
                 "as no image does; unzip it and give the folder"
             )
-    formats = {member: _still_format(archive, member) for member in members}
+    masks = label_maps(Path(_path(member)) for member in members)
+    formats = {m: _still_format(archive, m) for m in members if Path(_path(m)) not in masks}
     stills = [(member, name) for member, name in formats.items() if name]
     folders = {_path(member).parent for member, _ in stills}
     if len(folders) > 1:
@@ -95,7 +97,10 @@ def _checked(path: Path, archive: zipfile.ZipFile, request: Request) -> list[tup
     if not stills:
         raise ClipError(f"{path}: a zip without images, it holds {shortened(others) or 'nothing'}; unzip it, or {GIVE}")
     if others:
-        request.warn(f"{path}: left out {len(others)} files that are not stills: {shortened(others)}")
+        request.warn(f"{path}: left out {plural(len(others), 'file')}, not of stills: {shortened(others)}")
+    if masks:
+        names = [_path(member).name for member in members if member not in formats]
+        request.warn(f"{path}: left out {plural(len(masks), 'mask')} beside their images: {shortened(names)}")
     return stills
 
 
