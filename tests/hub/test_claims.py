@@ -130,3 +130,21 @@ def test_an_audit_of_files_that_nobody_groups_does_not_make_patients_of_them(unk
     assert not re.search(r"\d patient|by patient|over patients", rest)
     with (out / "groups.csv").open(newline="") as stream:
         assert "group" not in next(csv.reader(stream))
+
+
+def test_images_that_show_nothing_are_counted_beside_their_dice(tmp_path):
+    """An empty mask over an empty truth is a Dice of 1, which lifts a mean over many such images."""
+    pytest.importorskip("segmentation_models_pytorch", reason="pip install usbackbones[dense]")
+    from usbackbones.segmentation.dataset import read_masked
+    from usbackbones.segmentation.report import told_empty
+    from usbackbones.segmentation.run import evaluate
+
+    for number in range(3):
+        pixels = np.zeros((16, 16), np.uint8)
+        pixels[4:8] = 255 * (number > 0)
+        for folder, image in (("images", np.full((16, 16), 40 * number, np.uint8)), ("masks", pixels)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "data" / folder / f"{number}.png")
+    rows = evaluate(read_masked(tmp_path / "data"), np.zeros((3, 16, 16), np.float32), tmp_path / "out")
+    assert [row["dice"] for row in rows] == [1, 0, 0] and [row["empty"] for row in rows] == [True, False, False]
+    assert told_empty(1, 3).startswith("1 of 3 test images with an empty truth") and told_empty(0, 3) == ""

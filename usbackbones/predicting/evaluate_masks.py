@@ -24,7 +24,7 @@ from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.look import Answers
 from usbackbones.segmentation.mask_values import COLOR
 from usbackbones.segmentation.masked import Masked, frame_of, labels_of, spacing_of
-from usbackbones.segmentation.report import Row, mask_image, overlay
+from usbackbones.segmentation.report import Row, mask_image, overlay, told_empty
 from usbackbones.segmentation.trainer import at_size
 
 
@@ -72,6 +72,8 @@ def evaluate_masks(trained: Trained, asked: Asked) -> Evaluated:
         agreement = metrics_of(truth, predicted, np.arange(len(rows)), groups, asked.seed)["frame"]
         structures[name] = {"dice": mean_interval(own, groups, seed=asked.seed)}
         structures[name] |= {f"area_{metric}": numbers for metric, numbers in agreement.items()}
+    empty = sum(not any(row[f"true_area_pixels_{name}"] for name in names) for row in rows)
+    notes += filter(None, [told_empty(empty, len(rows))])
     seen = None if trained.seen() is None else seen
     notes += told_seen(seen, len(rows), "image")
     done = Evaluated(

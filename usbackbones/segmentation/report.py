@@ -13,9 +13,9 @@ from usbackbones.report import picture_section, table_section, write_report
 from usbackbones.segmentation.masked import Masked, frame_of, truth_of
 from usbackbones.segmentation.trainer import Segmenter
 
-ABOUT = ("path", "frame", "group", "mask")
+ABOUT = ("path", "frame", "group", "mask", "empty")
 Row = dict[str, str | float]
-"""Of a test image its path, frame, group, the metrics, and the file of its mask."""
+"""Of a test image its path, frame, group, the metrics, the file of its mask, and 1 where its truth is empty."""
 COLORS = (
     (255, 196, 0), (0, 158, 255), (213, 94, 0), (0, 190, 120), (204, 121, 167), (240, 228, 66), (120, 94, 240)
 )  # fmt: skip
@@ -65,6 +65,16 @@ class Segmented:
         """The validation Dice before training and by the weights that were kept."""
         kept, epochs = rounded(self.validation), plural(self.epochs, "epoch")
         return f"{rounded(self.untrained)} before training, {kept} by the weights kept of {epochs}"
+
+
+def told_empty(empty: int, images: int) -> str:
+    """What the metrics rest on where the truth of some images is empty; "" where it is of none."""
+    if not empty:
+        return ""
+    return (
+        f"{empty} of {plural(images, 'test image')} with an empty truth: an empty mask found there counts as Dice 1 "
+        "and distance 0, any other as Dice 0 and the diagonal of the image"
+    )
 
 
 def color_of(number: int) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ from usbackbones.segmentation.dataset import read_masked
 from usbackbones.segmentation.look import Answers
 from usbackbones.segmentation.losses import targets_of
 from usbackbones.segmentation.masked import Masked, copies_of, frame_of, mask_of, spacing_of, truth_of
-from usbackbones.segmentation.report import ABOUT, Row, Segmented, mask_image, overlay, write_segment_report
+from usbackbones.segmentation.report import ABOUT, Row, Segmented, mask_image, overlay, told_empty, write_segment_report
 from usbackbones.segmentation.trainer import Segmenter, at_size, resized
 
 
@@ -104,6 +104,7 @@ def segment(
     run.run()
     tested = [parts[i] for i in run.of["test"]]
     rows = evaluate(tested, run.predict("test"), out)
+    notes(told_empty(sum(bool(row["empty"]) for row in rows), len(rows)))
     measured = [metric for metric in rows[0] if metric not in ABOUT and all(metric in row for row in rows)]
     metrics = {metric: mean_of(rows, metric, spec.seed) for metric in measured}
     coco = _coco(run, tested) if spec.head == "mask_rcnn" else {}
@@ -133,7 +134,7 @@ def evaluate(items: list[Masked], probabilities: Iterable[np.ndarray], out: Path
     for number, (item, p) in enumerate(zip(items, probabilities, strict=True)):
         height, width = frame_of(item).shape
         found, truth = at_size(p, (height, width)), truth_of(item, (height, width))
-        row: Row = {"path": str(item.path), "frame": item.frame, "group": item.group}
+        row: Row = {"path": str(item.path), "frame": item.frame, "group": item.group, "empty": not truth.any()}
         rows.append(row | compared(found, truth, item.meaning.names, spacing_of(item)))
         rows[-1]["mask"] = f"masks/{number:04d}_{item.path.stem}.png"
         write_png(out / str(rows[-1]["mask"]), mask_image(found))
