@@ -101,10 +101,11 @@ def audit_command(
 
 def lines(done: "Audited") -> list[str]:
     """The audit in ten lines at most; the report has the rest."""
+    from usbackbones._words import plural
     from usbackbones.auditing.rows import shown
 
     counts = done.counts
-    found = [f"{counts['files']} files, {counts['told by']}; {counts['unreadable']} cannot be read"]
+    found = [f"{plural(counts['files'], 'file')} read, {counts['unreadable']} that cannot be; {counts['told by']}"]
     found += [f"SERIOUS: {one.text}" for one in done.serious]
     shown_rows = {one.key.removeprefix("tells:") for one in done.serious}
     if done.target:

@@ -233,7 +233,7 @@ def _device() -> Iterator[Finding]:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"no GPU, {os.cpu_count()} CPU cores"
-    told = f"{name}; bf16 is {'' if computes_in_bf16(device) else 'not '}faster here"
+    told = f"{name}; {'' if computes_in_bf16(device) else 'no '}bf16 in hardware"
     if device.type == "cpu" and torch.version.cuda and Path("/proc/driver/nvidia").exists():
         yield Finding("device", "warn", f"{told}; torch does not see the GPU of this machine", "check the driver")
     else:

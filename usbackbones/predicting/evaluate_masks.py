@@ -74,13 +74,13 @@ def evaluate_masks(trained: Trained, asked: Asked) -> Evaluated:
         structures[name] |= {f"area_{metric}": numbers for metric, numbers in agreement.items()}
     empty = sum(not any(row[f"true_area_pixels_{name}"] for name in names) for row in rows)
     notes += filter(None, [told_empty(empty, len(rows))])
-    seen = None if trained.seen() is None else seen
-    notes += told_seen(seen, len(rows), "image")
+    told = {} if trained.seen() is None else {"seen": seen}
+    notes += told_seen(told.get("seen"), len(rows), "image")
     done = Evaluated(
         asked.out, "masks", "dice", levels,
         subgroups(columns, [item.path for item in items], groups, "images",
                   lambda own: mean_interval(value["dice"][own], groups[own], seed=asked.seed)),
-        {"images": len(rows), "groups": len(set(groups))} | ({} if seen is None else {"seen": seen}),
+        {"images": len(rows), "groups": len(set(groups))} | told,
         tuple(notes), unit(items), structures=structures, license=trained.license,
     )  # fmt: skip
     sheet = overlay(items, rows, asked.out)
