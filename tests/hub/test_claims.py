@@ -118,6 +118,18 @@ def test_one_count_of_files_in_all_places(unknown, tmp_path, capsys):
     assert "by patient" not in told.out + page and "whole files" in page
 
 
+def test_a_class_that_the_test_part_lacks_is_said(unknown, tmp_path, capsys):
+    files = sorted(unknown.glob("[ab]/x[01]*.png"))
+    lines = [
+        f"{file},{file.parent.name},{'test' if file.name in ('x02.png', 'x04.png') else 'train'}" for file in files
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *lines]))
+    cli.main(["probe", str(tmp_path / "table.csv"), "--model", "random:test_resnet", "-o", str(tmp_path / "out")])
+    told = capsys.readouterr()
+    assert "note: no item of b is evaluated: means over classes are over the others" in told.err
+    assert "auroc" not in told.out and "b: " not in told.out and "a: 2 items" in told.out
+
+
 def test_an_audit_of_files_that_nobody_groups_does_not_make_patients_of_them(unknown, tmp_path, capsys):
     out = tmp_path / "audit"
     cli.main(["audit", str(unknown), "--model", "none", "-o", str(out)])

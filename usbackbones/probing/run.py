@@ -73,6 +73,8 @@ def probe(
         values = None if target == "class" else np.array([float(item.label) for item in items])
         found = evaluate(whole, frames, models, spec, values, progress, items)
         found.done.joined = told(items, pairs)
+        if lacking := [name for name in found.done.classes if name not in found.done.counts]:
+            note(f"no item of {', '.join(lacking)} is evaluated: means over classes are over the others")
         if target == "class":
             name, parts = next(iter(models)), divisions(whole, spec.folds, spec.seed)
             clip, (linear, *_) = found.rows.clip[found.order], found.predicted[name]["linear"]
