@@ -167,8 +167,15 @@ def test_a_stopped_run_goes_on_to_the_same_end(data, tmp_path, monkeypatch):
         segment(data, MODEL, broken, replace(QUICK, lr=0.5), progress=False)
 
 
-@pytest.mark.parametrize("in_chans", [1, 3])
-@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    ("arch", "in_chans"),
+    [
+        ("resnet18", 1),
+        ("vit_tiny_patch16_224", 3),
+        pytest.param("resnet18", 3, marks=pytest.mark.slow),
+        pytest.param("vit_tiny_patch16_224", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_of_both_heads_on_busi(shared_data, arch, in_chans):
     """Four real pictures; the loss is a number and every weight stays one."""
     folder = shared_data / "busi" / "benign"
