@@ -160,7 +160,8 @@ def _relabelled(row: str, turned: dict[str, str]) -> str:
     return ",".join([path, turned[label], *rest])
 
 
-@pytest.mark.parametrize("rates", ["decay", pytest.param("metalr", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rates", ["decay", "metalr"])
 def test_shuffled_labels_fall_to_chance(run, data, tmp_path, rates):
     """Labels are shuffled within each part, so that none tells of another; a run deviates by 0.15, the mean by 0.04."""
     files = sorted(data.rglob("*.png"), key=lambda file: file.name)
@@ -309,7 +310,7 @@ def test_the_loss_of_an_epoch_is_of_its_own_batches(run, tmp_path, monkeypatch):
 
 def test_an_untrained_network_to_compare_with(data, tmp_path, capsys):
     out = tmp_path / "out"
-    given = ["--group-from", "^(p[0-9]+)_", "--epochs", "1", "-o", str(out)]
+    given = ["--group-from", "^(p[0-9]+)_", "--epochs", "1", "--lr", "1e-3", "-o", str(out)]
     cli.main(["finetune", str(data), "--model", "random:test_vit", *given, "--json"])
     assert json.loads(capsys.readouterr().out)["epochs"] == 1
     assert timm.create_model(f"local-dir:{out}", pretrained=True).num_classes == 2
