@@ -108,7 +108,8 @@ def points(places: np.ndarray, axes: Axes, label: str, diagonal: bool = False, l
 
 def whiskers(lines: Mapping[str, Mapping[str, float]], label: str) -> Markup:
     """Values with their intervals, {name: {"value", "low", "high"}}, one below the other on one scale."""
-    known = [value for line in lines.values() for value in line.values() if np.isfinite(value)]
+    ends = [line[key] for line in lines.values() for key in ("low", "value", "high")]
+    known = [end for end in ends if np.isfinite(end)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     low, high = min(low, 0.0), 1.0 if high <= 1 else high
     rows = []
