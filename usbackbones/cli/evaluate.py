@@ -53,6 +53,7 @@ def evaluate_command(
         as_json: print the metrics as JSON.
     """
     from usbackbones.data.patients import counted
+    from usbackbones.metrics.levels import distinct
     from usbackbones.predicting.evaluate import evaluate
     from usbackbones.predicting.report import told
 
@@ -72,8 +73,8 @@ def evaluate_command(
     if as_json:
         say((out / "metrics.json").read_text(encoding="utf-8"))
         return
-    for level, metrics in done.metrics.items():
-        say(f"by {done.unit if level == 'patient' else level}: {listed(metrics, told)}")
+    for level in distinct(done.metrics):
+        say(f"by {done.unit if level == 'patient' else level}: {listed(done.metrics[level], told)}")
     for name, numbers in [*done.rates.items(), *done.structures.items()]:
         say(f"{name}: {listed(numbers, told)}")
     for column, values in done.subgroups.items():

@@ -75,6 +75,7 @@ def finetune_command(
     from usbackbones.data.dataset import read_items
     from usbackbones.finetuning.run import defaults_for, finetune
     from usbackbones.hub.backbone import full_name
+    from usbackbones.metrics.levels import distinct
 
     if preview:
         write_preview(lambda: [item.path for item in read_items(data, group_from, noted, label)], preview)
@@ -111,8 +112,8 @@ def finetune_command(
         return
     say_counts(done)
     for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
-        for level, metrics in numbers.items():
-            say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(metrics)}")
+        for level in distinct(numbers):
+            say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(numbers[level])}")
     say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")
     over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
     say(f"{over}. Not a medical device.")

@@ -83,4 +83,4 @@ def write_predictions(file: Path, tuner: Tuner) -> None:
             predicted = classes[int(mean.argmax())] if classes else f"{mean[0]:.6g}"
             shown = [f"{p:.4f}" for p in mean] if classes else []
             table.append([item.path, item.group, part, item.label, predicted, *shown])
-    write_csv(file, ["path", "group", "part", "label", "predicted", *(f"p({name})" for name in classes)], table)
+    write_csv(file, ["path", "group", "part", "label", "predicted", *(f"prob_{name}" for name in classes)], table)

@@ -17,6 +17,8 @@ from usbackbones.report.agreement import agreement_sections
 
 MOST_FRAMES = 2000
 """Frames whose features are mapped, spread evenly over the test part."""
+_SCORES = {"classes": "validation: minus the log loss", "number": "validation: R2"}
+"""The curve of the validation part, by the target's task; higher is better."""
 HEAT_CLIPS = 6
 """Clips of which a frame is shown with what the network looked at."""
 
@@ -63,7 +65,10 @@ def write_finetune_report(
         metrics=metrics,
         predictions=Predictions(classes, truth, prediction, owner, group, unit) if classes else None,
         features=features,
-        history=[{name: value for name, value in record.items() if name != "rates"} for record in tuner.history],
+        history=[
+            {_SCORES[tuner.target.task] if name == "validation" else name: value for name, value in record.items()}
+            for record in tuner.history
+        ],
         heat=_heat(tuner, rows, prediction, clip) if pictures else (),
         sections=[] if classes else agreement_sections(truth, prediction[:, 0], owner),
         pictures=pictures,

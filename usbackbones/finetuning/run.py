@@ -33,6 +33,7 @@ from usbackbones.hub import registry
 from usbackbones.hub.backbone import RANDOM, build_backbone
 from usbackbones.hub.licensing import license_for
 from usbackbones.hub.torch_checkpoint import sum_of
+from usbackbones.metrics.levels import distinct
 from usbackbones.probing.null_rows import NullRows, division_of
 
 
@@ -219,8 +220,9 @@ def finetune(
     facts |= {"license of the weights": done.license}
     facts |= {part: counted(count, done.unit) for part, count in done.counts.items()}
     facts |= {"could not be read": plural(len(done.skipped), "file")} if done.skipped else {}
-    shown = {f"{name}, fine-tuned": metrics[level] for level, name in levels(given).items()}
-    shown |= {f"{name}, frozen probe": frozen[level] for level, name in levels(given).items() if frozen}
+    names, worth = levels(given), distinct(metrics)
+    shown = {f"{name}, fine-tuned": metrics[level] for level, name in names.items() if level in worth}
+    shown |= {f"{name}, frozen probe": frozen[level] for level, name in names.items() if frozen and level in worth}
     write_finetune_report(out, tuner, facts, shown, rows, prediction, pictures, done.unit or "file")
     finish(out)
     tuner.remove_checkpoint()

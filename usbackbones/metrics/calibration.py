@@ -6,6 +6,8 @@ import numpy as np
 
 FEWEST_GROUPS = 30
 """Groups below which a temperature is not fitted: it would follow the noise of a few patients."""
+FOLDS = 5
+"""Of the groups: each is calibrated by a temperature of the others, to see what one is worth."""
 _TINY = 1e-12
 
 
@@ -14,9 +16,9 @@ class Calibration:
     """A temperature and its effect on the data that it was fitted on.
 
     Attributes:
-        temperature: probabilities become softmax(log p / temperature); 1 where it was not fitted.
-        ece_before: expected calibration error without it.
-        ece_after: with it.
+        temperature: probabilities become softmax(log p / temperature); 1 where none is applied.
+        ece_before: expected calibration error without a temperature.
+        ece_after: with one, of each group by the temperature of the other folds of groups.
         groups: number of validation groups.
     """
 
@@ -27,15 +29,21 @@ class Calibration:
 
     @property
     def applied(self) -> bool:
-        """Whether there were enough groups to fit it."""
-        return self.groups >= FEWEST_GROUPS
+        """Whether there were enough groups to fit it, and groups that it was not fitted on became no worse."""
+        return self.groups >= FEWEST_GROUPS and self.ece_after <= self.ece_before
 
     def __str__(self) -> str:
-        if not self.applied:
+        if self.groups < FEWEST_GROUPS:
             return f"probabilities are not calibrated: {self.groups} validation groups, {FEWEST_GROUPS} are needed"
+        held_out = f"{self.groups} validation groups, each held out once"
+        if not self.applied:
+            return (
+                f"probabilities are not calibrated: a temperature would not lower the ECE on {held_out}: "
+                f"{self.ece_before:.3f} without, {self.ece_after:.3f} with"
+            )
         return (
-            f"probabilities calibrated by temperature {self.temperature:.2f} on {self.groups} validation groups: "
-            f"ECE {self.ece_before:.3f} before, {self.ece_after:.3f} after"
+            f"probabilities calibrated by temperature {self.temperature:.2f}: "
+            f"ECE {self.ece_before:.3f} before, {self.ece_after:.3f} after on {held_out}"
         )
 
 
@@ -85,10 +93,18 @@ def calibration_error(probability: np.ndarray, y: np.ndarray, bins: int = 15) ->
 
 
 def calibrate(probability: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Calibration:
-    """Fit a temperature on validation rows, probability [N, C] and class [N], if of `FEWEST_GROUPS` groups."""
-    count = len(np.unique(groups))
+    """Fit a temperature on validation rows, probability [N, C] and class [N], if of `FEWEST_GROUPS` groups.
+
+    It is applied only where groups that it was not fitted on become no worse.
+    """
+    names, group = np.unique(groups, return_inverse=True)
     before = calibration_error(probability, y) if len(y) else float("nan")
-    if count < FEWEST_GROUPS:
-        return Calibration(1.0, before, before, count)
-    temperature = fit_temperature(probability, y)
-    return Calibration(temperature, before, calibration_error(scaled(probability, temperature), y), count)
+    if len(names) < FEWEST_GROUPS:
+        return Calibration(1.0, before, before, len(names))
+    fold = np.random.default_rng(0).permutation(len(names))[group] % FOLDS
+    held_out = np.empty(probability.shape)
+    for number in range(FOLDS):
+        own, others = fold == number, fold != number
+        held_out[own] = scaled(probability[own], fit_temperature(probability[others], y[others]))
+    after = calibration_error(held_out, y)
+    return Calibration(fit_temperature(probability, y) if after <= before else 1.0, before, after, len(names))

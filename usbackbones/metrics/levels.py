@@ -151,6 +151,12 @@ def metrics(y: np.ndarray, predicted: np.ndarray, clips: Ids, groups: Ids, seed:
     return numbers(measure(y, [predicted], clips, groups, seed=seed))
 
 
+def distinct(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """The levels worth showing: not frames where clips are single frames, whose numbers are the same."""
+    same = repr(found.get("frame")) == repr(found.get("clip"))  # as text, in which nan equals nan
+    return [level for level in found if not (same and level == "frame")]
+
+
 def numbers(measured: Levels) -> Numbers:
     """Means over members, with their intervals."""
     return {level: {metric: one.numbers() for metric, one in of_level.items()} for level, of_level in measured.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from usbackbones._words import plural, with_interval
+from usbackbones.metrics.levels import distinct
 from usbackbones.metrics.operating_point import RATES, roc
 from usbackbones.predicting.trained import Trained
 from usbackbones.report import Predictions, Section, picture_section, table_section, write_report
@@ -47,7 +48,7 @@ def write_evaluation_report(
         done.folder / "report.html",
         f"Evaluation on {asked.data.name}",
         facts=about | {"data": asked.data.name} | dict(facts) | lost,
-        metrics={done.unit if level == "patient" else level: of for level, of in done.metrics.items()},
+        metrics={done.unit if level == "patient" else level: done.metrics[level] for level in distinct(done.metrics)},
         predictions=predictions,
         sections=[*sections, *by, Section("Notes", notes)],
         pictures=asked.pictures,

@@ -229,10 +229,11 @@ def _validation(folder: Path, classes: list[str]) -> Validation | None:
         return None
     with file.open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row.get("part") == "validation"]
-    if not rows or any(f"p({name})" not in rows[0] for name in classes) or {row["label"] for row in rows} - {*classes}:
+    columns = [f"prob_{name}" for name in classes]
+    if not rows or set(columns) - rows[0].keys() or {row["label"] for row in rows} - {*classes}:
         return None
     return Validation(
         np.array([classes.index(row["label"]) for row in rows]),
-        np.array([[float(row[f"p({name})"]) for name in classes] for row in rows]),
+        np.array([[float(row[column]) for column in columns] for row in rows]),
         np.array([row["group"] for row in rows]),
     )

@@ -10,6 +10,7 @@ from usbackbones.data.frames import Frames
 from usbackbones.data.item import Item
 from usbackbones.data.patients import counted
 from usbackbones.metrics import classification, regression
+from usbackbones.metrics.levels import distinct
 from usbackbones.probing.evaluate import Evaluation, Probed
 from usbackbones.report import Features, Predictions, Section, table_section, write_report
 from usbackbones.report.agreement import agreement_sections
@@ -73,6 +74,7 @@ def _numbers(done: Probed) -> list[Section]:
             for name, of_probe in told_of.items()
             for kind, levels in of_probe.items()
             for level, values in levels.items()
+            if level in distinct(levels)
         ]
         if rows:
             header = ["model", "probe, by", *(NAMES.get(key, key.replace("_", " ")) for key in keys)]

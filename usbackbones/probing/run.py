@@ -100,5 +100,5 @@ def _write_predictions(file: Path, items: Sequence[Item], whole: Sequence[Item],
                 mean = mean_over_repeats[owner == number].mean(0)
                 shown = [classes[int(mean.argmax())], *(f"{p:.4f}" for p in mean)] if classes else [f"{mean:.6g}"]
                 table.append([items[number].path, whole[number].group, items[number].label, model, kind, *shown])
-    header = ["path", "group", "label", "model", "probe", "predicted", *(f"p({name})" for name in classes)]
+    header = ["path", "group", "label", "model", "probe", "predicted", *(f"prob_{name}" for name in classes)]
     write_csv(file, header, table)

@@ -24,7 +24,7 @@ def sections(features: Features, pictures: bool) -> list[Section]:
     near = nearest(np.asarray(features.x, np.float64), np.asarray(features.group, dtype=str), NEIGHBORS)
     found = [
         maps_section(features, pictures),
-        Section("Neighbours", _agreement(label, near), _NEIGHBOR_NOTE.format(features.unit)),
+        Section("Neighbors", _agreement(label, near), _NEIGHBOR_NOTE.format(features.unit)),
     ]
     if features.frame is not None:
         found.append(
@@ -144,7 +144,7 @@ def _agreement(label: list[str], near: np.ndarray) -> Markup:
         first, all_of_them = hits[:, 0].sum() / max(valid[:, 0].sum(), 1), hits.sum() / max(valid.sum(), 1)
         rows.append([name, str(int(mine.sum())), percent(first), percent(all_of_them), percent(mine.mean())])
     header = ["class", "frames", "nearest is of it", f"of the {near.shape[1]} nearest", "by chance"]
-    return table(header, rows, "Neighbours of the same class")
+    return table(header, rows, "Neighbors of the same class")
 
 
 def _gallery(features: Features, near: np.ndarray, label: list[str]) -> Markup:

@@ -51,13 +51,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], label: str, clas
         element(
             "tr",
             element("th", row[0], scope="row"),
-            *(element("td", cell) for cell in row[1:]),
+            *(element("td", *_unbroken(cell)) for cell in row[1:]),
             class_=classes[number] or None if classes else None,
         )
         for number, row in enumerate(rows)
     ]
     inner = element("table", element("thead", head), element("tbody", *body))
     return element("div", inner, class_="wide", role="region", aria_label=label, tabindex="0")
+
+
+def _unbroken(cell: str) -> list[str]:
+    """A cell in pieces; an interval in brackets stays on one line, and may stand below its value."""
+    value, bracket, interval = cell.partition(" [")
+    if isinstance(cell, Markup) or not bracket:
+        return [cell]
+    return [f"{value} ", element("span", f"[{interval}", class_="interval")]
 
 
 def link(text: str, address: str) -> Markup:

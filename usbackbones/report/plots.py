@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from usbackbones._evenly import evenly
 from usbackbones._words import with_interval
 from usbackbones.report.markup import Markup, element, joined
 from usbackbones.report.style import CATEGORIES
 
 WIDTH, HEIGHT = 380, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
+MOST_MARKS = 24
+"""On a curve, spread evenly over its points, so that marks do not hide it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, axes
         way = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         drawn.append(element("path", class_=f"curve s{number}", d=f"M{way}"))
         told = [f"{name}: {x:.3g}, {y:.3g}" for x, y in points]
-        drawn += [_mark(number, *place, 2.8, title) for place, title in zip(places, told, strict=True)]
+        drawn += [_mark(number, *places[place], 2.8, told[place]) for place in evenly(len(places), MOST_MARKS)]
     return joined([axes.draw(label, *drawn), legend(list(series)) if len(series) > 1 else ""])
 
 

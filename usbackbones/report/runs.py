@@ -46,11 +46,19 @@ def history_section(history: Sequence[Mapping[str, object]]) -> Section:
         if not points:
             continue
         across, up = zip(*points, strict=True)
-        low, high = min(*up, 0) if len(up) > 1 else min(up[0], 0), max(up)
-        axes = Axes((min(across), max(max(across), min(across) + 1)), (low, high * 1.05 or 1.0), "epoch", name)
+        axes = Axes((min(across), max(max(across), min(across) + 1)), _room_for(up), "epoch", name)
         label = f"{name} from {up[0]:.3g} at first to {up[-1]:.3g} at the end"
         plots.append(element("figure", element("h3", name), curves({name: points}, label, axes)))
     return Section("Learning", element("div", *plots, class_="row"))
+
+
+def _room_for(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis that holds all values: from zero where none is negative, else around them."""
+    low, high = min(values), max(values)
+    if low >= 0:
+        return 0.0, high * 1.05 or 1.0
+    room = (high - low) * 0.05 or abs(low) * 0.05
+    return low - room, high + room
 
 
 def heat_section(heat: Sequence[Heat]) -> Section:

@@ -46,13 +46,21 @@ dl.facts dt { color: var(--soft); }
 dl.facts dd { margin: 0; }
 nav ul { list-style: none; padding: 0; margin: 0.8rem 0; display: flex; flex-wrap: wrap; gap: 0.35rem 1.1rem; }
 section { border-top: 1px solid var(--line); margin-top: 1.8rem; padding-top: 1.2rem; }
-.wide { overflow-x: auto; max-width: 100%; margin: 0.6rem 0; }
+.wide {
+  overflow-x: auto; max-width: 100%; margin: 0.6rem 0;
+  /* A shadow at an edge behind which the table goes on: two covers that scroll with it, over two shadows that do not. */
+  background:
+    linear-gradient(to right, var(--ground) 40%, transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--ground) 40%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--line), transparent) left / 0.9rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--line), transparent) right / 0.9rem 100% no-repeat scroll;
+}
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: 0.32rem 0.75rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child { padding-left: 0.4rem; }
-thead th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 500; min-width: 7.5rem; }
-td { white-space: nowrap; }
+thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+tbody th { font-weight: 500; min-width: 7.5rem; overflow-wrap: anywhere; }
+.interval { white-space: nowrap; }
 tr.ours th, tr.ours td { font-weight: 650; background: var(--raised); }
 .row { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; align-items: flex-start; }
 .row > * { flex: 1 1 19rem; min-width: 0; max-width: 38rem; margin: 0; }
@@ -88,7 +96,7 @@ svg .bar { fill: var(--accent); }
   padding: 0; margin: 0.3rem 0; font-size: 0.9rem;
 }
 .legend svg { display: inline-block; width: 0.9rem; height: 0.9rem; vertical-align: -0.1rem; margin-right: 0.35rem; }
-@media (max-width: 30rem) { th, td { padding: 0.3rem 0.4rem; } tbody th { min-width: 0; } }
+@media (max-width: 30rem) { th, td { padding: 0.3rem 0.4rem; } tbody th { min-width: 5.5rem; } }
 table.confusion td, table.confusion thead th { text-align: right; }
 table.confusion thead th:first-child { text-align: left; }
 footer { margin-top: 2rem; }

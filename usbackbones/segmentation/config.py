@@ -125,7 +125,8 @@ def optimizer_of(model: nn.Module, spec: Segment) -> tuple[torch.optim.Optimizer
     )
     schedule: timm.scheduler.scheduler.Scheduler
     if spec.schedule == "cosine":
-        schedule = timm.scheduler.CosineLRScheduler(optimizer, t_initial=spec.epochs)
+        # Only the first cycle is run, so what the next would be multiplied by is free; at 1 timm warns of one epoch.
+        schedule = timm.scheduler.CosineLRScheduler(optimizer, t_initial=spec.epochs, cycle_mul=2.0)
     else:
         schedule = timm.scheduler.StepLRScheduler(
             optimizer, decay_t=10, decay_rate=0.1, warmup_t=1, warmup_lr_init=spec.lr / 1000

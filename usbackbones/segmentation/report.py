@@ -103,15 +103,18 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
     }
     coco = [[name.replace("_", " "), rounded(value)] for name, value in done.coco.items()]
     sections = [table_section("COCO", ["average precision", "test part"], coco)] if coco else []
-    note = "True outlines green, found ones red, from the worst test picture to the best."
+    note = "True outlines green, found ones red, from the worst test image to the best."
     if pictures:
-        sections.append(picture_section("Test pictures", [("true green, found red", sheet)], note))
+        sections.append(picture_section("Test images", [("true green, found red", sheet)], note))
     write_report(
         done.folder / "report.html",
         "Segmentation",
         facts=facts,
         metrics={"image": done.metrics},
-        history=[{"epoch": number, **record} for number, record in enumerate(run.history, start=1)],
+        history=[
+            {"epoch": number} | {"validation: Dice" if name == "validation" else name: of for name, of in record.items()}
+            for number, record in enumerate(run.history, start=1)
+        ],
         sections=sections,
         pictures=pictures,
         unit=done.unit or "file",

@@ -39,8 +39,10 @@ def test_a_run_leaves_a_report(setting, tmp_path, pictures):
     )
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     for metrics in done.metrics.values():
-        assert f"{metrics['auroc']['value']:.3f} [{metrics['auroc']['low']:.3f}" in text
-    headings = ("Results", "Confusion", "Classes", "Reliability", "Learning", "Map of the features", "Neighbours")
+        low, high = (f"{metrics['auroc'][end]:.3f}" for end in ("low", "high"))
+        assert f'{metrics["auroc"]["value"]:.3f} <span class="interval">[{low}, {high}]</span>' in text
+    assert "validation: minus the log loss" in text and "clip, fine-tuned" in text and "frame, fine-tuned" not in text
+    headings = ("Results", "Confusion", "Classes", "Reliability", "Learning", "Map of the features", "Neighbors")
     assert all(f">{heading}</h2>" in text for heading in headings)
     assert ("smith" in text) == ("data:image/jpeg" in text) == pictures
     assert ("gradient x input" in text) == ("attention rollout" in text) == pictures

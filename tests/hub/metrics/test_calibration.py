@@ -52,3 +52,24 @@ def test_it_lowers_the_error_and_leaves_few_groups_alone():
     assert found.applied and found.ece_after < found.ece_before / 2
     few = calibrate(softmax(logits), y, np.arange(len(y)) % (FEWEST_GROUPS - 1))
     assert not few.applied and few.temperature == 1 and "not calibrated: 29" in str(few)
+
+
+def test_a_temperature_that_does_not_help_held_out_groups_is_not_applied():
+    """Probabilities that are right already, and few rows: the fit follows noise, which the other folds show."""
+    unhelped = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        p = rng.dirichlet((1, 1, 1), 36)
+        y = np.array([rng.choice(3, p=row) for row in p])
+        found = calibrate(p, y, np.arange(36))
+        unhelped += not found.applied
+        assert (found.temperature == 1) == (found.ece_after > found.ece_before)
+        assert ("would not lower the ECE" in str(found)) == (found.temperature == 1)
+        # The slow form: group by group, by the temperature of all that are not of its fold.
+        fold = dict(zip(range(36), np.random.default_rng(0).permutation(36) % 5, strict=True))
+        rows = []
+        for one in range(36):
+            others = [other for other in range(36) if fold[other] != fold[one]]
+            rows.append(scaled(p[[one]], fit_temperature(p[others], y[others]))[0])
+        assert found.ece_after == pytest.approx(calibration_error(np.array(rows), y), abs=1e-12)
+    assert 0 < unhelped < 8

@@ -47,7 +47,7 @@ def classifier(tmp_path_factory):
     """The folder of a classifier of heart and abdomen that nobody trained, with validation predictions of 40 groups."""
     folder = timm_folder(tmp_path_factory.mktemp("tuned"), ["abdomen", "heart"])
     rng = np.random.default_rng(0)
-    lines = ["path,group,part,label,predicted,p(abdomen),p(heart)"]
+    lines = ["path,group,part,label,predicted,prob_abdomen,prob_heart"]
     for number in range(40):
         p = 0.02 if rng.random() < 0.5 else 0.98  # far too sure: right in 8 of 10
         label = ("heart", "abdomen")[int((p > 0.5) == (rng.random() < 0.8))]

@@ -102,7 +102,7 @@ def test_the_numbers_are_those_of_the_slow_form(items, tmp_path):
     with (tmp_path / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2 * len(items)
-    told = np.array([[float(row["p(abdomen)"]), float(row["p(heart)"])] for row in rows if row["probe"] == "linear"])
+    told = np.array([[float(row["prob_abdomen"]), float(row["prob_heart"])] for row in rows if row["probe"] == "linear"])
     np.testing.assert_allclose(told, line, atol=1e-3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.json",
@@ -130,7 +130,7 @@ def test_test_labels_change_no_prediction(items, tmp_path):
         out = folder / "out"
         probe(given, {"m": network(0)}, out, ProbeSpec(shots=("2",), repeats=2), progress=False)
         with (out / "predictions.csv").open() as stream:
-            return [(row["path"], row["probe"], row["p(heart)"]) for row in csv.DictReader(stream)]
+            return [(row["path"], row["probe"], row["prob_heart"]) for row in csv.DictReader(stream)]
 
     assert predicted("a", False) == predicted("b", True)
 
@@ -145,7 +145,7 @@ def test_the_report_names_nobody_unless_asked(items, tmp_path, pictures):
         ends = f"[{told['low']:.3f}, {told['high']:.3f}]" if told["low"] < told["high"] else "(no interval"
         assert f"{told['value']:.3f} {ends}" in text
     for name in ("one", "other"):
-        for heading in ("Confusion", "Classes", "Reliability", "Map of the features", "Neighbours"):
+        for heading in ("Confusion", "Classes", "Reliability", "Map of the features", "Neighbors"):
             assert f">{name}: {heading}</h2>" in text
     assert ">Differences</h2>" in text and "/home/somebody" not in text
     assert ("p00" in text) == ("data:image/jpeg" in text) == pictures

@@ -12,7 +12,9 @@ from usbackbones.report import Features, Heat, Predictions, picture_section, tab
 from usbackbones.report.features import nearest, pca
 from usbackbones.report.images import overlay
 from usbackbones.report.markup import element, link
+from usbackbones.report.plots import HEIGHT, MOST_MARKS, Axes, curves
 from usbackbones.report.predictions import per_class, reliability
+from usbackbones.report.runs import history_section
 
 NASTY = "</style><script>alert(1)</script>\"'"
 
@@ -142,6 +144,25 @@ def test_what_does_not_belong_together_is_refused():
         Features(np.zeros((3, 2)), ["a"] * 3, ["c"] * 2, ["g"] * 3)
 
 
+@pytest.mark.parametrize("values", [[-0.86, -0.7, -0.8], [0.65, 0.4, 0.5], [-0.1, 0.2, 0.1], [-0.5, -0.5, -0.5], [0, 0, 0]])
+def test_a_curve_stays_inside_its_plot(values):
+    """Scores below zero, as minus the log loss, are shown whole."""
+    text = history_section([{"epoch": epoch, "score": value} for epoch, value in enumerate(values)]).body
+    (way,) = re.findall(r'class="curve s0" d="M([^"]+)"', text)
+    heights = [float(point.split()[1]) for point in way.split("L")]
+    assert len(heights) == 3 and 0 < min(heights) and max(heights) < HEIGHT
+    if len(set(values)) > 1:
+        assert np.argmin(heights) == np.argmax(values) and max(heights) - min(heights) > 30
+
+
+def test_marks_do_not_hide_a_long_curve():
+    points = [(step / 500, (step / 500) ** 2) for step in range(501)]
+    text = curves({"a": points}, "a curve", Axes((0, 1), (0, 1)))
+    assert text.count("<title>") == MOST_MARKS and "a: 0, 0" in text and "a: 1, 1" in text
+    (way,) = re.findall(r'class="curve s0" d="M([^"]+)"', text)
+    assert way.count("L") == 500
+
+
 def test_only_web_addresses_are_links():
     assert link("paper", "javascript:alert(1)") == "paper"
     assert link("<", 'https://x.org/?a="') == element("a", "<", href='https://x.org/?a="', rel="noopener noreferrer")
@@ -158,3 +179,19 @@ def test_in_a_browser(browser, files, width, dark, pictures):
     assert browser.run("[...document.querySelectorAll('svg[role]')].every(one => one.getAttribute('aria-label'))")
     browser.press("Tab", "Enter")  # the first link of the contents
     assert browser.run("location.hash") == "#part0"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_table_of_five_intervals_fits_a_small_window(browser, tmp_path, dark):
+    """At 1,100 px nothing is cut off; an interval is never broken. On a phone a shadow says that there is more."""
+    row = ["usbackbones/vit_tiny_patch16_224.hico_nc2", "knn, frame", *["0.649 [-0.579, 0.720]"] * 5]
+    header = ["model", "probe, by", "balanced accuracy", "macro F1", "AUROC", "calibration error", "MAE"]
+    write_report(tmp_path / "wide.html", "Wide", facts={}, sections=[table_section("All", header, [row] * 3)])
+    for width in (1280, 1100):
+        browser.open(tmp_path / "wide.html", width=width, dark=dark)
+        assert browser.run("[...document.querySelectorAll('.wide')].every(one => one.scrollWidth <= one.clientWidth)")
+    assert browser.run("new Set([...document.querySelectorAll('.interval')].map(one => one.offsetHeight)).size") == 1
+    assert browser.run("document.querySelectorAll('td')[1].innerText") == "0.649 [-0.579, 0.720]"
+    browser.open(tmp_path / "wide.html", width=390, dark=dark)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert "gradient" in browser.run("getComputedStyle(document.querySelector('.wide')).backgroundImage")
