@@ -48,7 +48,7 @@ nav ul { list-style: none; padding: 0; margin: 0.8rem 0; display: flex; flex-wra
 section { border-top: 1px solid var(--line); margin-top: 1.8rem; padding-top: 1.2rem; }
 .wide {
   overflow-x: auto; max-width: 100%; margin: 0.6rem 0;
-  /* A shadow at an edge behind which the table goes on: two covers that scroll with it, over two shadows that do not. */
+  /* A shadow at an edge behind which the table goes on: two covers that scroll along, over two shadows that do not. */
   background:
     linear-gradient(to right, var(--ground) 40%, transparent) left / 2.5rem 100% no-repeat local,
     linear-gradient(to left, var(--ground) 40%, transparent) right / 2.5rem 100% no-repeat local,

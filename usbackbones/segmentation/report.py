@@ -112,7 +112,8 @@ def write_segment_report(run: Segmenter, done: Segmented, sheet: np.ndarray, pic
         facts=facts,
         metrics={"image": done.metrics},
         history=[
-            {"epoch": number} | {"validation: Dice" if name == "validation" else name: of for name, of in record.items()}
+            {"epoch": number}
+            | {"validation: Dice" if name == "validation" else name: of for name, of in record.items()}
             for number, record in enumerate(run.history, start=1)
         ],
         sections=sections,

@@ -102,7 +102,9 @@ def test_the_numbers_are_those_of_the_slow_form(items, tmp_path):
     with (tmp_path / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2 * len(items)
-    told = np.array([[float(row["prob_abdomen"]), float(row["prob_heart"])] for row in rows if row["probe"] == "linear"])
+    told = np.array(
+        [[float(row["prob_abdomen"]), float(row["prob_heart"])] for row in rows if row["probe"] == "linear"]
+    )
     np.testing.assert_allclose(told, line, atol=1e-3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.json",

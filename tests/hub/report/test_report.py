@@ -144,13 +144,15 @@ def test_what_does_not_belong_together_is_refused():
         Features(np.zeros((3, 2)), ["a"] * 3, ["c"] * 2, ["g"] * 3)
 
 
-@pytest.mark.parametrize("values", [[-0.86, -0.7, -0.8], [0.65, 0.4, 0.5], [-0.1, 0.2, 0.1], [-0.5, -0.5, -0.5], [0, 0, 0]])
+@pytest.mark.parametrize(
+    "values", [[-0.86, -0.7, -0.8], [0.65, 0.4, 0.5], [-0.1, 0.2, 0.1], [-0.5, -0.5, -0.5], [0, 0, 0]]
+)
 def test_a_curve_stays_inside_its_plot(values):
     """Scores below zero, as minus the log loss, are shown whole."""
     text = history_section([{"epoch": epoch, "score": value} for epoch, value in enumerate(values)]).body
     (way,) = re.findall(r'class="curve s0" d="M([^"]+)"', text)
     heights = [float(point.split()[1]) for point in way.split("L")]
-    assert len(heights) == 3 and 0 < min(heights) and max(heights) < HEIGHT
+    assert len(heights) == 3 and min(heights) > 0 and max(heights) < HEIGHT
     if len(set(values)) > 1:
         assert np.argmin(heights) == np.argmax(values) and max(heights) - min(heights) > 30
 
