@@ -9,6 +9,7 @@ import timm
 from packaging.version import Version
 
 import usbackbones
+from tests import pages
 from tests.conftest import REPOSITORY
 from tests.overlay import OLDEST
 from usbackbones.cli.main import COMMANDS
@@ -178,3 +179,19 @@ def test_what_a_document_imports_comes_from_the_face(page):
     for module, names, plain in shown:
         assert module == "usbackbones" and not plain
         assert {name.strip() for name in names.split(",")} <= {*usbackbones.__all__}
+
+
+def test_predict_and_evaluate_as_the_command_line_page_has_them(tmp_path):
+    """Its lines on simulated clips, with a folder of `finetune` and an external table with scanners."""
+    text = pages.page_text("docs/cli.md")
+    part = text.split("<!-- predict, run by tests/test_docs.py -->")[1].split("<!-- end -->")[0]
+    pages.labelled(tmp_path / "DATA", 14)
+    pages.labelled(tmp_path / "named", 4, start=40)
+    pages.clip_file(tmp_path / "CLIPS")
+    rows = [f"{file},{file.parent.name},{'AB'[n % 2]}" for n, file in enumerate(sorted(tmp_path.glob("named/*/*.png")))]
+    (tmp_path / "external.csv").write_text("\n".join(["path,label,scanner", *rows]))
+    pages.run_line(["usbackbones", "finetune", "DATA", "--group-from", "^(p[0-9]+)_", "-o", "tuned"], tmp_path)
+    predicted, evaluated = (pages.run_line(words, tmp_path) for words in pages.commands(part))
+    assert "1 clip predicted" in predicted or "1 clips predicted" in predicted
+    assert "scanner A: balanced accuracy" in evaluated and "scanner B: balanced accuracy" in evaluated
+    assert (tmp_path / "predictions.clips.csv").is_file() and (tmp_path / "evaluation" / "report.html").is_file()

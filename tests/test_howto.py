@@ -1,6 +1,7 @@
 """Every command line and every block of Python of the how-to pages, run in its order on simulated clips."""
 
 import csv
+import re
 import socket
 import subprocess
 import sys
@@ -150,3 +151,14 @@ def test_the_notebook_runs(tmp_path):
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_short(page):
     assert 30 <= len(pages.page_text(f"docs/howto/{page}").splitlines()) <= 80
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_that_looks_like_code_is_left_out(page):
+    """Every fence is a block of Python and every indented line a step, so that what `follow` runs is all there is."""
+    text = pages.page_text(f"docs/howto/{page}")
+    fences = [line for line in text.splitlines() if line.lstrip().startswith(("```", "~~~"))]
+    assert fences == ["```python", "```"] * (len(fences) // 2)
+    outside = re.sub(r"^```python\n.+?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in outside.splitlines() if line.startswith(("    ", "\t"))]
+    assert len(lines) + len(fences) // 2 == len(pages.steps(text)) > 0

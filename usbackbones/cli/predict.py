@@ -34,7 +34,7 @@ def predict_command(
         size: side of the input, pixels, if not the training's.
         batch: frames computed at a time.
         stride: every stride-th frame of a clip.
-        overwrite: replace an earlier output of this name.
+        overwrite: replace an earlier output of this name, with its masks and overlays.
         as_json: print what was written as JSON.
     """
     from usbackbones._words import plural
@@ -47,6 +47,8 @@ def predict_command(
         model, paths, out, group_from=group_from, size=size, batch=batch, stride=stride, overwrite=overwrite,
         command=command, note=noted,
     )  # fmt: skip
+    if done.was_finished:
+        tell(f"{done.frames} holds this very run, finished: nothing was done")
     for line in done.warnings:
         tell(f"warning: {line}")
     if as_json:

@@ -37,6 +37,7 @@ class Predicted:
         calibration: what was done to the probabilities, in a line; empty for numbers and masks.
         warnings: what was odd about clips that were read, a line each, at most 100.
         license: of the weights; empty where their source states none.
+        was_finished: the output was there already, of this model, these clips and settings; nothing was computed.
     """
 
     frames: Path
@@ -47,6 +48,7 @@ class Predicted:
     calibration: str = ""
     warnings: tuple[str, ...] = ()
     license: str = ""
+    was_finished: bool = False
 
 
 def predict(
@@ -65,6 +67,8 @@ def predict(
 ) -> Predicted:
     """Predict clips with a model that `finetune` or `segment` trained; the same call goes on after an interruption.
 
+    Where it was finished before and no file has changed since, it computes nothing.
+
     A clip that cannot be read is a row with its error and does not end the run. Preprocessing is the model folder's.
 
     Args:
@@ -76,7 +80,7 @@ def predict(
         size: side of the input in pixels, if not the training's.
         batch: frames computed at a time.
         stride: every stride-th frame of a clip.
-        overwrite: replace what stands under the output's names.
+        overwrite: replace what stands under the output's names, masks and overlays of an earlier run included.
         progress: show a bar.
         command: recorded in the output; empty for a call from Python.
         note: gets a line about images that are passed over.
@@ -91,7 +95,7 @@ def predict(
         raise PredictError(f"batch {batch}, stride {stride}: both must be at least 1")
     given = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     trained = load_trained(model, size)
-    places = Places.of(Path(out), trained.task == "masks", overwrite)
+    places = Places.of(Path(out), trained.task == "masks")
     inputs = read_inputs(given, group_from, note)
     calibration = trained.calibration() if trained.task == "classes" else None
     temperature = calibration.temperature if calibration else 1.0
@@ -101,7 +105,7 @@ def predict(
 
         masks = MaskWriter(Path(out), trained)
     predictor = Predictor(trained, temperature, masks)
-    names = "\n".join(f"{source.path}\t{source.group}" for source in inputs)
+    names = "\n".join(f"{source.path}\t{source.group}\t{_state(source.path)}" for source in inputs)
     settings = {
         "weights": trained.sha256,
         "size": trained.size,
@@ -111,6 +115,13 @@ def predict(
         "version": __version__,
         "inputs": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
     }
+    if before := places.finished(settings):
+        errors = before["clips_with_error"]
+        return Predicted(
+            places.frames, places.clips, places.about, before["clips"] - errors, errors, str(calibration or ""),
+            license=trained.license, was_finished=True,
+        )  # fmt: skip
+    places.claim(settings, overwrite)
     about = {
         "usbackbones": __version__,
         "command": command,
@@ -123,6 +134,7 @@ def predict(
         "calibration": str(calibration or ""),
         "temperature": temperature,
         "warning": "for research, not a medical device",
+        "settings": settings,
     }
     tables = Tables(places.unfinished, settings, *predictor.columns())
     reader = _Reader(stride, trained.seen(), masks is not None, trained.clean)
@@ -144,6 +156,15 @@ def predict(
         tuple(reader.warnings),
         trained.license,
     )
+
+
+def _state(path: Path) -> str:
+    """The size and time of a file, by which a change is noticed; empty where there is none."""
+    try:
+        told = path.stat()
+    except OSError:
+        return ""
+    return f"{told.st_size} {told.st_mtime_ns}"
 
 
 class _Reader:

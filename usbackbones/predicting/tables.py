@@ -31,12 +31,12 @@ class Tables:
 
         Args:
             place: the folder that keeps them until the end.
-            settings: what decides the rows; a place of other settings is not gone on with.
+            settings: what decides the rows, to be kept there; see `Places.claim`, which compares them.
             frames: columns of the table of frames.
             clips: columns of the table of clips.
 
         Raises:
-            PredictError: if the place is of a run with other settings, or cannot be written.
+            PredictError: if the place cannot be written.
         """
         self.place, self.columns = place, {"frames": list(frames), "clips": list(clips)}
         self.done = self.errors = 0
@@ -44,7 +44,8 @@ class Tables:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PredictError(f"{place.parent} cannot be written ({error.strerror}): choose another -o") from error
-        self._check(settings)
+        with atomic_write(place / "settings.json", "w", encoding="utf-8") as stream:
+            json.dump(settings, stream, sort_keys=True)
         lengths = self._last_line()
         self._streams: dict[str, IO[bytes]] = {}
         for name in self.columns:
@@ -92,16 +93,6 @@ class Tables:
         csv.DictWriter(text, self.columns[name], lineterminator="\n").writerows(rows)
         self._streams[name].write(text.getvalue().encode())
         self._streams[name].flush()
-
-    def _check(self, settings: Mapping[str, Any]) -> None:
-        file, text = self.place / "settings.json", json.dumps(settings, sort_keys=True)
-        if file.is_file() and file.read_text(encoding="utf-8") != text:
-            raise PredictError(
-                f"{self.place} holds an unfinished run of other clips or settings: give the command of that run again, "
-                "or remove that folder"
-            )
-        with atomic_write(file, "w", encoding="utf-8") as stream:
-            stream.write(text)
 
     def _last_line(self) -> dict[str, int]:
         """The lengths of both tables behind the last clips of the journal; none for a new run."""

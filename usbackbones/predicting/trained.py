@@ -13,6 +13,7 @@ from torch import nn
 
 from usbackbones._errors import Refused
 from usbackbones._files import sha256_of
+from usbackbones._run_folder import RECORD
 from usbackbones.clips.cleaned import record, why_not
 from usbackbones.data.item import DataError
 from usbackbones.data.seen import Seen, read_seen
@@ -111,6 +112,8 @@ def load_trained(name: Path | str, size: int | None = None) -> Trained:
     """
     folder = Path(str(name).removeprefix(LOCAL)).expanduser()
     if folder.is_dir():
+        if not (folder / WEIGHTS).is_file() and (folder / RECORD).is_file():
+            raise PredictError(f"{folder}: its training has not finished; give the command that trains it again")
         if not (folder / WEIGHTS).is_file():
             raise PredictError(
                 f"{folder}: no trained model there (no {WEIGHTS}); give a folder made by finetune or segment"

@@ -4,10 +4,12 @@ import csv
 import gc
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,8 +103,9 @@ predict({str(classifier)!r}, {str(clips)!r}, {str(tmp_path / "x.csv")!r}, batch=
     assert process.returncode == -signal.SIGKILL, process.stderr
     left = (tmp_path / ".x.csv.part" / "frames.csv").read_bytes()
     assert left.endswith(b"half a ro") and not (tmp_path / "x.csv").exists()
-    for other in ({"stride": 2, "batch": 2}, {"batch": 3}):
-        with pytest.raises(PredictError, match="unfinished run of other clips or settings"):
+    for other, told in (({"stride": 2, "batch": 2}, "stride"), ({"batch": 3}, "batch")):
+        wanted = rf"unfinished run of other clips or settings \({told} differ\): .* --overwrite to start over"
+        with pytest.raises(PredictError, match=wanted):
             predict(classifier, clips, tmp_path / "x.csv", progress=False, **other)
     done = predict(classifier, clips, tmp_path / "x.csv", batch=2, progress=False)
     for first, second in ((whole.frames, done.frames), (whole.clips, done.clips)):
@@ -149,11 +152,22 @@ def test_lists_and_archives_and_what_is_refused(classifier, clips, tmp_path):
     done = predict(classifier, table, tmp_path / "out", progress=False)
     assert [row["group"] for row in rows_of(done.clips)] == ["A", "A", "B"]
     assert "absent.png" in rows_of(done.frames)[2]["error"]
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
+    again = predict(classifier, table, tmp_path / "out", progress=False)
+    assert again == replace(done, was_finished=True, warnings=()) and not done.was_finished
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()} == before
+    with pytest.raises(PredictError, match="is there already"):
+        predict(classifier, table, tmp_path / "out", stride=2, progress=False)
+    os.utime(clips / "p1_a.png", ns=(1, 1))  # a file that may have changed is predicted again, not passed over
     with pytest.raises(PredictError, match="is there already"):
         predict(classifier, table, tmp_path / "out", progress=False)
     assert predict(classifier, table, tmp_path / "out", overwrite=True, progress=False).predicted == 2
     with pytest.raises(PredictError, match="no trained model there"):
         predict(tmp_path, table, tmp_path / "y.csv", progress=False)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "run.json").write_text("{}")
+    with pytest.raises(PredictError, match="begun: its training has not finished; give the command"):
+        predict(tmp_path / "begun", table, tmp_path / "y.csv", progress=False)
     with pytest.raises(PredictError, match="is a file; give a folder"):
         predict(classifier, table, clips / "p1_a.png", progress=False)
 

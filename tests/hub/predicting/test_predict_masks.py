@@ -57,6 +57,13 @@ def test_labels_areas_and_legend_of_several_structures(segmenter, tmp_path):
         edge = (shown == color_of(number)).all(-1)
         assert edge.any() and (found[edge] == number).all()
         assert legend[number]["color"] == "#{:02x}{:02x}{:02x}".format(*color_of(number))
+    masks = set((tmp_path / "out" / "masks").iterdir())
+    (tmp_path / "out" / "masks" / "of_an_earlier_run.png").write_bytes(b"old")
+    assert predict(segmenter, images, tmp_path / "out", progress=False).was_finished
+    (images / "images" / "s21.png").unlink()
+    fewer = predict(segmenter, images, tmp_path / "out", overwrite=True, progress=False)
+    left = set((tmp_path / "out" / "masks").iterdir())
+    assert left < masks and len(left) == fewer.predicted == 2
     about = json.loads(done.about.read_text())
     assert about["classes"] == ["nerve", "artery"] and "none (random initialization)" in about["weights_license"]
     with pytest.raises(PredictError, match="writes masks; give a folder"):

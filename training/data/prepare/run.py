@@ -189,7 +189,7 @@ def main(
         print(f"{report['frames_left_out']} frames were left out, beyond --max-frames {max_frames} of a clip")  # noqa: T201
     print(  # noqa: T201
         f"{out}: {len(cache.clips)} of {len(rows)} clips, {len(cache.frames)} frames of {size} px, "
-        f"{len(cache.frames) * size**2 / 1e9:.2f} GB; what was odd is told in {out / 'report.json'}"
+        f"{len(cache.frames) * size**2 / 1e9:.2f} GB; what was odd is reported in {out / 'report.json'}"
     )
     if compact is not None:
         pack(out, compact)
