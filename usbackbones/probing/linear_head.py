@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from usbackbones.probing.newton import minimize
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """The values of C that a linear probe chooses from, strongest penalty first."""
 RIDGES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
 """The penalties that a ridge probe chooses from, strongest first; the mean square of a feature is one."""
-STEPS = 500
-"""Maximum number of L-BFGS iterations for one penalty; each starts from the solution of the stronger one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def logistic_heads(
 
     Minimizes |W|^2 / 2 + C sum_i weight_i (cross-entropy of row i); the bias is free. The Hessian is at most half the
     weighted covariance plus the penalty (Boehning, 1992), for any W; in the coordinates in which this bound is the
-    identity, L-BFGS needs tens of steps where it needs hundreds on the features as they are.
+    identity, conjugate gradients need few steps. Each penalty starts from the solution of the stronger one.
 
     Args:
         x: float [N, D].
@@ -74,23 +73,10 @@ def logistic_heads(
         penalty = 1 / (c * len(x))
         stretch = torch.from_numpy((variances / 2 + penalty) ** -0.5)
         inputs = torch.cat([rotated * stretch, torch.full((len(x), 1), 2**0.5, dtype=torch.float64)], 1)
-        v = torch.cat([w / stretch, b[:, None] / 2**0.5], 1).requires_grad_()
-        solver = torch.optim.LBFGS(
-            [v], max_iter=STEPS, history_size=20, tolerance_grad=1e-7, tolerance_change=1e-14,
-            line_search_fn="strong_wolfe",
-        )  # fmt: skip
-
-        def objective(v: torch.Tensor = v, inputs: torch.Tensor = inputs, cost: torch.Tensor = stretch**2 * penalty / 2,
-                      solver: torch.optim.Optimizer = solver) -> torch.Tensor:  # fmt: skip
-            solver.zero_grad()
-            losses = F.cross_entropy(inputs @ v.T, labels, reduction="none")
-            total = shares @ losses + (v[:, :-1].square() * cost).sum()
-            total.backward()
-            return total
-
+        cost = torch.cat([stretch**2 * penalty, torch.zeros(1, dtype=torch.float64)])  # the bias is free
         with _one_thread():
-            solver.step(objective)
-        w, b = v.detach()[:, :-1] * stretch, v.detach()[:, -1] * 2**0.5
+            v = minimize(inputs, labels, shares, cost, torch.cat([w / stretch, b[:, None] / 2**0.5], 1))
+        w, b = v[:, :-1] * stretch, v[:, -1] * 2**0.5
         raw = w.numpy() @ axes.T
         yield _unscaled(raw, b.numpy() - raw @ center, mean, scale, c)
 
