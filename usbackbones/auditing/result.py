@@ -17,8 +17,8 @@ class Audited:
 
     Attributes:
         folder: that it was written to.
-        counts: files, patients, what tells patients apart, and files and patients of each class; "unit" is what a
-            group is, "patient" or "group", and "" where nobody tells: then patients are None.
+        counts: files, patients, what tells patients apart, and files and patients of each class, if there are classes;
+            "unit" is what a group is, "patient" or "group", and "" where nobody tells: then patients are None.
         findings: the serious ones first.
         rows: no-tissue rows, then cheap ones.
         target: what was to be told; None without labels.

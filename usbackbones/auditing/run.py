@@ -101,6 +101,7 @@ def audit(
         _private(done, looked, inputs)
         if kind:
             done.target = rows.target_of(looked.items, kind)
+            done.counts |= _of_classes(looked) if done.target.classes else {}
             try:
                 with one_thread():
                     _tell(done, looked, twins, inputs, done.target, expected, backbone, draws, seed, progress)
@@ -220,6 +221,11 @@ def _counts(looked: Looked) -> dict[str, Any]:
         "unit": unit(items),
         "patients": len({item.group for item in items}) if unit(items) else None,  # nobody knows
         "told by": told_patients([*items, *looked.lost]),
-        "files of": dict(sorted(Counter(item.label for item in items).items())),
-        "patients of": files.patients_of(items) if unit(items) else {},
+    }
+
+
+def _of_classes(looked: Looked) -> dict[str, Any]:
+    return {
+        "files of": dict(sorted(Counter(item.label for item in looked.items).items())),
+        "patients of": files.patients_of(looked.items) if unit(looked.items) else {},
     }
