@@ -1,6 +1,7 @@
 """Draw the locked test part of a dataset, once: python -m training.data.locked_splits TABLE --name NAME.
 
-The file it writes holds group ids only and is committed; no published weight ever sees a clip of its test part.
+The file it writes holds group ids only and is committed; no published weight ever sees a clip of its test part
+(`refuse_seen` in training/release/checks.py).
 It refuses to write over an existing file, because a test part that can be drawn again is not a test part.
 
 A dataset that is not at hand cannot be drawn. Of those in `BY_RULE` a group is locked if a hash of its name says so,

@@ -1,4 +1,7 @@
-"""The patient of a file, as a pseudonym from its DICOM header; no pixel is read."""
+"""The patient of a file, as a pseudonym from its DICOM header; no pixel is read.
+
+Which source tells the patients of a data set apart is decided in usbackbones/data/patients.py.
+"""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Metrics of classification and segmentation, with intervals over groups."""
+"""Metrics of classification and segmentation, with intervals over groups (resampling.py)."""

@@ -1,4 +1,8 @@
-"""Areas of the structures of a mask in pixels and mm2, and their columns; `rows` puts them into the tables."""
+"""Areas of the structures of a mask in pixels and mm2, and their columns.
+
+`MaskWriter.write` (masks.py) asks for them, `Predictor.add_rows` (rows.py) puts them into rows, and tables.py
+writes those.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""Writing: text and caliper marks burned into the pixels. It is found, not read: no character is recognised."""
+"""Writing: text and caliper marks burned into the pixels. It is found, not read: no character is recognised.
+
+`clean` (clean.py) makes it black.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
