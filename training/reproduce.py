@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 from safetensors.torch import save
@@ -32,6 +33,7 @@ from training.errors import TrainingError
 from training.pretrain import Run, pretrain
 from training.recipes import Recipe, recorded
 from usbackbones._files import atomic_write
+from usbackbones._words import percent, plural
 from usbackbones.exporting.pack import published_tensors
 from usbackbones.hub.pretraining_run import backbone_of_run
 
@@ -59,7 +61,8 @@ class Comparison:
     @property
     def apart(self) -> float:
         """The largest relative difference."""
-        return max(abs(a - b) / abs(a) for a, b in zip(self.released, self.again, strict=True))
+        # NaN if a loss is: the largest of Python's `max` could be any other
+        return float(np.max([abs(a - b) / abs(a) for a, b in zip(self.released, self.again, strict=True)]))
 
 
 def corpus_of(name: str, entry: Mapping[str, Any], data: Path) -> Cache:
@@ -126,43 +129,54 @@ def main(
     then = entry["training"]["environment"]
     threads, deterministic = then["threads"], bool(then.get("deterministic"))
     torch.set_num_threads(threads)
-    print(f"{name}: {len(cache.clips)} clips, the recorded ones; {threads} thread(s), as then", flush=True)  # noqa: T201
+    recorded_rows = "rows_sha256" in entry["corpus"]
+    told = "the recorded ones" if recorded_rows else "of the recorded frames; their groups and labels were not recorded"
+    print(f"{name}: {plural(len(cache.clips), 'clip')}, {told}; {plural(threads, 'thread')}, as then", flush=True)  # noqa: T201
     if check_only:
         with same_bits(torch.device("cuda" if torch.cuda.is_available() else "cpu"), deterministic):
-            _tell(check(entry, recipe, cache), same_machine(then))
+            _tell(check(entry, recipe, cache), differing(then))
         return
     folder = out or Path("runs") / f"again-{name}"
     run = Run(recipe, data, folder, deterministic=deterministic)
     pretrain(run, entry["training"]["recipe"]["recipe"], shlex.join(["python", *sys.argv]))
-    _tell_weights(name, entry, folder)
+    _tell_weights(name, entry, folder, differing(then))
 
 
-def same_machine(then: Mapping[str, Any]) -> bool:
-    """Whether the same bits are to be expected: processor, threads and versions are those of the release.
+def differing(then: Mapping[str, Any]) -> list[str]:
+    """In what of processor, threads and versions this machine is not that of the release; if in nothing, bits agree.
 
     A GPU gives the same bits only where both were told to (`--deterministic`).
     """
     now = environment()
-    same = all(now[key] == then.get(key) for key in ("cpu", "cuda", "threads", "processes", "torch", "numpy"))
-    return same and (now["cuda"] is None or bool(now["deterministic"] and then.get("deterministic")))
+    other = [key for key in ("cpu", "cuda", "threads", "processes", "torch", "numpy") if now[key] != then.get(key)]
+    same_bits_asked = now["cuda"] is None or bool(now["deterministic"] and then.get("deterministic"))
+    return other if same_bits_asked else [*other, "deterministic"]
 
 
-def _tell(found: Comparison, same: bool) -> None:
+def _tell(found: Comparison, other: Sequence[str]) -> None:
     for step, (then, now) in enumerate(zip(found.released, found.again, strict=True)):
         print(f"step {step:3d}   released {then:.6f}   now {now:.6f}")  # noqa: T201
     if found.same:
-        print(f"losses of {len(found.again)} steps: the same to the bit")  # noqa: T201
-    elif same:
+        print(f"losses of {plural(len(found.again), 'step')}: the same to the bit")  # noqa: T201
+    elif not np.isfinite(found.apart):
+        raise TrainingError("a loss is not finite, or was not: this is another training")
+    elif not other:
         raise TrainingError(
-            f"{found.apart:.2%} apart at most, on the same processor, threads and versions: this is another training"
+            f"{percent(found.apart, 2)} apart at most, on the same processor, threads and versions: this is another "
+            "training"
         )
     elif found.apart <= TOLERANCE:
-        print(f"not the same bits; {found.apart:.2%} apart at most, as with another CPU or other versions")  # noqa: T201
+        print(  # noqa: T201
+            f"not the same bits; {percent(found.apart, 2)} apart at most over {plural(len(found.again), 'step')}. "
+            f"Other than at the release: {', '.join(other)}"
+        )
     else:
-        raise TrainingError(f"{found.apart:.2%} apart at most, more than {TOLERANCE:.0%}: this is another training")
+        raise TrainingError(
+            f"{percent(found.apart, 2)} apart at most, more than {TOLERANCE:.0%}: this is another training"
+        )
 
 
-def _tell_weights(name: str, entry: Mapping[str, Any], folder: Path) -> None:
+def _tell_weights(name: str, entry: Mapping[str, Any], folder: Path, other: Sequence[str]) -> None:
     """Write the weight made again, and compare its bytes with the released ones."""
     backbone, _ = backbone_of_run(folder)
     content = save(published_tensors(backbone), metadata={"format": "pt"})
@@ -174,9 +188,8 @@ def _tell_weights(name: str, entry: Mapping[str, Any], folder: Path) -> None:
     again = shlex.join(
         ["python", "-m", "training.benchmark.leaderboard", f"run:{folder}", f"usbackbones/{name}", "--data", "FOLDER"]
     )
-    raise TrainingError(
-        f"not the released bytes, as with another CPU or other versions; compare what it is worth: {again}"
-    )
+    why = f"other than at the release: {', '.join(other)}" if other else "on the same processor, threads and versions"
+    raise TrainingError(f"not the released bytes, {why}; compare what it is worth: {again}")
 
 
 if __name__ == "__main__":

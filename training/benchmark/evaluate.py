@@ -18,6 +18,7 @@ from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, eva
 from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_imagenet, is_simclr, record_of, run_folders
 from training.benchmark.protocol import Predictions, Protocol, compare, compare_few, predict, predict_features
 from training.benchmark.task import Task
+from training.data.locked_splits import has_locked_part
 from training.data.records import patients_of
 from usbackbones.features.extract import embed
 from usbackbones.hub.pretraining_run import read_json
@@ -104,8 +105,9 @@ def _row(
     beside = {name: other for name, other in references.items() if other and other is not mine and mine is not null}
     row = _results(entry, task, protocol, mine, **beside)
     row["input"] = {key: network.pretrained_cfg[key] for key in PLAIN_INPUT}
-    if against := beside.get("difference"):
-        row["noise"] = noise_floor(compare(against, task, protocol), _networks(against, protocol))
+    against = beside.get("difference")
+    if against and (networks := _networks(against, protocol)) > 1:  # a single one has no spread
+        row["noise"] = noise_floor(compare(against, task, protocol), networks)
     return row
 
 
@@ -183,7 +185,11 @@ def overlap(entry: Entry, task: Task | DenseTask, protocol: Protocol | DenseProt
             f"{entry.name} was pretrained on {len(shared)} locked groups of {task.name} ({', '.join(shared[:5])}): "
             "it cannot be evaluated on them"
         )
-    verdicts = sorted({benchmarks[source]["verdict"] for source, _ in evaluated if source in benchmarks})
+    # The ledger was compared with the locked part of a set that has one, which is not what another part evaluates.
+    sources = {source for source, _ in evaluated}
+    known = {one for one in sources & {*benchmarks} if protocol.part == "test" or not has_locked_part(one)}
+    verdicts = sorted({benchmarks[source]["verdict"] for source in known})
+    verdicts += ["unknown"] * (bool(verdicts) and known < sources and "unknown" not in verdicts)
     return "; ".join([f"{len(shared)} of {len(evaluated)} groups", *(f"by frames {verdict}" for verdict in verdicts)])
 
 

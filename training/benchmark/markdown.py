@@ -1,5 +1,6 @@
 """The tables of the benchmark as Markdown, rendered from the numbers alone."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from usbackbones._files import atomic_write
+from usbackbones._words import with_interval
 
 COLUMNS = ("frame", "clip")
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
@@ -71,7 +73,7 @@ def compared(
         "" if the interval holds zero, or there is no such difference.
     """
     told = row["results"][probe][level][metric].get(control)
-    if not told or told["low"] <= 0 <= told["high"]:
+    if not told or not (told["low"] > 0 or told["high"] < 0):  # NaN where there is no interval
         return ""
     return "better" if (told["high"] < 0) == (metric == "mae") else "worse"
 
@@ -81,16 +83,19 @@ def gain(row: Mapping[str, Any], probe: str, level: str, metric: str) -> Literal
 
     Returns:
         "" if the interval over groups holds zero or the row is worse, "interval" if it does not, "spread" if besides
-        the difference is larger than that between the best and the worst random network.
+        the difference is larger than that between the best and the worst of two random networks or more.
     """
     if compared(row, "difference", probe, level, metric) != "better":
         return ""
     apart = row["results"][probe][level][metric]["difference"]["value"]
-    return "spread" if abs(apart) > _noise(row, probe, level, metric) else "interval"
+    noise = _noise(row, probe, level, metric)
+    return "spread" if noise is not None and abs(apart) > noise else "interval"
 
 
-def _noise(row: Mapping[str, Any], probe: str, level: str, metric: str) -> float:
-    return float(row.get("noise", {}).get(probe, {}).get(level, {}).get(metric, 0.0))
+def _noise(row: Mapping[str, Any], probe: str, level: str, metric: str) -> float | None:
+    """How far random networks are apart; None where that is not known, as of a single one."""
+    found: float | None = row.get("noise", {}).get(probe, {}).get(level, {}).get(metric)
+    return found
 
 
 def _rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -169,7 +174,8 @@ def _difference(row: Mapping[str, Any], probe: str, level: str, metric: str, dig
     """The paired difference to random networks; in italics where random networks differ as much among themselves."""
     told = row["results"][probe][level][metric].get("difference")
     cell = interval_cell(told, digits)
-    return f"*{cell}*" if told and abs(told["value"]) <= _noise(row, probe, level, metric) else cell
+    noise = _noise(row, probe, level, metric)
+    return f"*{cell}*" if told and noise is not None and abs(told["value"]) <= noise else cell
 
 
 def _compared(report: Mapping[str, Any]) -> list[str]:
@@ -180,9 +186,11 @@ def _compared(report: Mapping[str, Any]) -> list[str]:
 
 
 def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:
-    """A value with its interval, as 0.712 [0.601, 0.803]; empty where there is none."""
+    """A value with its interval, as 0.712 [0.601, 0.803]; empty without numbers; a missing interval is said."""
     if numbers is None:
         return ""
+    if not all(math.isfinite(numbers[name]) for name in ("value", "low", "high")):
+        return with_interval(numbers, digits)
     value, low, high = (f"{numbers[name]:.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 

@@ -68,7 +68,7 @@ class Overlap:
     """What a weight's training data and a benchmark share.
 
     Attributes:
-        verdict: unknown where the weight has no ledger and names alone show nothing.
+        verdict: unknown where the weight has no ledger and names alone show nothing, or a side has no frame.
         clips: of the benchmark, each with the reason why it is taken for seen.
     """
 
@@ -161,7 +161,8 @@ def compare(seen: Ledger, benchmark: Ledger, at_most: int = SEEN_AT_MOST) -> Ove
         reason = f"a frame is {distance} signs of 255 from one of {seen.clips[seen.clip_of[other]]}"
         clips.setdefault(benchmark.clips[benchmark.clip_of[frame]], reason)
     clips |= {clip: f"group {group} of {source}" for clip, source, group in _shared(seen.patients, benchmark)}
-    return Overlap("overlap" if clips else "clean", dict(sorted(clips.items())))
+    compared = bool(len(seen.prints) and len(benchmark.prints))  # of nothing nothing is known to be clean
+    return Overlap("overlap" if clips else "clean" if compared else "unknown", dict(sorted(clips.items())))
 
 
 def compare_names(patients: set[tuple[str, str]], benchmark: Ledger) -> Overlap:

@@ -205,7 +205,7 @@ def test_duplicates_are_listed_joined_and_drawn(corpus, tmp_path, capsys):
     pairs, sheet, joined = tmp_path / "pairs.csv", tmp_path / "sheet.png", tmp_path / "joined.csv"
     files = ["-o", str(pairs), "--sheet", str(sheet), "--joined", str(joined)]
     main(["duplicates", str(tmp_path / "all.csv"), *files])
-    assert "1 pairs among 2 of 5 clips, 0 of them across labels; 5 groups, 4 when joined" in capsys.readouterr().out
+    assert "1 pair among 2 of 5 clips, 0 of them across labels; 5 groups, 4 when joined" in capsys.readouterr().out
     with pairs.open() as stream:
         (record,) = csv.DictReader(stream)
     assert (record["first_clip"], record["second_clip"]) == ("train0", "judge0") and int(record["distance"]) <= 2
@@ -227,7 +227,7 @@ def test_broken_clips_are_skipped_and_told(corpus, tmp_path, capsys):
     write_manifest(rows, tmp_path / "all.csv")
     main(["duplicates", str(tmp_path / "all.csv"), "-o", str(tmp_path / "pairs.csv")])
     told = capsys.readouterr()
-    assert "1 pairs among 2 of 6 clips" in told.out and "train0" in (tmp_path / "pairs.csv").read_text()
+    assert "1 pair among 2 of 5 clips" in told.out and "train0" in (tmp_path / "pairs.csv").read_text()
     assert f"skipped broken: {tmp_path / 'broken.mp4'}" in told.err
     with pytest.raises(SystemExit, match="2"):  # a ledger without it would be of another corpus
         main(["ledger", str(tmp_path / "all.csv"), "-o", str(tmp_path / "x.safetensors")])
@@ -239,7 +239,7 @@ def test_duplicates_are_found_in_a_cache_without_its_clips(corpus, tmp_path, cap
         file.unlink()
     sheet = tmp_path / "sheet.png"
     main(["duplicates", str(tmp_path / "cache"), "-o", str(tmp_path / "pairs.csv"), "--sheet", str(sheet)])
-    assert "1 pairs among 2 of 5 clips" in capsys.readouterr().out and sheet.is_file()
+    assert "1 pair among 2 of 5 clips" in capsys.readouterr().out and sheet.is_file()
 
 
 def test_outputs_that_cannot_be_written_are_named(corpus, tmp_path, capsys):

@@ -119,7 +119,8 @@ def _row(
         if null is not None:
             apart = values.mean(0) - null[metric].mean(0)
             told[metric]["difference"] = _interval(apart, groups, protocol)
-            told[metric]["noise"] = float(np.ptp(null[metric].mean(1)))
+            if len(null[metric]) > 1:  # a single one has no spread
+                told[metric]["noise"] = float(np.ptp(null[metric].mean(1)))
     return told
 
 

@@ -24,6 +24,7 @@ from training.benchmark.markdown import interval_cell, not_run_cells, table
 from training.benchmark.models import Entry, entries
 from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 
 
 def dense_entries(names: Sequence[str], control: str = "") -> list[Entry]:
@@ -47,9 +48,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         *table(header, rows),
         "",
         f"{report['task']}: fitted on {fit}, {'evaluated on ' if protocol['part'] == 'test' else ''}{where} "
-        f"{evaluated}. Mean of {protocol['seeds']} U-Nets, encoder {protocol['encoder']}, {protocol['epochs']} epochs "
-        f"at {protocol['size']} pixels. Brackets: 95 % bootstrap intervals over groups.",
-        "*Italics*: the difference does not exceed the spread of random U-Nets, the best less the worst.",
+        f"{evaluated}. Mean of {plural(protocol['seeds'], 'U-Net')}, encoder {protocol['encoder']}, "
+        f"{protocol['epochs']} epochs at {protocol['size']} pixels. Brackets: 95 % bootstrap intervals over groups.",
+        *[
+            "*Italics*: the difference does not exceed the spread of random U-Nets, the best less the worst."
+            if protocol["seeds"] > 1
+            else "One U-Net a row: how far seeds differ is not known."
+        ],
         report["about"],
     ]
     if "true_masks" in report:
@@ -64,7 +69,7 @@ def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
         values.append(interval_cell(told, digits))
         apart = told.get("difference")
         cell = interval_cell(apart, digits)
-        differences.append(f"*{cell}*" if apart and abs(apart["value"]) <= told["noise"] else cell)
+        differences.append(f"*{cell}*" if apart and "noise" in told and abs(apart["value"]) <= told["noise"] else cell)
     return [row["model"], row["overlap"], *values, *differences]
 
 

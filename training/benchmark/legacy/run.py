@@ -109,16 +109,25 @@ def legacy_table(report: dict[str, Any]) -> str:
         for metric in ("accuracy", "balanced accuracy"):
             points = {arm: 100 * np.array([score[metric] for score in row["arms"][arm]]) for arm in arms}
             values = [*points.values(), points[LEGACY] - points[gap]]
-            rows.append([row["model"], metric, *(f"{value.mean():.1f} ± {value.std():.1f}" for value in values)])
+            rows.append([row["model"], metric, *(_spread(value) for value in values)])
     training = report["training"]
     lines = [
         *table(["model", "metric", *arms, f"{LEGACY} − {gap}"], rows),
         "",
         f"{report['on']}. Trained: {report['trained']}, {training['epochs']} epochs, batch {training['batch']}, Adam "
-        f"{training['lr']:g}, {training['folds']} folds. Percent, mean ± deviation over {report['seeds']} seeds.",
+        f"{training['lr']:g}, {training['folds']} folds. Percent, {_over(report['seeds'])}.",
         f"`{report['command']}`",
     ]
     return "\n".join(lines)
+
+
+def _spread(values: np.ndarray) -> str:
+    """Mean ± deviation over seeds; of one seed the deviation would be 0, which nobody knows."""
+    return f"{values.mean():.1f} ± {values.std():.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+
+
+def _over(seeds: int) -> str:
+    return f"mean ± deviation over {seeds} seeds" if seeds > 1 else "of one seed, so without a deviation"
 
 
 @short_errors(ValueError, RuntimeError)

@@ -24,6 +24,7 @@ from training.data.fingerprints import (
     ASKED,
     FILE,
     KEPT,
+    SEEN_AT_MOST,
     FramesOf,
     Ledger,
     LedgerError,
@@ -41,6 +42,7 @@ from training.data.manifest import Row, read_manifest, write_manifest
 from training.data.overlap.neighbors import draw_pairs, find_neighbors, join, write_pairs
 from training.data.records import CARDS, ZOO, patients_of, read_record
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 from usbackbones.clips.read import ClipError
 from usbackbones.data.near_duplicates import AT_MOST
 from usbackbones.hub.zoo import read_zoo
@@ -136,10 +138,18 @@ def overlap(
     if not benchmarks:
         raise CorpusError("name at least one benchmark: a dataset, a manifest or a folder")
     asked = {name: benchmark_ledger(name, root) for name in benchmarks}
+    clean: list[bool] = []
     for name, benchmark, found in _verdicts(corpus, asked, root):
         print(f"{name} | {benchmark} | {found}")  # noqa: T201
+        clean.append(found.verdict == "clean")
         for clip, reason in found.clips.items() if reasons else ():
             print(f"    {clip}: {reason}")  # noqa: T201
+    if any(clean):
+        print(  # noqa: T201
+            f"clean: no group of the same source and name, and none of at most {ASKED} frames a clip is within "
+            f"{SEEN_AT_MOST} signs of 255 of one of at most {KEPT} frames a clip that were trained on",
+            file=sys.stderr,
+        )
 
 
 def _verdicts(corpus: str, benchmarks: Mapping[str, Ledger], root: Path) -> Iterator[tuple[str, str, Overlap]]:
@@ -186,12 +196,18 @@ def duplicates(
     if sheet:
         with atomic_write(sheet) as stream:
             draw_pairs(pairs[-most:], frames_of).save(stream, format="PNG")
-    across = [pair for pair in pairs if pair.first.label != pair.second.label]
+    labels = [(pair.first.label, pair.second.label) for pair in pairs]
+    across = [pair for pair, (one, two) in zip(pairs, labels, strict=True) if one and two and one != two]
+    read = [row for row in rows if row.clip not in broken]  # of the others nothing is known
+    united = [row for row in together if row.clip not in broken]
     clips = {row.clip for pair in pairs for row in (pair.first, pair.second)}
     print(  # noqa: T201
-        f"{corpus}: {len(pairs)} pairs among {len(clips)} of {len(rows)} clips, {len(across)} of them across labels; "
-        f"{len({row.group for row in rows})} groups, {len({row.group for row in together})} when joined"
+        f"{corpus}: {plural(len(pairs), 'pair')} among {len(clips)} of {plural(len(read), 'clip')}, {len(across)} of "
+        f"them across labels; {plural(len({row.group for row in read}), 'group')}, "
+        f"{len({row.group for row in united})} when joined"
     )
+    if sheet and len(pairs) > most:
+        print(f"{sheet}: the {most} farthest of {len(pairs)} pairs")  # noqa: T201
     for pair in across:
         print(f"  {pair.distance:3d}  {pair.first.clip} = {pair.second.clip}")  # noqa: T201
     for clip, reason in broken.items():
@@ -213,7 +229,7 @@ def ledger(
     made = corpus_ledger(corpus, root)
     write_ledger(made, out)
     size = out.stat().st_size
-    print(f"{out}: {len(made.clips)} clips, {len(made.prints)} frames, {size:,} bytes")  # noqa: T201
+    print(f"{out}: {plural(len(made.clips), 'clip')}, {plural(len(made.prints), 'frame')}, {size:,} bytes")  # noqa: T201
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"duplicates": duplicates, "ledger": ledger}

@@ -12,6 +12,7 @@ from training.data.errors import CorpusError
 from training.data.manifest import Row
 from training.data.prepare.decode import decode, pick
 from usbackbones._evenly import evenly
+from usbackbones._words import plural
 from usbackbones.clips.cleaning.clean import Cleaning, clean
 from usbackbones.clips.cleaning.preview import preview_sheet
 from usbackbones.clips.read import ClipError
@@ -31,24 +32,27 @@ def estimate(rows: Sequence[Row], size: int, max_frames: int, cleaning: Cleaning
     seconds = (time.perf_counter() - begun) / len(sample) * len(rows)
     all_frames = frames / len(sample) * len(rows)
     told = [
-        f"{len(rows)} clips of {len({row.group for row in rows})} groups",
+        f"{plural(len(rows), 'clip')} of {plural(len({row.group for row in rows}), 'group')}",
         f"by a sample of {len(sample)}: about {all_frames:.0f} frames of {size} px, "
         f"{all_frames * size**2 / 1e9:.2f} GB, {seconds / 60:.1f} minutes of one core",
-        *(f"would be skipped: {reason}" for reason in broken),
+        *(f"of the sample, would be skipped: {reason}" for reason in broken),
     ]
     return "\n".join(told)
 
 
-def preview(rows: Sequence[Row], out: Path, clips: int, max_frames: int, cleaning: Cleaning) -> None:
+def preview(rows: Sequence[Row], out: Path, clips: int, max_frames: int, cleaning: Cleaning) -> tuple[int, int]:
     """Draw `clips` clips from all over the corpus before and after the cleaning; broken ones are left out.
+
+    Returns:
+        (clips that are shown, clips that could not be read).
 
     Raises:
         CorpusError: if there is no number of clips to show, or not one could be read.
     """
     if clips < 1:
         raise CorpusError(f"--preview-clips {clips}: a preview needs at least 1")
-    shown = []
-    for number in tqdm(evenly(len(rows), clips), unit="clip", desc="preview"):
+    shown, chosen = [], evenly(len(rows), clips)
+    for number in tqdm(chosen, unit="clip", desc="preview"):
         row = rows[number]
         try:
             frames = np.stack(pick(row.path, max_frames).frames)
@@ -60,3 +64,4 @@ def preview(rows: Sequence[Row], out: Path, clips: int, max_frames: int, cleanin
     if not shown:
         raise CorpusError(f"not one of {min(clips, len(rows))} clips could be read: there is nothing to show")
     preview_sheet(shown, out)
+    return len(shown), len(chosen) - len(shown)

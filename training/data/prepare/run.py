@@ -29,6 +29,7 @@ from training.data.prepare.options import Clean, part_of
 from training.data.prepare.shards import Job, Plan, cache_files, jobs_of, leftovers, plan_of, refuse_another
 from training.data.prepare.workers import shards_made
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 from usbackbones.clips.cleaning.clean import Cleaning
 
 _UNCLEANED = Clean()
@@ -164,8 +165,9 @@ def main(
     cleaning = steps if clean.enabled else None
     plan = plan_of(rows, size, max_frames, cleaning, shard_clips)  # before anything is decoded: it refuses numbers
     if preview_sheet is not None:
-        preview(rows, preview_sheet, preview_clips, max_frames, steps)
-        print(f"{preview_sheet}: {min(preview_clips, len(rows))} clips before and after the cleaning")  # noqa: T201
+        drawn, broken = preview(rows, preview_sheet, preview_clips, max_frames, steps)
+        left = f"; {plural(broken, 'clip')} of those chosen could not be read" * bool(broken)
+        print(f"{preview_sheet}: {plural(drawn, 'clip')} before and after the cleaning{left}")  # noqa: T201
         return
     if dry_run:
         print(estimate(rows, size, max_frames, cleaning))  # noqa: T201
