@@ -64,7 +64,7 @@ def test_the_command_writes_the_same_bytes_again(tmp_path, monkeypatch):
 
 
 def test_numbers_of_the_page_are_those_of_the_zoo(many):
-    text = render_page(many)
+    text = re.sub("</?span[^>]*>", "", render_page(many))  # without the marks that keep an interval on one line
     name, entry = next((name, entry) for name, entry in many["weights"].items() if entry["metrics"])
     article = text[text.index(f">{name}</h2>") :].partition("</article>")[0]
     for report in entry["metrics"].values():

@@ -10,12 +10,11 @@ from contextlib import closing
 import numpy as np
 
 from usbackbones.clips.dicom.gray import Shade
-from usbackbones.clips.dicom.header import Header, read_header
+from usbackbones.clips.dicom.header import Header, read_clock, read_header
 from usbackbones.clips.dicom.identity import identify
 from usbackbones.clips.dicom.pixels import read_picture
 from usbackbones.clips.dicom.regions import pixel_spacing, read_layout
 from usbackbones.clips.dicom.samples import Sampled, sampled_frames
-from usbackbones.clips.dicom.times import read_clock
 from usbackbones.clips.formats.base import ClipError, Facts, Frames, Reading, Request
 from usbackbones.clips.formats.watch import Watch
 
