@@ -64,11 +64,11 @@ def main(
                 )
             found = compare(predict(row.members, task, protocol, cache), task, protocol)
             scores[row.name][name] = found["linear"]["clip"]["balanced_accuracy"]["value"]
-    rows = []
-    for model, found in scores.items():
-        numbers = [*found.values(), sum(found.values()) / len(found)]
-        rows.append([model, *(f"{number:.3f}" for number in numbers)])
-    print("\n".join([*table(["model", *tasks, "mean"], rows), "", f"chosen: {choice(scores)}"]))  # noqa: T201
+    cells = []
+    for model, of in scores.items():
+        numbers = [*of.values(), sum(of.values()) / len(of)]
+        cells.append([model, *(f"{number:.3f}" for number in numbers)])
+    print("\n".join([*table(["model", *tasks, "mean"], cells), "", f"chosen: {choice(scores)}"]))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -130,10 +130,10 @@ def levels(items: Sequence[Item]) -> dict[str, str]:
     return {"frame": "frame", "clip": "clip"} | ({"patient": what} if what else {})
 
 
-def counted(count: Mapping[str, int], what: str) -> str:
+def counted(count: Mapping[str, float], what: str) -> str:
     """Items of a part and their groups, as "12 items of 4 patients"; the groups only where somebody told them."""
     things, number = next(iter(count.items()))
-    return plural(number, things.removesuffix("s")) + (f" of {plural(count['groups'], what)}" if what else "")
+    return plural(int(number), things.removesuffix("s")) + (f" of {plural(int(count['groups']), what)}" if what else "")
 
 
 class Notes:

@@ -93,7 +93,9 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, axes
         way = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         drawn.append(element("path", class_=f"curve s{number}", d=f"M{way}"))
         told = [f"{name}: {x:.3g}, {y:.3g}" for x, y in points]
-        drawn += [_mark(number, *places[place], 2.8, told[place]) for place in evenly(len(places), MOST_MARKS)]
+        for place in evenly(len(places), MOST_MARKS):
+            x, y = places[place]
+            drawn.append(_mark(number, x, y, 2.8, told[place]))
     return joined([axes.draw(label, *drawn), legend(list(series)) if len(series) > 1 else ""])
 
 
@@ -126,8 +128,8 @@ def whiskers(lines: Mapping[str, Mapping[str, float]], label: str) -> Markup:
         told = with_interval(line)
         plot = element("svg", *drawn, viewBox="0 0 300 16", role="img", aria_label=told)
         rows.append(element("li", element("span", name), plot, element("span", told, class_="soft")))
-    ends = element("p", f"The lines run from {low:g} to {high:g}.", class_="note")
-    return joined([element("ul", *rows, class_="whiskers", aria_label=label), ends])
+    scale = element("p", f"The lines run from {low:g} to {high:g}.", class_="note")
+    return joined([element("ul", *rows, class_="whiskers", aria_label=label), scale])
 
 
 def numbered(kinds: Sequence[str]) -> dict[str, int]:
