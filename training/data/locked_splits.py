@@ -147,7 +147,7 @@ def main(
 
     Args:
         table: a CSV with the column group and, if there are any, label and kind (video or image): any manifest.
-        name: the split is written to training/benchmark/splits/NAME.json.
+        name: the split is written to training/data/splits/NAME.json.
         fraction: share of the groups of each stratum that is locked away.
         seed: of the draw.
         held: a shell pattern; the groups that match it are locked instead of a drawn fraction, as where a dataset's

@@ -1,7 +1,8 @@
 """Known faults of DICOM headers, one by one: a vendor's quirk is one more function here, and a line in `samples`.
 
 Each looks at one promise of the header and what the pixel data are, and gives the picture with the promise mended; what
-was wrong goes to `request.warn` in a line. Frame times are checked in `times`, regions and their scale in `regions`.
+was wrong goes to `request.warn` in a line. Frame times are checked by `read_clock` in `header`, regions
+and their scale in `regions`.
 """
 
 from dataclasses import replace
