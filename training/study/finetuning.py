@@ -105,7 +105,7 @@ def main(
     out: Path,
     model: tuple[str, ...] = (),
     task: tuple[str, ...] = TASKS,
-    most: int = 600,
+    most: int = 300,
     fold: tuple[int, ...] = tuple(range(FOLDS)),
     log: Path = LOG,
     document: Path = DOCUMENT,
