@@ -110,7 +110,7 @@ def test_offline_in_a_hospital(follow, tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     told, names = follow("offline-hospital.md")
-    assert "resnet18.uscl_nc2" in told
+    assert "resnet18.hico_open3" in told
     assert names["model"].pretrained_cfg["input_size"][0] == 1
     assert (tmp_path / "predictions.csv").is_file()
 

@@ -29,7 +29,7 @@ class Recipe:
         method: what is learned, and how a clip becomes views.
         arch: timm's name of the backbone, e.g. resnet18 or vit_tiny_patch16_224.
         init: the weight at which the backbone begins: one of timm's (resnet18.tv_in1k, hf-hub:OWNER/NAME), of ours
-            (usbackbones/resnet18.hico_open3) or of a folder (local-dir:FOLDER), of the same architecture. Empty is
+            (usbackbones/resnet18.uscl_open3) or of a folder (local-dir:FOLDER), of the same architecture. Empty is
             random. Its mean and std are not taken over.
         augment: one frame -> one view; its size is the side of the views in pixels.
         input_size: side in pixels of the frames that the released network is to be given; 0 is that of the views. A

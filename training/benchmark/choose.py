@@ -1,6 +1,6 @@
 """Choose among weights on inner folds of sets that none of them saw, and print the choice; no locked clip is opened.
 
-    python -m training.benchmark.choose usbackbones/resnet18.hico_open3 run:FOLDER --data FOLDER --bf16
+    python -m training.benchmark.choose usbackbones/resnet18.uscl_open3 run:FOLDER --data FOLDER --bf16
 
 The weight inside the package is chosen so. A number is the balanced accuracy of clips by the linear probe, the mean of
 `--repeats` divisions into five folds that divide no group; chosen is the weight with the highest mean over the tasks.

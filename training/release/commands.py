@@ -1,8 +1,8 @@
 """Turn a run into a published weight, and keep the cards in step with the records.
 
     python -m training.release add runs/uscl-resnet18-seed0 --tag uscl_open9   a folder in model_cards/, a zoo entry
-    python -m training.release metrics resnet18.hico_open3 results.json        the probe table into the record
-    python -m training.release overlap resnet18.hico_open3 --root FOLDER       compare again with each benchmark
+    python -m training.release metrics resnet18.uscl_open3 results.json        the probe table into the record
+    python -m training.release overlap resnet18.uscl_open3 --root FOLDER       compare again with each benchmark
     python -m training.release embed | retire                                  see training/release/succession.py
     python -m training.release render                                          render cards, README and docs again
     python -m training.release page                                            render model_cards/index.html again

@@ -1,7 +1,7 @@
 """Put a folder of model_cards/ on the Hub, and pin in zoo.json what was put there.
 
-    python -m training.release push resnet18.hico_open3 --dry-run      what would change
-    python -m training.release push resnet18.hico_open3                the folder as it is, in one commit
+    python -m training.release push resnet18.uscl_open3 --dry-run      what would change
+    python -m training.release push resnet18.uscl_open3                the folder as it is, in one commit
 
 The Hub is the one that HF_ENDPOINT names, the account that of HF_TOKEN or `hf auth login`. A commit is tagged, so that
 no cleaning of the repository's history can remove it, and zoo.json gets its id only after every file was downloaded

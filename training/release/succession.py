@@ -1,7 +1,7 @@
 """The default weight inside the package, and the end of weights that others take the place of.
 
-    python -m training.release embed resnet18.hico_open3                           make it the weight inside the package
-    python -m training.release retire resnet18.hico_nc2 resnet18.hico_open3        its numbers move to training/STUDY.md
+    python -m training.release embed resnet18.uscl_open3                           make it the weight inside the package
+    python -m training.release retire resnet18.hico_nc2 resnet18.uscl_open3        its numbers move to training/STUDY.md
 
 The package is Apache-2.0, so the weight inside it must be of the open tier. The name of a retired weight fails with a
 message that names its successor, and is never given to another weight.

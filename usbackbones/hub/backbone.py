@@ -1,6 +1,6 @@
 """From any model name to a network that tells how it was built; what every command takes where it asks for a model.
 
-usbackbones.build_backbone("resnet18.hico_open3", in_chans=1)
+usbackbones.build_backbone("resnet18.uscl_open3", in_chans=1)
 usbackbones.build_backbone("run:runs/mine")
 """
 

@@ -1,7 +1,7 @@
 """U-Net and Mask R-CNN with any timm backbone as encoder.
 
-    usbackbones.segmentation.models.unet("usbackbones/resnet18.hico_open3", classes=1, in_chans=1)
-    usbackbones.segmentation.models.mask_rcnn("usbackbones/resnet18.hico_open3", classes=1, in_chans=1)
+    usbackbones.segmentation.models.unet("usbackbones/resnet18.uscl_open3", classes=1, in_chans=1)
+    usbackbones.segmentation.models.mask_rcnn("usbackbones/resnet18.uscl_open3", classes=1, in_chans=1)
 
 The U-Net's decoder is segmentation_models_pytorch's, the detector torchvision's. For a ResNet the encoder is what
 `smp.Unet("tu-" + name)` would build; a ViT comes with the pyramid of `feature_maps`, which smp has not.

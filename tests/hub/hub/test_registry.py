@@ -99,7 +99,7 @@ def test_an_unknown_tag_of_a_plain_name_is_told_alike(published):
 
 @pytest.mark.parametrize(
     ("removed", "successor"),
-    [("resnet18.uscl_nc1", "resnet18.uscl_nc2"), ("resnet18.hico_nc2", "resnet18.hico_open3")],
+    [("resnet18.uscl_nc1", "resnet18.uscl_open3"), ("resnet18.hico_nc2", "resnet18.hico_open3")],
 )
 def test_a_removed_name_fails_with_its_successor(removed, successor):
     for ask in (registry.get_weight, lambda name: timm.create_model(f"usbackbones/{name}", pretrained=True)):

@@ -219,7 +219,7 @@ def test_what_is_no_clip_is_refused_by_name(classifier, tmp_path, monkeypatch, c
 
 
 def test_any_name_that_carries_a_classifier(clips, tmp_path, monkeypatch):
-    for name in ("usbackbones/resnet18.uscl_nc2", "random:resnet18", "resnet18.uscl_nc2"):
+    for name in ("usbackbones/resnet18.uscl_open3", "random:resnet18", "resnet18.uscl_open3"):
         with pytest.raises(PredictError, match="is a backbone without a head: usbackbones finetune DATA --model"):
             load_trained(name)
     with pytest.raises(PredictError, match="no model of timm or of ours has this name"):

@@ -22,7 +22,7 @@ from training.release.commands import main
 from training.release.records import CARDS, ZOO, read_weights, write_weights
 from usbackbones.hub.zoo import FILE
 
-NAME = "resnet18.uscl_nc2"
+NAME = "resnet18.awcl_nc2"
 
 
 class Release:
