@@ -37,6 +37,7 @@ def finetune_command(
     epochs: Count = None,
     lr: Number = None,
     batch: Count = None,
+    margin: Number = None,
     rates: Literal["decay", "metalr"] | None = None,
     clean: bool = False,
     preview: Sheet = None,
@@ -65,6 +66,7 @@ def finetune_command(
         epochs: maximum number of passes over the data.
         lr: peak learning rate; by default the best of three.
         batch: items in a batch.
+        margin: standard errors by which fine-tuning must beat the probe on the validation part, else the probe is kept.
         rates: of lower layers: slower by a factor, or learned.
         clean: cut to the sector, text and calipers black.
         preview: write an image of clips before and after --clean, and stop.
@@ -84,7 +86,15 @@ def finetune_command(
         raise CommandError("name the folder with -o, or give --preview")
     check_cleaning(clean)
     name = full_name(model)
-    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "rates": rates, "seed": seed, "clean": clean}
+    given: dict[str, Any] = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch": batch,
+        "margin": margin,
+        "rates": rates,
+        "seed": seed,
+        "clean": clean,
+    }
     if lr is not None:
         given["search"] = False
     spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})

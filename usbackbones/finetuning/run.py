@@ -196,6 +196,7 @@ def finetune(
     frozen = make(spec).metrics("test") if spec.start == "probe" else {}
     tuner = make(replace(spec, lr=choose_learning_rate(make, spec)) if spec.search else spec)
     tuner.run()
+    notes(tuner.probe_kept)
     metrics = tuner.metrics("test")
     config = folder_config(tuner, model, data.name, license_)
     config["usbackbones"] |= named if kind == "number" else {}

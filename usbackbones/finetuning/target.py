@@ -48,15 +48,21 @@ class ClassTarget:
         """Class probabilities [N, C]."""
         return outputs.softmax(1)
 
+    def losses(self, item: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(item, log loss, share in the mean) of each item, each class counting the same; a frame each, of `item`."""
+        truth, mean, items = by_clip(self.truth[item], prediction, item, item)
+        classes, of, count = np.unique(truth, return_inverse=True, return_counts=True)
+        loss = -np.log(mean[np.arange(len(truth)), truth].clip(1e-7))
+        return items, loss, 1 / (len(classes) * count[of])
+
     def score(self, item: np.ndarray, prediction: np.ndarray) -> float:
-        """Minus the log loss by item, each class counting the same; a frame each, of the item `item`.
+        """Minus the mean log loss by item, each class counting the same; a frame each, of the item `item`.
 
         On the few groups of a validation part it orders epochs and learning rates with far less noise than balanced
         accuracy, which moves by whole items.
         """
-        truth, mean, _ = by_clip(self.truth[item], prediction, item, item)
-        loss = -np.log(mean[np.arange(len(truth)), truth].clip(1e-7))
-        return -float(np.mean([loss[truth == label].mean() for label in np.unique(truth)]))
+        _, loss, share = self.losses(item, prediction)
+        return -float(share @ loss)
 
     def metrics(self, item: np.ndarray, groups: np.ndarray, prediction: np.ndarray, seed: int) -> Numbers:
         """All metrics with intervals over groups; a frame each, of the item `item`."""
@@ -104,6 +110,11 @@ class NumberTarget:
     def prediction(self, outputs: Tensor) -> Tensor:
         """Numbers [N, 1] in the unit of the labels."""
         return outputs * self.deviation + self.mean
+
+    def losses(self, item: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(item, squared error in deviations of the training labels, share in the mean) of each item."""
+        truth, mean, items = by_clip(self.truth[item], prediction, item, item)
+        return items, ((mean[:, 0] - truth) / self.deviation) ** 2, np.full(len(items), 1 / len(items))
 
     def score(self, item: np.ndarray, prediction: np.ndarray) -> float:
         """R2 by item."""

@@ -21,6 +21,7 @@ from usbackbones.features.ahead import loaded
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.features.transforms import Transform, transforms
 from usbackbones.finetuning.config import FineTune
+from usbackbones.finetuning.gain import Gain, gain
 from usbackbones.finetuning.metalr import MetaLR, backward_and_learn_rates
 from usbackbones.finetuning.mixing import mix_into
 from usbackbones.finetuning.optimizer import layerwise_adamw
@@ -42,6 +43,9 @@ class Tuner(Trainer):
         folder: of the checkpoint; None writes none.
         progress: show bars.
         title: see `Trainer`.
+
+    Attributes:
+        gain: of the weights after training over the linear probe, on the validation part; None if it was not asked for.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Tuner(Trainer):
         self.head = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
         state = model.state_dict(keep_vars=True)
         backbone = {key: value for key, value in state.items() if id(value) not in self.head}
+        self.gain: Gain | None = None
         self.begun_from = {"model": name, "weights": sum_of(backbone)}
         super().__init__(
             model,
@@ -85,11 +90,28 @@ class Tuner(Trainer):
         return {"spec": asdict(self.spec), "task": self.target.task, "items": items} | self.begun_from
 
     def run(self) -> None:
-        """Train; from the linear probe, the weights to keep are then the mix of those before and after."""
+        """Train; from the linear probe, the mix of the weights before and after is kept, or the probe, see `gain`."""
         start = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        compared = self.spec.start == "probe" and self.spec.margin > 0
+        if compared:
+            before, _, _ = self._losses()
         super().run()
         if self.spec.start == "probe":
             mix_into(self.model, start, self.spec.mixing, self._epoch_of_images(), self.device)
+        if compared:
+            self.gain = gain(before, *self._losses())
+            if not self.gain.exceeds(self.spec.margin):
+                self.model.load_state_dict(start)
+
+    @property
+    def probe_kept(self) -> str:
+        """A line where the linear probe was kept after all, with the reason; else empty."""
+        if self.gain is None or self.gain.exceeds(self.spec.margin):
+            return ""
+        return (
+            f"the linear probe is kept: fine-tuning lowers the mean loss of the validation part by {self.gain}, which "
+            f"is no more than the margin of {self.spec.margin:g}; --margin 0 keeps what is fine-tuned"
+        )
 
     @property
     def _only_head(self) -> bool:
@@ -179,6 +201,12 @@ class Tuner(Trainer):
             outputs = self._outputs(self.evaluated, images, bf16)
             found.append(self.target.prediction(outputs).cpu().numpy())
         return rows, np.concatenate(found).astype(np.float64)
+
+    def _losses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Loss, share in the mean and group of each validation item."""
+        rows, prediction = self.predict("validation")
+        item, loss, share = self.target.losses(self.frames.item[rows], prediction)
+        return loss, share, np.array([self.items[number].group for number in item])
 
     def validate(self) -> float:
         """The target's score on the validation part."""
