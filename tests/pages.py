@@ -27,20 +27,35 @@ def page_text(path: str) -> str:
     return (REPOSITORY / path).read_text(encoding="utf-8")
 
 
-STEP = re.compile(r"^```python\n(?P<code>.+?)^```|^    (?P<line>\S.+?)$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^(?P<fence>```|~~~).*?\n(?:.*\n)*?(?P=fence)$|^(?:(?: {4}|\t).*\n)+", re.MULTILINE)
+MARKED = re.compile(r"<!-- (?P<name>\w+), run by (?P<file>\S+) -->(?P<body>.*?)<!-- end -->", re.DOTALL)
+STEP = re.compile(r"^```python\n(?P<code>.+?)^```|^    (?P<line>\S(?:[^\n]*\\\n)*[^\n]+)$", re.DOTALL | re.MULTILINE)
 
 
 def steps(text: str) -> list[list[str] | str]:
     """What a text shows, in its order: a block of Python as a text, a command line as a list of words.
 
-    A command line is indented by four spaces; its comment is left out.
+    A command line is indented by four spaces and goes on after a backslash; its comment is left out.
     """
-    return [found["code"] or shlex.split(found["line"], comments=True) for found in STEP.finditer(text)]
+    return [
+        found["code"] or shlex.split(found["line"].replace("\\\n", " "), comments=True) for found in STEP.finditer(text)
+    ]
 
 
 def commands(text: str) -> list[list[str]]:
     """The command lines of a text."""
     return [step for step in steps(text) if isinstance(step, list)]
+
+
+def marked(page: str, name: str) -> str:
+    """What stands between `<!-- NAME, run by FILE -->` and `<!-- end -->` on a page, which a test of that file runs."""
+    (body,) = (found["body"] for found in MARKED.finditer(page_text(page)) if found["name"] == name)
+    return body
+
+
+def unmarked(text: str) -> list[str]:
+    """The blocks of a text, fenced or indented, that no mark says a test of."""
+    return [found[0] for found in BLOCK.finditer(MARKED.sub("", text))]
 
 
 def run_line(words: list[str], folder: Path) -> str:

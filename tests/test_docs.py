@@ -1,17 +1,23 @@
 """The documents: code that they show runs, names that they use exist, and what is rendered is as rendered now."""
 
 import configparser
+import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
+import torch
 from packaging.version import Version
+from PIL import Image
 
 import usbackbones
 from tests import pages
 from tests.conftest import REPOSITORY
+from tests.hub.predicting.conftest import timm_folder
 from tests.overlay import OLDEST
+from tests.phantoms import phantom_clip
 from usbackbones.cli.main import COMMANDS
 
 DOCS = REPOSITORY / "docs"
@@ -20,22 +26,16 @@ MIGRATION = (DOCS / "from-imagenet.md").read_text(encoding="utf-8")
 
 def test_from_imagenet_runs_from_its_first_line_to_its_last():
     """The blocks are one program: each goes on with the names of those before it."""
-    blocks = re.findall(r"```python\n(.+?)```", MIGRATION, re.DOTALL)
+    blocks = pages.steps(pages.marked("docs/from-imagenet.md", "program"))
     assert len(blocks) == 3
     names = {}
     for block in blocks:
-        exec(compile(block, "docs/from-imagenet.md", "exec"), names)
+        pages.run_code(block, "docs/from-imagenet.md", names)
     assert names["a"].shape == (2, 512)
     frame = names["frames"][0]
     size = names["one"].pretrained_cfg["input_size"][-1]
     assert f"[2, 1, {size}, {size}]" in MIGRATION
-    assert names["ours"](frame).shape == names["timms"](timm_image(frame)).shape == (1, size, size)
-
-
-def timm_image(frame):
-    from PIL import Image
-
-    return Image.fromarray(frame)
+    assert names["ours"](frame).shape == names["timms"](Image.fromarray(frame)).shape == (1, size, size)
 
 
 def test_from_imagenet_names_models_that_exist():
@@ -46,8 +46,6 @@ def test_from_imagenet_names_models_that_exist():
 
 def test_the_sum_over_channels_is_exact_for_one_mean_and_not_for_imagenets_three():
     """What the page says of ImageNet's normalisation, on random weights: timm's 3-channel and 1-channel networks."""
-    import torch
-
     torch.manual_seed(0)
     three = torch.nn.Conv2d(3, 8, 7, bias=False)
     one = torch.nn.Conv2d(1, 8, 7, bias=False)
@@ -182,16 +180,75 @@ def test_what_a_document_imports_comes_from_the_face(page):
 
 
 def test_predict_and_evaluate_as_the_command_line_page_has_them(tmp_path):
-    """Its lines on simulated clips, with a folder of `finetune` and an external table with scanners."""
-    text = pages.page_text("docs/cli.md")
-    part = text.split("<!-- predict, run by tests/test_docs.py -->")[1].split("<!-- end -->")[0]
-    pages.labelled(tmp_path / "DATA", 14)
+    """Its lines on simulated clips, with the folder of a tiny classifier and an external table with scanners."""
+    part = pages.marked("docs/cli.md", "predict")
+    timm_folder(tmp_path / "tuned", ["abdomen", "heart"])
     pages.labelled(tmp_path / "named", 4, start=40)
     pages.clip_file(tmp_path / "CLIPS")
     rows = [f"{file},{file.parent.name},{'AB'[n % 2]}" for n, file in enumerate(sorted(tmp_path.glob("named/*/*.png")))]
     (tmp_path / "external.csv").write_text("\n".join(["path,label,scanner", *rows]))
-    pages.run_line(["usbackbones", "finetune", "DATA", "--group-from", "^(p[0-9]+)_", "-o", "tuned"], tmp_path)
     predicted, evaluated = (pages.run_line(words, tmp_path) for words in pages.commands(part))
     assert "1 clip predicted" in predicted or "1 clips predicted" in predicted
     assert "scanner A: balanced accuracy" in evaluated and "scanner B: balanced accuracy" in evaluated
     assert (tmp_path / "predictions.clips.csv").is_file() and (tmp_path / "evaluation" / "report.html").is_file()
+
+
+def test_help_and_completion_as_the_command_line_page_has_them(tmp_path):
+    """Of every command in the place of COMMAND; completion below a home that is empty."""
+    for words in pages.commands(pages.marked("docs/cli.md", "help")):
+        for name in COMMANDS if "COMMAND" in words else [""]:
+            told = pages.run_line([name if word == "COMMAND" else word for word in words], tmp_path)
+            assert told.startswith(f"usage: usbackbones {name}".rstrip())
+    lines = pages.commands(pages.marked("docs/cli.md", "completion"))
+    assert len(lines) == 3
+    for words in lines:
+        file = tmp_path / words[-1].removeprefix("~/")
+        file.parent.mkdir(parents=True)
+        pages.run_line([*words[:-1], str(file)], tmp_path)
+        assert "usbackbones" in file.read_text(encoding="utf-8")
+
+
+def test_convert_as_the_command_line_page_has_it(tmp_path):
+    (words,) = pages.commands(pages.marked("docs/cli.md", "convert"))
+    torch.save({"state_dict": timm.create_model("resnet18").state_dict()}, tmp_path / "checkpoint.pth.tar")
+    pages.run_line(words, tmp_path)
+    assert timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, num_classes=0).num_features == 512
+
+
+@pytest.mark.slow
+def test_smaller_programs_as_their_page_has_them(tmp_path, monkeypatch):
+    """Both precisions from Python, and int8 from the command line."""
+    monkeypatch.chdir(tmp_path)
+    frames = np.concatenate([phantom_clip(number, frames=2, size=160) for number in range(8)])
+    (tmp_path / "CLIPS").mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "CLIPS" / f"{number}.png")
+    python, line = pages.steps(pages.marked("docs/export.md", "export"))
+    pages.run_code(python, "docs/export.md", {"frames": frames})
+    assert {file.name for file in tmp_path.glob("backbone.*")} == {"backbone.onnx", "backbone.pt2"}
+    (tmp_path / "backbone.onnx").unlink()
+    pages.run_line(line, tmp_path)
+    assert (tmp_path / "backbone.onnx").is_file()
+
+
+def test_texts_on_phantoms_as_the_audit_page_makes_them(tmp_path, monkeypatch):
+    """Its script, of two phantoms."""
+    monkeypatch.chdir(tmp_path)
+    (script,) = pages.steps(pages.marked("docs/audit.md", "text"))
+    assert "range(60)" in script
+    pages.run_code(script.replace("range(60)", "range(2)"), "docs/audit.md", {})
+    assert (tmp_path / "text.csv").read_text().split()[1:] == [f"phantoms/{n:03}.png,{n},{n % 2}" for n in range(2)]
+    assert len(list((tmp_path / "phantoms").iterdir())) == 2
+
+
+def test_tables_of_real_sets_as_the_audit_page_makes_them(tmp_path, monkeypatch, shared_data):
+    """Each names files that are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["make_tables.py", str(shared_data.resolve())])
+    (script,) = pages.steps(pages.marked("docs/audit.md", "tables"))
+    pages.run_code(script, "docs/audit.md", {})
+    tables = list(tmp_path.glob("*.csv"))
+    assert len(tables) == script.count("write(") + 1  # one line writes three, one is the function
+    for table in tables:
+        row = next(csv.DictReader(table.open(encoding="utf-8")))
+        assert Path(row.get("path") or row["image"]).is_file(), table.name

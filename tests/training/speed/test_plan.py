@@ -44,7 +44,7 @@ def test_every_assumption_is_printed():
 def test_the_documentation_shows_what_its_command_prints():
     text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     command, shown = re.search(
-        r"<!-- plan -->\n+    python (-m training.speed.plan .*?)\n+(.*?)\n+<!-- end -->", text, re.S
+        r"<!-- plan, run by \S+ -->\n+    python (-m training.speed.plan .*?)\n+(.*?)\n+<!-- end -->", text, re.S
     ).groups()
     done = run_module(*shlex.split(command)[1:])
     assert done.stdout.strip() == shown.strip()
