@@ -64,7 +64,7 @@ def finetune_command(
         test: share of the groups to evaluate on.
         validation: share of the other groups for early stopping and all choices.
         epochs: maximum number of passes over the data.
-        lr: peak learning rate; by default the best of three.
+        lr: peak learning rate; else the best of three.
         batch: items in a batch.
         margin: standard errors by which fine-tuning must beat the probe on the validation part, else the probe is kept.
         rates: of lower layers: slower by a factor, or learned.
