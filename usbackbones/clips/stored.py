@@ -15,6 +15,7 @@ from usbackbones.clips.formats.kinds import file_kind
 from usbackbones.clips.formats.layouts import LAYOUTS, layout_of, sixteen_bits
 from usbackbones.clips.formats.metaimage import open_metaimage
 from usbackbones.clips.formats.nifti import open_nifti
+from usbackbones.clips.formats.zipped import zip_holds
 from usbackbones.clips.read import iter_frames
 
 _VOLUMES = {"metaimage": open_metaimage, "nifti": open_nifti, "numpy": open_array}
@@ -44,6 +45,8 @@ def stored_frames(path: Path) -> Iterator[Stored]:
         ClipError: if it cannot be read.
     """
     family, form = file_kind(path) or ("", "")
+    if family == "zip" and zip_holds(path) == "arrays":
+        family, form = "numpy", "npz"
     if family in _VOLUMES:
         request = Request(path, 1, lambda line: None, stored=True)
         for values, _ in _VOLUMES[family](request, form).frames:

@@ -9,7 +9,8 @@ from usbackbones.clips.files import shortened
 from usbackbones.clips.read import ClipError
 from usbackbones.clips.region import Box, region_of
 from usbackbones.data.item import DataError, Note
-from usbackbones.segmentation.mask_values import Seen, decide, only_alpha, values_of
+from usbackbones.segmentation.mask_meaning import decide
+from usbackbones.segmentation.mask_values import Seen, only_alpha, values_of
 from usbackbones.segmentation.masked import Masked, clip_of, mask_frames
 
 _MOST = 20

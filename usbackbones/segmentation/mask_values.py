@@ -1,8 +1,8 @@
-"""The values of the masks of a data set, and what they mean: one decision for all of them, or a question.
+"""The values of the masks of a data set, and which of them are labels.
 
-A value is a number (a gray level, a label, an index of a palette) or a color, which is coded as `COLOR` plus RGB. Two
-values are a mask. Gray levels between two values are still two where they lie along edges, as scaling and JPEG leave
-them; a value that fills areas is a label.
+A value is a number (a gray level, a label, an index of a palette) or a color, which is coded as `COLOR` plus RGB. Gray
+levels between two values are none where they lie along edges, as scaling and JPEG leave them; a value that fills areas
+is a label, and so is one that lies between no two others.
 """
 
 from collections import Counter
@@ -19,7 +19,9 @@ _TINT = 16  # levels between R, G and B below which a picture is gray
 _NEAR = 16  # levels that JPEG moves an even area by
 _MANY = 16  # values of a frame above which it has been through JPEG, whatever the file is now
 _RANGE = 64  # levels between black and white below which values in between are labels
+_OFF = 96  # distance of RGB to which JPEG moves a color along an edge away from the two that meet there
 _FLAT = 0.2  # share of a value's pixels inside an even area from which on it is a label
+_APART = 0.5  # share of a value's pixels that are no step between darker and brighter neighbors, likewise
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,17 @@ def values_of(stored: Stored, alpha: bool = False) -> np.ndarray:
             return pixels[:, :, 3].astype(np.int64)
         pixels = _over_black(pixels)
     if pixels.ndim == 2:
-        whole = pixels.astype(np.int64)
+        whole = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0).astype(np.int64)
         if (whole != pixels).any():
             raise DataError(f"a value is {pixels[whole != pixels][0]:g}: save labels as whole numbers")
         return whole
     red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
     spread = np.ptp(pixels.astype(np.int64), axis=2)
-    gray = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # as Pillow's luma
-    if spread.max(initial=0) <= _TINT:
-        return gray
-    return np.where(spread == 0, red, COLOR + (red << 16) + (green << 8) + blue)
+    coded = np.where(spread == 0, red, COLOR + (red << 16) + (green << 8) + blue)
+    # A few dark colors, as 1, 2 and 3 in red alone, are labels and no tint, which luma would make one.
+    if spread.max(initial=0) <= _TINT and (stored.lossy or not spread.any() or len(np.unique(coded)) > _MANY):
+        return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # as Pillow's luma
+    return coded
 
 
 def only_alpha(stored: Stored) -> bool:
@@ -123,8 +126,10 @@ class Seen:
             labels = _even(place.reshape(values.shape), len(found)) >= _FLAT * count
         if lossy or len(found) > _MANY:
             self.even.update({int(value): int(n) for value, n in zip(found[labels], count[labels], strict=True)})
-        else:
-            self.exact.update(found[labels].tolist())
+            return
+        if not labels.all():
+            labels |= _apart(place.reshape(values.shape), _rgb(found)) >= _APART * count
+        self.exact.update(found[labels].tolist())
 
     def labels(self) -> list[int]:
         """The values that mean something, ascending; those that JPEG made of another are counted with it."""
@@ -135,7 +140,20 @@ class Seen:
         grays = [value for value in self.pixels if value < COLOR]
         if len(kept) == 1 and self.even and grays and max(grays) - min(grays) >= _RANGE:  # all that is bright is thin
             kept.append(max(grays, key=lambda gray: abs(gray - kept[0])))
+        while kept and (others := self._explained_by_none(kept)):
+            kept.append(max(others, key=lambda value: (self.pixels[value], -value)))
         return sorted(kept)
+
+    def _explained_by_none(self, kept: Sequence[int]) -> list[int]:
+        """The values that are neither near a label nor between two: thin or small labels that JPEG has blurred."""
+        values = np.array(sorted(self.pixels))
+        points, levels = _rgb(values), _rgb(np.array(kept))
+        off = np.full(len(values), np.inf)
+        for one in levels:
+            for way in levels - one:  # from one label towards another, itself among them
+                along = np.clip((points - one) @ way / max(way @ way, 1), 0, 1)
+                off = np.minimum(off, np.linalg.norm(points - one - along[:, None] * way, axis=1))
+        return values[off > np.where(values < COLOR, _RANGE, _OFF)].tolist()
 
     def shown(self, value: int) -> str:
         """A value as a person writes it, with its color where a palette gives one."""
@@ -148,103 +166,26 @@ class Seen:
         return sum(self.pixels[value] for value in values) / max(self.pixels.total(), 1)
 
 
-def decide(seen: Seen, foreground: str = "", classes: str = "") -> tuple[Meaning, str]:
-    """What the masks mean, and a line that says so.
-
-    Args:
-        seen: all masks of the set.
-        foreground: values that are one foreground, as "1,2" or "#ff0000".
-        classes: names with a value each, as "nerve=1,artery=2".
-
-    Raises:
-        DataError: if nobody can know, or the answer names a value that is not there.
-    """
-    labels = seen.labels()
-    if foreground and classes:
-        raise DataError("--foreground and --classes are two answers to one question: give one")
-    if foreground or classes:
-        return _answered(seen, labels, foreground, classes)
-    if labels == [0]:
-        raise DataError("not one mask marks anything, all of their pixels are 0: give the masks that belong to them")
-    if len(labels) == 1:
-        labels = [0, *labels]
-    if len(labels) > 2 or _dark(labels[0]) or _between(seen, labels):
-        raise DataError(_question(seen, labels))
-    meaning = Meaning(tuple(labels), (0, 1), alpha=seen.alpha)
-    where = ", read from their transparency" if seen.alpha else ""
-    found = np.array(list(seen.pixels))
-    marked = seen.share(found[meaning.labels(found) > 0].tolist())
-    low, high = map(seen.shown, labels)
-    return meaning, f"masks: {high} is foreground ({marked:.1%} of the pixels), {low} background{where}"
-
-
-def _answered(seen: Seen, labels: Sequence[int], foreground: str, classes: str) -> tuple[Meaning, str]:
-    named: dict[str, list[int]] = {}
-    for part in (classes or foreground).split(","):
-        name, equals, value = part.rpartition("=")
-        if bool(equals) != bool(classes) or (equals and not name.strip()):
-            raise DataError(f"--classes {classes}: give names with a value each, as nerve=1,artery=2" if classes else
-                            f"--foreground {foreground}: give values alone, as 1,2")  # fmt: skip
-        named.setdefault(name.strip() or "foreground", []).append(_value(seen, value.strip()))
-    of = {value: number for number, values in enumerate(named.values(), start=1) for value in values}
-    levels = tuple(sorted({*labels, *of, *([] if set(of) >= {0} else [0])}))
-    meaning = Meaning(levels, tuple(of.get(level, 0) for level in levels), tuple(named), seen.alpha)
-    told = [
-        f"{' and '.join(seen.shown(value) for value in values)} {'are' if len(values) > 1 else 'is'} {name} "
-        f"({seen.share(values):.1%} of the pixels)"
-        for name, values in named.items()
-    ]
-    rest = [seen.shown(level) for level in levels if level not in of and seen.pixels[level]]
-    return meaning, f"masks: {', '.join(told)}" + f"; {', '.join(rest)} background" * bool(rest)
-
-
-def _value(seen: Seen, text: str) -> int:
-    try:
-        value = COLOR + int(text.removeprefix("#"), 16) if text.startswith("#") else int(text)
-    except ValueError:
-        raise DataError(f"{text!r} is no value of a mask: give a number, or a color as #ff0000") from None
-    if text.startswith("#") and len(set(bytes.fromhex(f"{value - COLOR:06x}"))) == 1:
-        value = (value - COLOR) & 255  # a gray, which is coded as its level
-    if value not in seen.pixels:
-        raise DataError(f"no mask holds {text}: they hold {_told(seen, seen.labels())}")
-    return value
-
-
-def _question(seen: Seen, labels: Sequence[int]) -> str:
-    count = len(labels) if len(labels) > 2 else len(seen.pixels)
-    bright = [seen.shown(value).split()[0] for value in labels if value][:2]
-    named = ",".join(f"NAME={value}" for value in bright)
-    return (
-        f"the masks hold {count} values, {_told(seen, labels)}: give --foreground {','.join(bright)} for those that "
-        f"are one foreground, or --classes {named} to tell them apart"
-    )
-
-
-def _told(seen: Seen, labels: Sequence[int], most: int = 8) -> str:
-    told = [f"{seen.shown(value)} ({seen.share([value]):.1%})" for value in labels]
-    return ", ".join(told[:most]) + f" and {len(told) - most} more" * (len(told) > most)
-
-
-def _dark(background: int) -> bool:
-    """Whether the darker of two values is a color, which nobody can know to be background."""
-    return background >= COLOR
-
-
-def _between(seen: Seen, labels: Sequence[int]) -> bool:
-    """Whether more pixels lie between the two values than have the brighter one: a picture, and no mask."""
-    low, high = labels
-    if high >= COLOR:
-        return False
-    margin = (high - low) / 8
-    return sum(n for value, n in seen.pixels.items() if low + margin < value < high - margin) > sum(
-        n for value, n in seen.pixels.items() if value >= high - margin
-    )
-
-
 def _rgb(values: np.ndarray) -> np.ndarray:
     """Values int [N] as points float64 [N, 3]: a number is a gray."""
     colors = np.stack([(values - COLOR) >> shift & 255 for shift in (16, 8, 0)], 1)
     return np.where(values[:, None] >= COLOR, colors, values[:, None]).astype(np.float64)
+
+
+def _apart(place: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """How many pixels of each value are no step of an edge, from indices [H, W] and the RGB of each value [N, 3].
+
+    A step has, among itself and its eight neighbors, darker and brighter ones in a color, and is of no color the
+    darkest or brightest unless all of them are.
+    """
+    rows, columns = place.shape
+    levels = np.pad(colors[place], ((1, 1), (1, 1), (0, 0)), "edge")
+    around = [levels[y : y + rows, x : x + columns] for y in range(3) for x in range(3)]
+    low, high = np.minimum.reduce(around), np.maximum.reduce(around)
+    level = colors[place]
+    between, alike = (low < level) & (level < high), low == high
+    step = (between | alike).all(2) & between.any(2)
+    return np.bincount(place[~step], minlength=len(colors))
 
 
 def _even(place: np.ndarray, values: int) -> np.ndarray:
