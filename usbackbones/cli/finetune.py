@@ -55,7 +55,7 @@ def finetune_command(
         data: the folder or the table; no patient is divided whom a column, DICOM header or --group-from tells.
         out: the folder to write.
         model: to start from; any timm model, or random:ARCH.
-        target: labels are classes or numbers; "auto" decides and says so.
+        target: what labels are; "auto" decides and says it.
         label: the column of the CSV that is the label.
         label_unit: of a number, as mm.
         size: side of the input in pixels, if not the model's own; for a ViT a multiple of its patch.
