@@ -32,7 +32,9 @@ _DATA_OF_MHD = (".raw", ".zraw")
 _PART_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
-def read_items(data: Path, group_from: str = "", note: Note = silent, label: str = "label") -> list[Item]:
+def read_items(
+    data: Path, group_from: str = "", note: Note = silent, label: str = "label", least: int = 2
+) -> list[Item]:
     """The items of a folder of class folders or of a CSV.
 
     Args:
@@ -41,6 +43,7 @@ def read_items(data: Path, group_from: str = "", note: Note = silent, label: str
             folders, and for tables without a group.
         note: gets lines to show: how many patients there are and who says so, and what was passed over.
         label: the column of the table that is the label.
+        least: labels that must occur; one is enough to evaluate a model on.
 
     Raises:
         DataError: listing all that is wrong.
@@ -58,11 +61,10 @@ def read_items(data: Path, group_from: str = "", note: Note = silent, label: str
     else:
         raise DataError(f"{data}: no such file or folder; give a folder of class folders or a CSV")
     classes = Counter(item.label for item in items)
-    if len(classes) < 2:
+    if len(classes) < least:
         wanted = "; it needs a folder for each class, with files in it" if data.is_dir() else ""
-        raise DataError(
-            f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): at least two are needed{wanted}"
-        )
+        needed = "at least two are needed" if least > 1 else "one is needed"
+        raise DataError(f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): {needed}{wanted}")
     items = with_groups(items, pattern, note)
     note(told_patients(items))
     return items

@@ -34,7 +34,8 @@ def rates(
 ) -> Mapping[str, dict[str, float]]:
     """{rate: {"value", "low", "high", "of"}} for `RATES` of rows called positive and rows that are, bool [N] both.
 
-    nan where nothing is counted; "of" is the denominator. Whole groups [N] are resampled.
+    nan where nothing is counted; "of" is the denominator. PPV and NPV depend on how frequent the positive rows are, and
+    are nan where all rows are positive or none is. Whole groups [N] are resampled.
     """
     group, times = draw_groups(groups, resamples, seed)
     cells = np.zeros((times.shape[1], 2, 2))
@@ -46,11 +47,12 @@ def rates(
         "ppv": ((1, 1), (0, 1)),
         "npv": ((0, 0), (1, 0)),
     }
+    of_both_kinds = positive.any() and not positive.all()
     result = {}
     for name, (right, wrong) in places.items():
         hits, total = drawn[:, *right], drawn[:, *right] + drawn[:, *wrong]
         shares = np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
-        of = whole[right] + whole[wrong]
+        of = whole[right] + whole[wrong] if of_both_kinds or name in ("sensitivity", "specificity") else 0.0
         low, high = interval(shares) if of else (np.nan, np.nan)
         result[name] = {"value": whole[right] / of if of else np.nan, "low": low, "high": high, "of": of}
     return result

@@ -37,7 +37,7 @@ HEADLINE = {"classes": "balanced_accuracy", "number": "mae"}
 def evaluate_clips(trained: Trained, asked: Asked) -> Evaluated:
     """See `evaluate`."""
     notes: list[str] = []
-    items = read_items(asked.data, asked.group_from, notes.append, asked.label)
+    items = read_items(asked.data, asked.group_from, notes.append, asked.label, least=1)
     if asked.positive and asked.positive not in trained.classes:
         raise PredictError(f"--positive {asked.positive!r} is none of the classes: {', '.join(trained.classes)}")
     if trained.task == "classes":
@@ -129,7 +129,13 @@ def _of_the_model(items: Sequence[Item], classes: tuple[str, ...], asked: Asked,
     kept = [item for item in kept if item.label]
     if not kept:
         raise DataError(f"--map leaves no clip of {asked.data}")
-    if lacking := [name for name in classes if name not in {item.label for item in kept}]:
+    there = {item.label for item in kept}
+    if len(there) == 1:
+        note(
+            f"every clip of {asked.data.name} is of {there.pop()}: the balanced accuracy is the share of them that is "
+            "called so, and AUROC, PPV and NPV are not defined without clips of another class"
+        )
+    elif lacking := [name for name in classes if name not in there]:
         note(f"no clip of {', '.join(lacking)} in {asked.data.name}: means over classes are over the others")
     return kept
 

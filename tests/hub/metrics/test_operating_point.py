@@ -71,4 +71,13 @@ def test_the_area_below_the_curve_is_the_share_of_won_pairs(table):
 
 def test_nothing_counted_is_no_number():
     found = rates(np.zeros(3, bool), np.zeros(3, bool), ["a", "b", "c"])
-    assert np.isnan(found["sensitivity"]["value"]) and found["sensitivity"]["of"] == 0 and found["npv"]["value"] == 1
+    assert np.isnan(found["sensitivity"]["value"]) and found["sensitivity"]["of"] == 0
+    assert found["specificity"]["value"] == 1
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_where_all_rows_are_of_one_kind_the_predictive_values_say_nothing(kind):
+    """A PPV of 1 among positive rows alone is what any test reaches."""
+    found = rates(np.array([True, False, True]), np.full(3, kind), ["a", "b", "c"])
+    defined = {name for name in RATES if np.isfinite(found[name]["value"])}
+    assert defined == {"sensitivity" if kind else "specificity"}

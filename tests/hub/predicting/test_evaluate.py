@@ -97,6 +97,26 @@ def test_odd_names_many_classes_and_one_that_the_set_lacks(external, tmp_path):
     assert value == pytest.approx(np.mean([np.mean(hits) for hits in right.values()]))
 
 
+@pytest.mark.parametrize(("only", "rate"), [("heart", "sensitivity"), ("abdomen", "specificity")])
+def test_a_set_of_one_class(classifier, external, tmp_path, capsys, only, rate):
+    """As of a screening site without findings: one rate, and what is not defined is called so."""
+    for other in {"heart", "abdomen"} - {only}:
+        shutil.rmtree(external.parent / "named" / other)
+    cli.main(["evaluate", str(classifier), str(external.parent / "named"), "-o", str(tmp_path / "out")])
+    told, noted = capsys.readouterr()
+    with (tmp_path / "out" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    called = [float(row["prob_heart"]) >= metrics["threshold"]["value"] for row in rows]
+    found = metrics["rates"]["heart"]
+    assert {name for name in found if found[name]["value"] is not None} == {rate}
+    assert found[rate]["value"] == np.mean(np.array(called) == (only == "heart")) and found[rate]["of"] == 8
+    assert metrics["metrics"]["clip"]["auroc"]["value"] is None and "auroc not defined" in told
+    assert "ppv not defined, npv not defined" in told and f"every clip of named is of {only}: " in noted
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "ROC" not in page.replace("AUROC", "") and "not defined" in page
+
+
 def test_the_threshold_of_the_folder_is_the_one_that_counts(classifier, external, tmp_path):
     """It was fixed on probabilities before the temperature; calls must be the same on both scales."""
     folder = shutil.copytree(classifier, tmp_path / "fixed")
