@@ -31,8 +31,8 @@ def export_command(
 ) -> None:
     """Write a model as a program that runs without timm, and compare its output with the model's.
 
-    A folder of finetune gives logits, one of segment masks, all else features. The file's metadata has the names of the
-    classes, size, mean, std and license.
+    A folder of finetune gives logits of classes or the value of a number, one of segment masks, all else features. The
+    file's metadata has the names of the classes or of the number, size, mean, std and license.
 
     Args:
         out: the file: .onnx for ONNX Runtime, .pt2 for torch.export.load; replaced whole if it is there.

@@ -134,7 +134,7 @@ def export(
         precision: of the weights: "fp32"; "bf16" with "torch"; "int8" with "onnx".
         frames: uint8 [N, H, W], N >= 16, clip after clip: int8 learns its ranges from the first half, and bf16 and int8
             are evaluated on the second. None takes simulated ones; your own are better. Not used for fp32.
-        output: how the output is called: "features", or "logits" or "masks" of a model with a head.
+        output: how the output is called: "features", or "logits", "value" or "masks" of a model with a head.
         facts: for the file's metadata (of a .pt2 its extra file `FACTS`), as `subject.subject_of` collects them.
 
     Raises:

@@ -20,13 +20,14 @@ class Subject:
     Attributes:
         name: in full.
         network: its `pretrained_cfg` describes it as built.
-        output: what the program gives: "features", "logits" of classes or a number, or "masks", logits of structures.
+        output: what the program gives: "features", "logits" of classes, "value" of a number in its unit, or "masks",
+            logits of structures.
         facts: for the metadata of the file, all text: model, output, classes, input, license, version.
     """
 
     name: str
     network: nn.Module
-    output: Literal["features", "logits", "masks"]
+    output: Literal["features", "logits", "value", "masks"]
     facts: dict[str, str]
 
 
@@ -60,10 +61,14 @@ def subject_of(
             ) from error
     headed = bool(config.get("num_classes")) and not backbone
     network = build_backbone(full, channels or 1, None if headed else 0)
-    classes = (config.get("label_names") or []) if headed else []
-    output: Literal["features", "logits"] = "logits" if headed else "features"
+    told = (config.get("usbackbones") or {}) if headed else {}
+    number = told.get("task") == "number"
+    output: Literal["features", "logits", "value"] = "value" if number else "logits" if headed else "features"
+    classes = (config.get("label_names") or []) if output == "logits" else []
     facts = _facts(full, network, output, classes, str(license_for(full, license_name)))
-    if headed and (config.get("usbackbones") or {}).get("clean"):
+    if number:
+        facts |= {"label": str(told.get("label") or ""), "unit": str(told.get("unit") or "")}
+    if told.get("clean"):
         facts["clean"] = "frames cut to the sector, text and calipers black: not done by the program"
     return Subject(full, network, output, facts)
 

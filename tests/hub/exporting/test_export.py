@@ -1,5 +1,6 @@
 """Exports are opened by their own runtimes and compared with the model."""
 
+import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.hub.predicting.conftest import regressor  # noqa: F401
 from tests.phantoms import phantom_clip
 from usbackbones.cli import main as cli
 from usbackbones.exporting.export import _FORM_OF, AGREEMENT, FACTS, ExportError, _run, export
@@ -251,6 +253,30 @@ def test_a_tuned_folder_gives_logits_with_its_classes_and_license(
     held = {FACTS: ""}
     torch.export.load(tmp_path / "tuned.pt2", extra_files=held)
     assert json.loads(held[FACTS])["classes"] == "[]"
+
+
+def test_a_regressor_gives_its_value_in_its_unit(
+    regressor: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Logits of one class would be 1 after a softmax, whatever was measured; predict gives the same number."""
+    cli.main(["export", str(regressor), "-o", str(tmp_path / "ef.onnx"), "--preprocess"])
+    assert "-> value float32 [N, 1]" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "ef.onnx")
+    told = session.get_modelmeta().custom_metadata_map
+    assert (told["output"], told["classes"], told["label"], told["unit"]) == ("value", "[]", "ef", "%")
+    frame = phantom_clip(0, frames=1, size=64)
+    Image.fromarray(frame[0]).save(tmp_path / "still.png")
+    cli.main(["predict", str(regressor), str(tmp_path / "still.png"), "-o", str(tmp_path / "p.csv")])
+    ((name, value),) = [pair for pair in read_row(tmp_path / "p.csv").items() if pair[0].startswith("value")]
+    (found,) = session.run(["value"], {"images": frame})
+    assert name == "value_ef_%" and found.item() == pytest.approx(float(value), rel=1e-3)
+
+
+def read_row(file: Path) -> dict[str, str]:
+    (row,) = csv.DictReader(file.open(newline=""))
+    return row
 
 
 def test_a_segmenter_gives_masks_and_a_silent_license_is_asked_for(

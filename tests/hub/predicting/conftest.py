@@ -105,10 +105,25 @@ def segmenter(tmp_path_factory):
         spread = logits.std((1, 2))
         head.bias.copy_((head.bias - logits.mean((1, 2))) / spread)
         head.weight.div_(spread[:, None, None, None])
+    return segmenter_folder(folder, model, spec, Meaning((0, 1, 2), (0, 1, 2), spec.classes))
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory):
+    """The folder of a Mask R-CNN that nobody trained, which fills the box of what it detects."""
+    spec = Segment(head="mask_rcnn", size=64, regions=16)
+    model = build("random:resnet10t", spec).eval()
+    with torch.no_grad():
+        model.roi_heads.mask_predictor.mask_fcn_logits.bias.fill_(4.0)
+    return segmenter_folder(tmp_path_factory.mktemp("detector"), model, spec, Meaning((0, 255), (0, 1), spec.classes))
+
+
+def segmenter_folder(folder, model, spec, masks):
+    """What `segment` writes of a model on random:resnet10t."""
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
     settings = {
         "model": "random:resnet10t", "spec": asdict(spec), "license": "none (random initialization)",
-        "masks": asdict(Meaning((0, 1, 2), (0, 1, 2), spec.classes)), "classes": ["background", *spec.classes],
+        "masks": asdict(masks), "classes": ["background", *spec.classes],
         "blueprint": blueprint(pyramid_of(model).network), "pretrained_cfg": model.pretrained_cfg,
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(settings))
