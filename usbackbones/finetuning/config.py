@@ -57,7 +57,7 @@ class FineTune:
     freeze_norm: bool = True
     ema: float = 0.98
     mixing: float = 0.5
-    margin: float = 1.0
+    margin: float = 2.0
     patience: int = 8
     frames: int = 8
     seed: int = 0

@@ -214,6 +214,7 @@ def finetune(
         license=str(license_),
     )  # fmt: skip
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}
+    numbers |= {"gain on validation": asdict(tuner.gain)} if tuner.gain else {}
     write_json(out / "metrics.json", numbers)
     write_json(out / "history.json", tuner.history)
     facts = {"model": Path(model).name if model.startswith("local-dir:") else model, "data": data.name}
