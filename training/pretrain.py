@@ -30,7 +30,7 @@ from training.engine.log import Mirror, read_journal
 from training.engine.loop import Engine
 from training.engine.prepare_model import build
 from training.engine.process import keep_pages, same_bits
-from training.engine.run_folder import describe_corpus, describe_recipe, environment, write_json
+from training.engine.run_folder import AVERAGED, describe_corpus, describe_recipe, environment, write_json
 from training.engine.validate import refuse_impossible
 from training.errors import TrainingError
 from training.nn.distributed import joined, rank, world_size
@@ -148,7 +148,7 @@ def _write_summary(engine: Engine, records: list[dict[str, Any]], command: str, 
             "steps": engine.step,
             "batch": batch,
             "views": engine.step * batch * 2,
-            "loss": float(np.mean([record["loss"] for record in records[-50:]])),
+            "loss": float(np.mean([record["loss"] for record in records[-AVERAGED:]])),
             "rankme": last["rankme"],
             "spread": last["spread"],
             "best_validation": min((r["validation"] for r in records if "validation" in r), default=None),

@@ -9,10 +9,15 @@ from training.benchmark.compact import compact
 from training.benchmark.dense.run import _cells
 from training.benchmark.legacy.run import legacy_table
 from training.benchmark.legacy.trained_head import ARMS
-from training.benchmark.markdown import compared, gain, interval_cell
+from training.benchmark.markdown import PARTS, _few_cell, brackets, compared, gain, interval_cell
 from training.data.fingerprints import compare, make_ledger
 from training.data.manifest import Row
 from training.errors import TrainingError
+from training.release.card import _averaged, _shortfall, verdict
+from training.release.commands import labels_told
+from training.release.figure import Dot, Panel, figure
+from training.release.page_table import headline
+from training.release.records import corpus_told
 from training.reproduce import Comparison, _tell
 
 WHERE = ("linear", "clip", "balanced_accuracy")
@@ -60,3 +65,48 @@ def test_nothing_compared_is_not_clean():
     clip = np.random.default_rng(0).integers(0, 255, (2, 64, 64), dtype=np.uint8)
     ledger, empty = make_ledger([(Row("", "x", "p"), clip)], 2), make_ledger([], 2)
     assert compare(ledger, empty).verdict == compare(empty, ledger).verdict == "unknown"
+
+
+def test_brackets_of_few_groups_and_deviations_of_one_draw():
+    assert brackets(12) == "Brackets: 95 % bootstrap intervals over groups."
+    assert "fewer than 10 they are too narrow" in brackets(9) and brackets(1).startswith("No intervals: 1 group ")
+    assert _few_cell({"value": 0.5, "sd": 0.0, "members": [0.5]}) == "0.500"
+    assert _few_cell({"value": 0.5, "sd": 0.0, "members": [0.5, 0.5]}) == "0.500 ± 0.000"
+
+
+def report_on(part, difference, name="usbackbones/a"):
+    row = row_with(difference, noise={"linear": {"clip": {"balanced_accuracy": 0.0}}}) | {"model": name}
+    if difference is None:
+        del row["results"]["linear"]["clip"]["balanced_accuracy"]["difference"]
+    return {"task": "t", "rows": [row], "protocol": {"part": part}, "counts": {"test": {"groups": 20, "clips": 30}}}
+
+
+def test_a_verdict_says_on_what_it_stands():
+    beaten = {"value": 0.2, "low": 0.1, "high": 0.3}
+    one, other, alone = report_on("test", beaten), report_on("unseen", beaten), report_on("test", None)
+    assert "probe, on locked test groups: better" in verdict({"x": one}, "a")
+    told = verdict({"x": one, "y": other, "z": alone}, "a")
+    assert "on locked test groups (x, z), folds of groups that no weight of the table was pretrained on (y): " in told
+    assert "not compared with them on z" in told and "not** better" not in told
+    assert _shortfall({"z": alone}, "a") == "" and "locked" not in PARTS["unseen"]
+    assert PARTS["unseen"] in headline("a", {"y": other}) and PARTS["inner"] in headline(
+        "a", {"y": report_on("inner", beaten)}
+    )
+
+
+def test_a_start_at_a_labelled_weight_is_no_training_without_labels():
+    weak = labels_told({"label_weight": 0.2}, ["a"])
+    told = labels_told({"name": "simclr"}, [], weak)
+    assert told == f"The weight at which it began: {weak}" and "No label" not in told
+    assert labels_told({"name": "simclr"}, [], labels_told({}, [])) == "No label was used."
+
+
+def test_shorter_runs_and_corpora_of_one():
+    assert _averaged({"steps": 50}) == "all steps" and _averaged({"steps": 51}) == "the last 50 steps"
+    corpus = {"clips": ["c"] * 1200, "frames": 1, "groups": ["7"], "patients": {"a": ["7"], "b": ["7"]}}
+    assert corpus_told(corpus) == "1,200 clips (1 frame) of 2 groups"
+
+
+def test_a_dot_without_an_interval_is_drawn_without_one():
+    drawn = figure([Panel("t", "balanced accuracy of clips", {"m": Dot(0.5, math.nan, math.nan)})])
+    assert "nan" not in drawn and "<circle" in drawn

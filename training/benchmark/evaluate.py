@@ -15,7 +15,17 @@ from training.benchmark.cues import cue_features, is_cue
 from training.benchmark.dense.task import DenseProtocol, DenseTask
 from training.benchmark.imagenet import shown_name
 from training.benchmark.legacy.trained_head import HONEST, LEGACY, Training, evaluate_linear_head
-from training.benchmark.models import PLAIN_INPUT, RANDOM, RUN, Entry, is_imagenet, is_simclr, record_of, run_folders
+from training.benchmark.models import (
+    PLAIN_INPUT,
+    RANDOM,
+    RUN,
+    Entry,
+    is_imagenet,
+    is_simclr,
+    method_of_runs,
+    record_of,
+    run_folders,
+)
 from training.benchmark.protocol import Predictions, Protocol, compare, compare_few, predict, predict_features
 from training.benchmark.task import Task
 from training.data.locked_splits import has_locked_part
@@ -122,6 +132,8 @@ def _results(
         "penalties": mine.penalties,
         "results": compare(mine, task, protocol, **references),
     }
+    if entry.name.startswith(RUN):
+        row["method"] = method_of_runs(entry.name)
     if protocol.shots and task.kind == "classes":
         row["few_shot"] = compare_few(mine, task, protocol)
     return row

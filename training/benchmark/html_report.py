@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.markdown import headline_metric
+from training.benchmark.markdown import evaluated_counts, headline_metric
 from training.benchmark.models import Entry
 from training.benchmark.task import Task
-from usbackbones._words import with_interval
+from usbackbones._words import intervals_over, plural, with_interval
 from usbackbones.features.extract import embed
 from usbackbones.report import Features, Section, table_section, write_report
 from usbackbones.report.features import maps_section
-from usbackbones.report.markup import element
+from usbackbones.report.markup import element, joined
 from usbackbones.report.plots import Axes, curves, whiskers
 from usbackbones.report.runs import NAMES
+
+_CURVES = 8
+"""Of a plot; there are so many colors."""
 
 
 def write_comparison(
@@ -43,23 +46,32 @@ def _of_task(name: str, report: Mapping[str, Any]) -> list[Section]:
         for probe, values in row["results"].items()
     }
     title = f"{NAMES.get(metric, metric)} by {level}"
+    over = intervals_over(evaluated_counts(report)["groups"], "group")
+    note = f"{over[0].upper()}{over[1:]}; a line of the plot draws them. {_random(report)}"
     sections = [
-        Section(f"{name}: {title}", whiskers(lines, title), "A line is a 95 % interval over groups. " + _noise(report)),
+        Section(f"{name}: {title}", whiskers(lines, title), note),
         table_section(f"{name}: all numbers", *_numbers(report), note=report.get("about") or ""),
     ]
     if shots := _few_shot(measured):
-        counts = sorted({x for points in shots.values() for x, _ in points})
-        axes = Axes((0, max(counts)), (0, 1), "labelled groups of each class", "balanced accuracy by clip")
-        plot = element("figure", curves(shots, f"{name}: few labelled groups", axes))
-        sections.append(Section(f"{name}: few labelled groups", plot))
+        most = max(x for points in shots.values() for x, _ in points)
+        axes = Axes((0, most), (0, 1), "labelled groups of each class", "balanced accuracy by clip")
+        named = list(shots.items())
+        plots = [
+            element("figure", curves(dict(named[place : place + _CURVES]), f"{name}: few labelled groups", axes))
+            for place in range(0, len(named), _CURVES)
+        ]
+        note = f"Means over {plural(report['protocol']['draws'], 'draw')} of the groups; intervals are not drawn."
+        sections.append(Section(f"{name}: few labelled groups", joined(plots), note))
     return sections
 
 
-def _noise(report: Mapping[str, Any]) -> str:
+def _random(report: Mapping[str, Any]) -> str:
+    """What the random rows are, and which rows were not run."""
     networks = max((row["networks"] for row in report["rows"] if row["model"].startswith("random:")), default=0)
-    told = f"Random rows are the mean of {networks} networks: what does not clear them is worth nothing." * bool(
-        networks
+    of = (
+        f"are the mean of {networks} networks" if networks > 1 else "are one network, so that their spread is not known"
     )
+    told = f"Random rows {of}: a row that is not above them shows no gain of pretraining here." * bool(networks)
     missing = [
         f"{row['model']} was not run: {row['not_run'].split('. ')[0]}." for row in report["rows"] if "not_run" in row
     ]
@@ -87,7 +99,7 @@ def _numbers(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def _few_shot(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
     """{model and probe: (labelled groups, mean)}, the probe that is told first, of the counts that are numbers."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for row in rows[:8]:
+    for row in rows:
         for probe, by_shots in list(row.get("few_shot", {}).items())[:1]:
             points = [(float(shot), float(few["value"])) for shot, few in by_shots.items() if shot.isdigit()]
             if points:

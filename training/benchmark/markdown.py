@@ -8,13 +8,19 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from usbackbones._files import atomic_write
-from usbackbones._words import with_interval
+from usbackbones._words import FEW, plural, with_interval
 
 COLUMNS = ("frame", "clip")
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
 _DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
 BESIDE = {"to_simclr": "SimCLR", "to_imagenet": "ImageNet"}
 """Where a row holds its paired difference to another control than random weights, and how a column calls that."""
+PARTS = {
+    "test": "locked test groups",
+    "inner": "inner folds without the locked groups",
+    "unseen": "folds of groups that no weight of the table was pretrained on",
+}
+"""What each part of a protocol evaluates on."""
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -36,6 +42,20 @@ def summary(report: Mapping[str, Any]) -> str:
 def headline_metric(report: Mapping[str, Any]) -> tuple[str, str, str]:
     """Probe, level and metric of the one number that stands for a task."""
     return ("ridge", "frame", "mae") if report.get("kind") == "number" else ("linear", "clip", "balanced_accuracy")
+
+
+def evaluated_counts(report: Mapping[str, Any]) -> Mapping[str, int]:
+    """How many groups, clips and frames a report evaluates on."""
+    counts: Mapping[str, Mapping[str, int]] = report["counts"]
+    return counts["test" if report["protocol"]["part"] == "test" else "pretrain"]
+
+
+def brackets(groups: int) -> str:
+    """What the brackets of a table are, and how far they can be relied on."""
+    if groups < 2:
+        return f"No intervals: {plural(groups, 'group')} to evaluate on, two at least are needed."
+    few = f"; over fewer than {FEW} they are too narrow to rely on" * (groups < FEW)
+    return f"Brackets: 95 % bootstrap intervals over groups{few}."
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -128,11 +148,18 @@ def _class_cells(report: Mapping[str, Any], row: Mapping[str, Any], probe: str) 
         cells.append(_spread(levels["clip"]["balanced_accuracy"]["members"], report))
     few = row.get("few_shot", {}).get(probe, {})
     for shot in _shots(report):
-        cells.append(f"{few[shot]['value']:.3f} ± {few[shot]['sd']:.3f}" if shot in few else "")
+        cells.append(_few_cell(few.get(shot)))
     if any("legacy" in row for row in report["rows"]):
         told = row.get("legacy") if probe == "linear" else None
         cells.append(f"{told['legacy']:.3f}; {told['honest']:.3f}" if told else "")
     return cells
+
+
+def _few_cell(few: Mapping[str, Any] | None) -> str:
+    """Mean ± deviation; a single draw of a single network has no deviation."""
+    if few is None:
+        return ""
+    return f"{few['value']:.3f} ± {few['sd']:.3f}" if len(few["members"]) > 1 else f"{few['value']:.3f}"
 
 
 def _shots(report: Mapping[str, Any]) -> list[str]:
@@ -197,7 +224,7 @@ def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:
 
 def _foot(report: Mapping[str, Any]) -> list[str]:
     counts = {
-        side: f"{n['clips']} clips of {n['groups']} groups ({n['frames']} frames)"
+        side: f"{plural(n['clips'], 'clip')} of {plural(n['groups'], 'group')} ({plural(n['frames'], 'frame')})"
         for side, n in report["counts"].items()
     }
     protocol = report["protocol"]
@@ -207,13 +234,14 @@ def _foot(report: Mapping[str, Any]) -> list[str]:
         "unseen": f"{protocol.get('repeats')} times {protocol.get('folds')} folds of all that no weight of the table "
         f"was pretrained on, locked groups among them: {counts['pretrain']}",
     }[protocol["part"]]
-    lines = [f"{report['task']}: {on}. Brackets: 95 % bootstrap intervals over groups."]
+    lines = [f"{report['task']}: {on}. {brackets(evaluated_counts(report)['groups'])}"]
     if any("noise" in row for row in report["rows"]):
         lines.append("*Italics*: the difference does not exceed the spread of random networks (best less worst).")
     if report["protocol"].get("shots") and any("few_shot" in row for row in report["rows"]):
+        draws = report["protocol"]["draws"]
         lines.append(
             "N a class: balanced accuracy of clips with N labelled groups a class, mean ± standard deviation over "
-            f"{report['protocol']['draws']} draws."
+            f"{plural(draws, 'draw')} for each network of the row{'; of one network it has none' * (draws < 2)}."
         )
     if any("legacy" in row for row in report["rows"]):
         lines.append(

@@ -158,9 +158,13 @@ def _runs(name: str) -> list[nn.Module]:
 
 def is_simclr(name: str) -> bool:
     """Whether a row's networks are runs of plain SimCLR, the control of every table."""
-    return name.startswith(RUN) and all(
-        read_json(folder / "recipe.json")["method"]["name"] == "simclr" for folder in run_folders(name)
-    )
+    return name.startswith(RUN) and method_of_runs(name) == "simclr"
+
+
+def method_of_runs(name: str) -> str:
+    """The method of the runs of a row, or the methods, where they differ."""
+    methods = {read_json(folder / "recipe.json")["method"]["name"] for folder in run_folders(name)}
+    return ", ".join(sorted(methods))
 
 
 def record_of(name: str) -> dict[str, Any] | None:

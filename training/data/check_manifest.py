@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from training.data.licenses import KNOWN, tier_of
+from usbackbones._words import plural
 from usbackbones.data.table import Fault, Table
 
 Record = tuple[int, dict[str, str]]
@@ -31,7 +32,9 @@ def named_cells(table: Table, columns: Sequence[str]) -> tuple[list[Record], lis
     records = []
     for line, cells in table.rows:
         if len(cells) != len(names):
-            message = f"{len(cells)} cells, but the header has {len(names)}: quote a cell that holds a delimiter"
+            message = (
+                f"{plural(len(cells), 'cell')}, but the header has {len(names)}: quote a cell that holds a delimiter"
+            )
             faults.append(Fault(message, line))
         named = dict(zip(names, cells, strict=False))
         records.append((line, {name: named.get(name, "") for name in columns if name in names}))
@@ -134,7 +137,7 @@ def _licences(records: Sequence[Record]) -> Iterator[Fault]:
     for licence, found in lines.items():
         if tier_of(licence) is None:
             stated = repr(licence) if licence.strip() else "no licence"
-            message = f"{stated} in {len(found)} row(s): no published weight may be trained on them"
+            message = f"{stated} in {plural(len(found), 'row')}: no published weight may be trained on them"
             if licence.strip():
                 message += f"; if it is but another spelling, write one of: {KNOWN}"
             yield Fault(message, found[0], "licence", serious=False)

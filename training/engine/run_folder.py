@@ -22,6 +22,9 @@ from training.nn.distributed import world_size
 from training.recipes import Recipe
 from usbackbones._files import atomic_write
 
+AVERAGED = 50
+"""Last steps whose losses are averaged in summary.json."""
+
 
 def describe_recipe(recipe: Recipe, name: str) -> dict[str, Any]:
     """A recipe as plain data, with what release needs to build the backbone again and to cite the method."""
@@ -74,7 +77,11 @@ def _locked(rows: Iterable[Row]) -> list[str]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine, processes, and the revision of this source, with whether it was changed since."""
+    """Versions, machine, processes, and the revision of this source, with whether it was changed since.
+
+    Where git does not know the source, both are None.
+    """
+    revision = _git("rev-parse", "HEAD")
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -86,8 +93,8 @@ def environment() -> dict[str, Any]:
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "processes": world_size(),
-        "git": _git("rev-parse", "HEAD"),
-        "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git": revision,
+        "git_changed": None if revision is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
 

@@ -3,20 +3,21 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from training.benchmark.markdown import compared, gain, headline_metric, interval_cell
+from training.benchmark.markdown import PARTS, compared, gain, headline_metric, interval_cell
 from training.data.fingerprints import Overlap
+from training.engine.run_folder import AVERAGED
 from training.release.card_metadata import metadata
-from training.release.records import OWNER, kind_of, own_row
+from training.release.records import OWNER, corpus_told, kind_of, own_row
 
-CONTROLS = {"imagenet": "ImageNet", "simclr": "SimCLR, equal budget", "random": "random weights"}
+CONTROLS = {"imagenet": "ImageNet", "simclr": "SimCLR", "random": "random weights"}
 """The rows below a weight's own, and how a reader knows them."""
 NULLS = {"container": "container of the file", "geometry": "size of the frame", "border": "border of the frame"}
 """The rows of cues that are no medicine, which every table has."""
 TASKS_TO_BEAT = 4
 """On so many tasks a weight must beat random weights beyond the interval, or its card begins with where it does not."""
 _LIMITS = (
-    "Trained on small public collections. Where class and clinic are confounded, as in the lung videos, what it "
-    "separates may partly be scanners. Intervals are wide because there are few groups. Not tested beyond these tasks."
+    "Where class and clinic are confounded, as in the lung videos, what it separates may partly be scanners. Intervals "
+    "over few groups are wide. Not tested beyond these tasks."
 )
 
 
@@ -30,16 +31,33 @@ def verdict(metrics: Mapping[str, Any] | None, name: str) -> str:
     if not metrics:
         return "Not evaluated yet."
     rows = {task: own_row(report, name) for task, report in metrics.items()}
-    where: dict[str, list[str]] = {"spread": [], "interval": [], "": []}
+    where: dict[str, list[str]] = {"spread": [], "interval": [], "": [], "unknown": []}
     for task, report in metrics.items():
-        where[gain(rows[task], *headline_metric(report))].append(task)
+        known = _beside_random(rows[task], report)
+        where[gain(rows[task], *headline_metric(report)) if known else "unknown"].append(task)
     said = {
         "spread": "better than random weights beyond the 95 % interval on",
         "interval": "better beyond the interval, but by less than random seeds differ, on",
         "": "**not** better on",
+        "unknown": "not compared with them on",
     }
     told = "; ".join(f"{said[kind]} {', '.join(tasks)}" for kind, tasks in where.items() if tasks)
-    return f"Frozen features with a linear probe, on locked test groups: {told}.{_to_imagenet(metrics, rows)}"
+    ridge = " (ridge for mm)" * any(headline_metric(report)[0] == "ridge" for report in metrics.values())
+    return f"Frozen features with a linear probe{ridge}, on {_parts(metrics)}: {told}.{_to_imagenet(metrics, rows)}"
+
+
+def _beside_random(row: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    """Whether a row was compared with random weights."""
+    probe, level, metric = headline_metric(report)
+    return "difference" in row["results"][probe][level][metric]
+
+
+def _parts(metrics: Mapping[str, Any]) -> str:
+    """What the tasks are evaluated on; where that differs, which on what."""
+    tasks: dict[str, list[str]] = {}
+    for task, report in metrics.items():
+        tasks.setdefault(PARTS[report["protocol"]["part"]], []).append(task)
+    return ", ".join(part + f" ({', '.join(of)})" * (len(tasks) > 1) for part, of in tasks.items())
 
 
 def _to_imagenet(metrics: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
@@ -60,8 +78,10 @@ def _shortfall(metrics: Mapping[str, Any] | None, name: str) -> str:
     """The first sentence of a card whose weight beats random weights on fewer tasks than a good one must."""
     if not metrics:
         return ""
-    lost = [task for task, report in metrics.items() if not gain(own_row(report, name), *headline_metric(report))]
-    if len(metrics) - len(lost) >= TASKS_TO_BEAT:
+    rows = {task: (own_row(report, name), report) for task, report in metrics.items()}
+    known = {task: row for task, row in rows.items() if _beside_random(*row)}
+    lost = [task for task, (row, report) in known.items() if not gain(row, *headline_metric(report))]
+    if not lost or len(known) - len(lost) >= TASKS_TO_BEAT:
         return ""
     return f"Frozen, **it does not beat random weights** beyond the 95 % interval on {', '.join(lost)}. "
 
@@ -94,9 +114,9 @@ def _body(name: str, entry: dict[str, Any]) -> str:
         "",
         "## Data",
         "",
-        f"{len(corpus['clips']):,} clips ({corpus['frames']:,} frames) of {len(corpus['groups']):,} groups from "
-        f"{', '.join(corpus['sources'])}; organ: {', '.join(corpus['organs'])}. {_meta(corpus)}Locked test groups "
-        f"among them: {seen['locked_test_groups']}.{_overlaps(seen.get('benchmarks', {}))}",
+        f"{corpus_told(corpus)} from {', '.join(corpus['sources'])}; organ: "
+        f"{', '.join(corpus['organs'])}. {_meta(corpus)}Locked test groups among them: "
+        f"{seen['locked_test_groups']}.{_overlaps(seen.get('benchmarks', {}))}",
         "",
         "## Licences",
         "",
@@ -169,7 +189,7 @@ def _training(entry: Mapping[str, Any]) -> Iterable[str]:
         "",
         f"{training['steps']:,} steps of {training['batch']} clips ({training['views']:,} views) at "
         f"{recipe['augment']['size']} px, {recipe['optimiser']}, peak learning rate {recipe['lr']:g}, from "
-        f"{recipe.get('init') or 'random weights'}, seed {recipe['seed']}; mean loss of the last 50 steps "
+        f"{recipe.get('init') or 'random weights'}, seed {recipe['seed']}; mean loss of {_averaged(training)} "
         f"{training['loss']:.3f}. {' '.join([training['labels'], training['choice']]).strip()}",
         *_pyramid(training.get("pyramid")),
         "",
@@ -180,6 +200,10 @@ def _training(entry: Mapping[str, Any]) -> Iterable[str]:
         "",
         "</details>",
     ]
+
+
+def _averaged(training: Mapping[str, Any]) -> str:
+    return f"the last {AVERAGED} steps" if training["steps"] > AVERAGED else "all steps"
 
 
 def _pyramid(shapes: Mapping[str, list[int]] | None) -> list[str]:

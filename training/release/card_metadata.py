@@ -1,5 +1,6 @@
 """The metadata block of a card, which the Hub reads to list, filter and license a weight."""
 
+import math
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -48,7 +49,8 @@ def _results(name: str, reports: dict[str, Any]) -> list[EvalResult]:
 
 
 def _result(report: dict[str, Any], probe: str, level: str, metric: str, value: dict[str, float]) -> EvalResult:
-    interval = f"95 % interval {value['low']:.3f} to {value['high']:.3f}"
+    known = all(math.isfinite(value[end]) for end in ("low", "high"))
+    interval = f"95 % interval {value['low']:.3f} to {value['high']:.3f}" if known else "no interval"
     return EvalResult(
         task_type="image-feature-extraction" if report.get("kind") == "number" else "image-classification",
         task_name=f"{probe} probe on frozen features, per {level}",

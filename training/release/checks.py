@@ -26,6 +26,7 @@ from training.data.records import RECORD, patients_of
 from training.release.card import render_card
 from training.release.card_metadata import HUB_LICENCES, LIBRARY, PIPELINE
 from training.release.weights_file import PYRAMID
+from usbackbones._words import plural
 from usbackbones.hub.locate import Place, prove
 from usbackbones.hub.registry import architectures, register
 from usbackbones.hub.zoo import FILE, Weight, ZooError, parse_entry
@@ -109,7 +110,7 @@ def _seen(corpus: Mapping[str, Any], overlap: Mapping[str, Any]) -> Iterator[str
     for name, found in overlap.get("benchmarks", {}).items():
         if found["clips"] and has_locked_part(name):
             told = "; ".join(f"{clip}: {reason}" for clip, reason in found["clips"].items())
-            yield f"it saw {len(found['clips'])} locked test clip(s) of {name}, as {told}"
+            yield f"it saw {plural(len(found['clips']), 'locked test clip')} of {name}, as {told}"
 
 
 def _licence_problems(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -187,7 +188,7 @@ def _feature_problems(weight: Weight, folder: Path, run: nn.Module | None) -> It
         for channels, got in features.items():
             difference = float((got - expected).abs().max() / expected.abs().max())
             if not difference < _APART:
-                yield f"with {channels} channel(s) {builder} gives features that differ by {difference:.2%}"
+                yield f"with {plural(channels, 'channel')} {builder} gives features that differ by {difference:.2%}"
 
 
 def _by_this_package(weight: Weight, folder: Path, frames: Tensor) -> dict[int, Tensor]:

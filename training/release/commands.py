@@ -44,6 +44,7 @@ TRAJECTORY = 20
 """Steps of which the losses are kept, for training.reproduce to compare with."""
 KNOWN = "So a few-shot column of a dataset that it was trained on knows more labels than it says."
 """What a reader must know of a weight that was given labels."""
+UNLABELLED = "No label was used."
 
 
 def add(
@@ -78,6 +79,7 @@ def add(
     if not tag.startswith(f"{method['name']}_{tier}"):
         raise ReleaseError(f"tag {tag!r} of a {method['name']} run on {tier} data must begin {method['name']}_{tier}")
     refuse_start(recipe["init"], tier, whole["weights"])
+    began = whole["weights"].get(recipe["init"].removeprefix("usbackbones/"), {}).get("training", {})
     refuse_seen(name, corpus, {"locked_test_groups": 0})
     seen = {
         "locked_test_groups": 0,
@@ -113,7 +115,7 @@ def add(
             "views": summary["views"],
             "loss": summary["loss"],
             "trajectory": [record["loss"] for record in read_journal(run)[:TRAJECTORY]],
-            "labels": labels_told(method, corpus["classes"]),
+            "labels": labels_told(method, corpus["classes"], began.get("labels", UNLABELLED)),
             "choice": choice,
             "pyramid": {key: list(value.shape) for key, value in pyramid.items()},
             "command": summary["command"],
@@ -154,15 +156,20 @@ def _free(name: str, whole: dict[str, Any]) -> str:
     return f"{stem}{number}".partition(".")[2]
 
 
-def labels_told(method: dict[str, Any], classes: list[str]) -> str:
-    """What a method's settings say of the labels that it was given, on a corpus of these classes."""
+def labels_told(method: dict[str, Any], classes: list[str], began: str = UNLABELLED) -> str:
+    """What a method's settings say of the labels that it was given, on a corpus of these classes.
+
+    `began` is what was told of the weight at which the run began.
+    """
     told = []
     if method.get("label_weight") and classes:
         told.append(f"Weak clip labels entered the loss with weight {method['label_weight']:g}.")
     if ratio := method.get("anatomy_ratio"):
         share = f"of {ratio:.0%} of the clips " if ratio < 1 else ""
         told.append(f"Anatomy labels ({method['granularity']}) {share}chose which frames attract one another.")
-    return " ".join([*told, KNOWN]) if told else "No label was used."
+    if began != UNLABELLED:
+        told.append(f"The weight at which it began: {began.removesuffix(KNOWN).strip()}")
+    return " ".join([*told, KNOWN]) if told else UNLABELLED
 
 
 def overlap(

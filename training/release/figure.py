@@ -1,6 +1,7 @@
 """Draw the rows of every task as dots with their intervals, as plain SVG."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -95,17 +96,25 @@ def _panel(panel: Panel, models: Sequence[str], left: float) -> list[str]:
                 'stroke-dasharray="3 3"/>'
             )
         parts += [
-            f'<line x1="{x(dot.low):.1f}" y1="{y}" x2="{x(dot.high):.1f}" y2="{y}" stroke="{ink}" stroke-width="2"/>',
+            *_interval(x, dot, y, ink),
             f'<circle cx="{x(dot.value):.1f}" cy="{y}" r="4" fill="{ink}"/>',
         ]
     return parts
 
 
+def _interval(x: Callable[[float], float], dot: Dot, y: float, ink: str) -> list[str]:
+    """The line of a dot's interval; none where one group gave none."""
+    if not (math.isfinite(dot.low) and math.isfinite(dot.high)):
+        return []
+    ends = f'x1="{x(dot.low):.1f}" y1="{y}" x2="{x(dot.high):.1f}" y2="{y}"'
+    return [f'<line {ends} stroke="{ink}" stroke-width="2"/>']
+
+
 def _range(panel: Panel) -> tuple[float, float]:
     """Ends of the axis: all intervals fit, at tenths for shares and at fives for millimetres."""
     step = 0.1 if panel.about.startswith("balanced") else 5.0
-    low = min((dot.low for dot in panel.dots.values()), default=0.0)
-    high = max((dot.high for dot in panel.dots.values()), default=step)
+    shown = [x for dot in panel.dots.values() for x in (dot.value, dot.low, dot.high) if math.isfinite(x)]
+    low, high = min(shown, default=0.0), max(shown, default=step)
     return low // step * step, (-(-high // step)) * step or step
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from training.data.fingerprints import Overlap
 from training.release.page_table import all_numbers, headline
+from training.release.records import corpus_told
 from usbackbones.report.markup import Markup, element, joined, link, page
 from usbackbones.report.style import STYLE
 
@@ -30,9 +31,9 @@ def render_page(zoo: Mapping[str, Any]) -> str:
             element("h1", "Ultrasound backbones"),
             element(
                 "p",
-                "Networks pretrained on ultrasound clips, which load through timm in one line. Every number stands "
-                "beside random weights of the same architecture and beside plain SimCLR: what does not beat those is "
-                "not worth having.",
+                "Networks pretrained on ultrasound clips, which load through timm in one line. Numbers stand beside "
+                "random weights of the same architecture and plain SimCLR, where these were run: a weight that does "
+                "not beat them shows no gain on that task.",
             ),
             element(
                 "p",
@@ -91,7 +92,7 @@ def _card(number: int, name: str, entry: Mapping[str, Any], default: bool) -> Ma
         f"{entry['num_features']} features from {given['size']} x {given['size']} px, one gray channel or three. "
         f"{size}. Trained with {paper['title']}"
     )
-    groups = f" on {len(corpus['clips'])} clips of {len(corpus['groups'])} groups" if corpus.get("clips") else ""
+    groups = f" on {corpus_told(corpus)}" if corpus.get("clips") else ""
     places = f" ({', '.join(sources)}; {', '.join(organs)})." if sources else "."
     full = f"usbackbones/{name}"
     load = f'timm.create_model("{full}", pretrained=True, in_chans=1, num_classes=0)'

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from training.benchmark.markdown import gain, headline_metric
+from training.benchmark.markdown import PARTS, brackets, evaluated_counts, gain, headline_metric
 from training.release.records import OWNER, kind_of, own_row
-from usbackbones._words import with_interval
+from usbackbones._words import plural, with_interval
 from usbackbones.report.markup import Markup, element, joined, table
 from usbackbones.report.runs import NAMES
 
@@ -27,7 +27,7 @@ def headline(name: str, metrics: Mapping[str, Any] | None) -> Markup:
         for row in report["rows"]:
             rows.append([_row_name(row["model"], name), *_headline_cells(row, probes, level, metric)])
             classes.append("ours" if _is_ours(row["model"], name) else "")
-        label = f"{report['task']}: {NAMES.get(metric, metric)} by {level}, on the {_part(report)}"
+        label = f"{report['task']}: {NAMES.get(metric, metric)} by {level}, on {PARTS[report['protocol']['part']]}"
         header = ["", *(f"{PROBES.get(probe, probe)} probe" for probe in probes)]
         parts += [element("p", label, class_="note"), table(header, rows, label, classes), _verdict(name, report)]
     return joined(parts)
@@ -100,14 +100,11 @@ def _row_name(model: str, name: str) -> str:
     kind = kind_of(model)
     if kind == "random":
         return f"random {model.removeprefix('random:')}"
-    return "SimCLR, equal budget" if kind == "simclr" else model
-
-
-def _part(report: Mapping[str, Any]) -> str:
-    return "locked test part" if report["protocol"]["part"] == "test" else "inner folds"
+    return "SimCLR" if kind == "simclr" else model
 
 
 def _foot(report: Mapping[str, Any]) -> str:
-    parts = [f"{part}: {n['clips']} clips of {n['groups']} groups" for part, n in report["counts"].items()]
+    counts = report["counts"].items()
+    parts = [f"{part}: {plural(n['clips'], 'clip')} of {plural(n['groups'], 'group')}" for part, n in counts]
     missing = "".join(f" {row['model']} was not run: {row['not_run']}." for row in report["rows"] if "not_run" in row)
-    return f"{report['task']}; {'; '.join(parts)}. In brackets: 95 % intervals over groups.{missing}"
+    return f"{report['task']}; {'; '.join(parts)}. {brackets(evaluated_counts(report)['groups'])}{missing}"

@@ -11,7 +11,7 @@ from typing import Any
 from training.benchmark.cues import CUE
 from training.benchmark.markdown import headline_metric
 from training.data.errors import CorpusError
-from training.data.records import CARDS, RECORD, ZOO, read_json, read_record, write_json
+from training.data.records import CARDS, RECORD, ZOO, patients_of, read_json, read_record, write_json
 
 CONTROLS = "controls.json"
 _IDENTITY = ("arch", "tag", "method", "tier", "hub_id", "revision")
@@ -73,6 +73,18 @@ def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return entry
 
 
+def corpus_told(corpus: Mapping[str, Any]) -> str:
+    """How many clips, frames and groups a corpus holds, as "1,234 clips (5,678 frames) of 90 groups"."""
+    # A record without "patients" names its groups alone: of those that two sources call alike it counts one.
+    groups = len(patients_of(corpus) if corpus.get("patients") else corpus["groups"])
+    clips, frames = f"{_many(len(corpus['clips']), 'clip')}", f"{_many(corpus['frames'], 'frame')}"
+    return f"{clips} ({frames}) of {_many(groups, 'group')}"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def own_row(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The row of a weight of ours in the report of a task."""
     return next(row for row in report["rows"] if row["model"] == f"{OWNER}{name}")
@@ -130,6 +142,7 @@ def put_report(content: Mapping[str, Any], name: str, report: Mapping[str, Any])
     if f"{OWNER}{name}" not in models:
         raise CorpusError(f"{report['task']} has no row {OWNER}{name}, only {', '.join(models)}")
     rows = [row for row in report["rows"] if row["model"] == f"{OWNER}{name}" or not row["model"].startswith(OWNER)]
+    rows = [row for row in rows if row.get("method", "simclr") == "simclr"]  # a run of another method is no control
     entry, task, changed = content["weights"][name], report["task"], set()
     entry["metrics"] = (entry["metrics"] or {}) | {task: {**report, "rows": rows}}
     controls = {row_key(row): row for row in rows if "results" in row and not row["model"].startswith(OWNER)}

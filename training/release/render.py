@@ -108,7 +108,7 @@ def _not_run(content: Mapping[str, Any]) -> list[str]:
         return []
     models = f"usbackbones/{default} local-dir:imagenet/lite0"
     lines = [f"- {name}: `{command} {models} {options} --data FOLDER`" for name, (command, options) in left.items()]
-    about = "What was not run for the default weight, for want of time on two cores; each command runs it."
+    about = "What was not run for the default weight; each command runs it."
     return ["## Not run", about, "\n".join(lines)]
 
 

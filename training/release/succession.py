@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from training.benchmark.markdown import headline_metric, interval_cell
+from training.benchmark.markdown import PARTS, headline_metric, interval_cell
 from training.data.records import CARDS, ROOT, ZOO
 from training.release.checks import ReleaseError
-from training.release.records import entry_of, own_row, read_weights, write_weights
+from training.release.records import corpus_told, entry_of, own_row, read_weights, write_weights
 from training.release.render import STUDY, render
 from usbackbones._files import atomic_write
 
@@ -26,7 +26,8 @@ RETIRED = "## Retired weights"
 _ABOUT = f"""{RETIRED}
 
 Weights that another took the place of, with the numbers that their cards had: linear probe on clips (balanced accuracy)
-or ridge probe (mm) on locked groups, brackets 95 % over groups. Their files are in the history of `model_cards/`.
+or ridge probe (mm), brackets 95 % over groups, on locked test groups where a task names no other part. Their files are
+in the history of `model_cards/`.
 """
 
 
@@ -93,7 +94,7 @@ def obituary(name: str, entry: Mapping[str, Any], successor: str) -> str:
     lines = [
         f"### {name}, now {successor}",
         "",
-        f"{len(corpus['clips']):,} clips of {', '.join(corpus['sources'])}; {training['views']:,} views; input "
+        f"{corpus_told(corpus)} from {', '.join(corpus['sources'])}; {training['views']:,} views; input "
         f"{entry['input']['size']} px; {entry['licences']['weights']}; sha256 `{entry['sha256']}`. Trained by "
         f"`{training['command']}`",
         "",
@@ -104,6 +105,8 @@ def obituary(name: str, entry: Mapping[str, Any], successor: str) -> str:
         probe, level, metric = headline_metric(report)
         told, digits = own_row(report, name)["results"][probe][level][metric], 1 if metric == "mae" else 3
         cells = [interval_cell(one, digits) for one in (told, told.get("difference"), told.get("to_simclr"))]
-        lines.append(f"| {task}{', mm' if metric == 'mae' else ''} | {' | '.join(cells)} |")
+        part = report["protocol"]["part"]
+        where = f" on {PARTS[part]}" * (part != "test")
+        lines.append(f"| {task}{where}{', mm' if metric == 'mae' else ''} | {' | '.join(cells)} |")
     commands = dict.fromkeys(report["command"] for report in (entry["metrics"] or {}).values())
     return "\n".join([*lines, "", *[f"`{command}`\n" for command in commands]]).rstrip()

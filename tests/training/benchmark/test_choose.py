@@ -8,7 +8,7 @@ from timm.models import save_for_hf
 
 from tests.training.benchmark.conftest import SMALL
 from training.benchmark import choose
-from training.benchmark.choose import choice, main
+from training.benchmark.choose import choice, doubts, main
 from training.benchmark.evaluate import Columns, seen_groups, task_report
 from training.benchmark.markdown import markdown
 from training.benchmark.models import Entry, random_networks
@@ -19,6 +19,22 @@ from training.data.errors import CorpusError
 def test_the_highest_mean_is_chosen_and_of_equal_ones_the_first():
     assert choice({"a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.2, "y": 0.9}}) == "b"
     assert choice({"a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.25, "y": 0.75}}) == "a"
+
+
+def test_a_choice_says_what_stands_against_it():
+    scores = {"a": {"x": 0.50}, "b": {"x": 0.60}, "c": {"x": 0.60}, "d": {"x": 0.59}, "e": {"x": 0.55}}
+    divisions = {"a": [0.4, 0.6], "b": [0.6, 0.6], "c": [0.5, 0.7], "d": [0.56, 0.62], "e": [0.54, 0.56]}
+    told = list(doubts("b", scores, divisions))
+    assert told == [
+        "the margin over a is 0.100 and was 0.000 to 0.200 in 2 divisions: other folds could choose otherwise",
+        "c has the same mean as b; of equal weights the one named first is chosen",
+        "the margin over d is 0.010 and was -0.020 to 0.040 in 2 divisions: other folds could choose otherwise",
+    ]
+    one = {name: values[:1] for name, values in divisions.items()}
+    assert "of equal" in next(doubts("b", {"b": {"x": 0.6}, "c": {"x": 0.6}}, one))
+    assert "its spread is not known" in next(doubts("b", {"b": {"x": 0.6}, "a": {"x": 0.5}}, one))
+    with pytest.raises(CorpusError, match="of b on x is not a number"):
+        choice({"a": {"x": 0.5}, "b": {"x": float("nan")}})
 
 
 def test_the_choice_opens_no_locked_clip_and_prints_what_it_stands_on(mini, task, tmp_path, capsys, monkeypatch):
@@ -38,6 +54,9 @@ def test_the_choice_opens_no_locked_clip_and_prints_what_it_stands_on(mini, task
     for name, value in zip(names, values, strict=True):
         assert f"| {name} | {value:.3f} | {value:.3f} |" in printed
     assert printed.endswith(f"chosen: {names[values.index(max(values))]}\n")
+    for name in names:
+        assert f"note: what {name} was pretrained on is not recorded: it may have seen clips of lung" in printed
+    assert printed.count("note: ") == 3  # besides, that the two are equal, or that one division tells no spread
     assert len(list((tmp_path / "cache").glob("pocus_lung-*.npz"))) == 1  # the part for choices alone was decoded
     with pytest.raises(CorpusError, match="two weights or more"):
         main((names[0],), mini, tasks=("lung",))

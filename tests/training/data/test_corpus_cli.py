@@ -166,9 +166,12 @@ def test_a_folder_is_guessed_and_the_guesses_are_told(tmp_path, capsys):
     assert [Path(mask).name for mask in rows["thyroid/benign/s1.png"].masks] == ["s1_mask.png"]
     for told in (
         "groups  6",
-        "name like a patient's 4",
-        "labels  none 4, benign 3, malignant 1",
+        "3 by a name like a patient's (4 clips)",
+        "2 by nothing but its own name (2 clips)",
+        "1 by its folder (2 clips)",
+        "labels  of clips: none named 4, benign 3, malignant 1",
         "2 folders of images",
+        "masks   beside 1 of 8 clips",
     ):
         assert told in shown
     with out.open(newline="") as stream:
@@ -215,7 +218,8 @@ def test_bare_dicom_of_one_patient_is_one_group(tmp_path, monkeypatch):
         (tmp_path / "archive" / folder).mkdir(parents=True)
         write_dicom(tmp_path / "archive" / folder / "image", speckle(2), PatientID="ID-4711", meta=False)
     guess = guess_manifest(tmp_path / "archive")
-    assert len({row.group for row in guess.rows}) == 1 and "by the DICOM header 2" in guess.summary
+    assert len({row.group for row in guess.rows}) == 1 and "1 by the DICOM header (2 clips)" in guess.summary
+    assert guess.summary.startswith("guessed from names and DICOM headers")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is a file that not even root can read")
@@ -224,5 +228,5 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path):
     (tmp_path / "d1" / "locked.dcm").symlink_to("/proc/self/mem")
     guess = guess_manifest(tmp_path)
     assert [row.group for row in guess.rows] == ["d1", "d1"]
-    assert "closed  1 files" in guess.summary and "d1/locked.dcm cannot be opened" in guess.summary
+    assert "closed  1 file," in guess.summary and "d1/locked.dcm cannot be opened" in guess.summary
     assert "cannot be opened" not in guess.notes[0] and "cannot be opened" in guess.notes[1]

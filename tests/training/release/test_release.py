@@ -211,7 +211,7 @@ def lung_folder(root, locked, patient):
 
 def test_a_frame_of_a_locked_test_part_is_refused_whatever_its_name(run, places, tmp_path):
     root = lung_folder(tmp_path / "data", locked_split("pocus_lung")["test"][0], patient=3)
-    with pytest.raises(ReleaseError, match=r"1 locked test clip\(s\) of pocus_lung, as .*clip\.gif: .*of clip3"):
+    with pytest.raises(ReleaseError, match=r"1 locked test clip of pocus_lung, as .*clip\.gif: .*of clip3"):
         add(run, "uscl_open1", root=root, **places)
     assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}
 
@@ -227,7 +227,7 @@ def test_the_pictures_of_dl_track_that_stand_in_locked_clips_are_refused(run, pl
     root = tmp_path / "data"
     root.mkdir()
     (root / "timtrack_muscle").symlink_to(shared_data / "timtrack_muscle")
-    with pytest.raises(ReleaseError, match=r"it saw 5 locked test clip\(s\) of timtrack_muscle, as ") as refusal:
+    with pytest.raises(ReleaseError, match=r"it saw 5 locked test clips of timtrack_muscle, as ") as refusal:
         add(copy, "uscl_open1", root=root, **places)
     assert all(name in str(refusal.value) for name in pictures)
     assert not places["cards"].exists() and json.loads(places["zoo"].read_text())["weights"] == {}

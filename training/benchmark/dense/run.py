@@ -20,7 +20,7 @@ from training.benchmark.cues import is_cue
 from training.benchmark.dense.evaluate import dense_report
 from training.benchmark.dense.task import DenseProtocol, load_dense_task
 from training.benchmark.leaderboard import command_line
-from training.benchmark.markdown import interval_cell, not_run_cells, table
+from training.benchmark.markdown import brackets, interval_cell, not_run_cells, table
 from training.benchmark.models import Entry, entries
 from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
@@ -41,15 +41,15 @@ def markdown(report: Mapping[str, Any]) -> str:
         heads["circumference_error"] = "circumference error, mm"
     header = ["model", "overlap", *heads.values(), *(f"{head} − random" for head in heads.values())]
     rows = [not_run_cells(row, True) if "not_run" in row else _cells(row, list(heads)) for row in report["rows"]]
-    fit, evaluated = (f"{n['pictures']} pictures of {n['groups']} groups" for n in report["counts"].values())
-    protocol = report["protocol"]
+    counts, protocol = list(report["counts"].values()), report["protocol"]
+    fit, evaluated = (f"{plural(n['pictures'], 'picture')} of {plural(n['groups'], 'group')}" for n in counts)
     where = "the locked" if protocol["part"] == "test" else "no locked picture opened, evaluated on an inner"
     lines = [
         *table(header, rows),
         "",
         f"{report['task']}: fitted on {fit}, {'evaluated on ' if protocol['part'] == 'test' else ''}{where} "
         f"{evaluated}. Mean of {plural(protocol['seeds'], 'U-Net')}, encoder {protocol['encoder']}, "
-        f"{protocol['epochs']} epochs at {protocol['size']} pixels. Brackets: 95 % bootstrap intervals over groups.",
+        f"{plural(protocol['epochs'], 'epoch')} at {protocol['size']} pixels. {brackets(counts[-1]['groups'])}",
         *[
             "*Italics*: the difference does not exceed the spread of random U-Nets, the best less the worst."
             if protocol["seeds"] > 1

@@ -36,6 +36,7 @@ from training.benchmark.models import entries
 from training.benchmark.tasks import load_task
 from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 from usbackbones.features.extract import embed
 
 Trained = Literal["head", "block"]
@@ -114,8 +115,8 @@ def legacy_table(report: dict[str, Any]) -> str:
     lines = [
         *table(["model", "metric", *arms, f"{LEGACY} − {gap}"], rows),
         "",
-        f"{report['on']}. Trained: {report['trained']}, {training['epochs']} epochs, batch {training['batch']}, Adam "
-        f"{training['lr']:g}, {training['folds']} folds. Percent, {_over(report['seeds'])}.",
+        f"{report['on']}. Trained: {report['trained']}, {plural(training['epochs'], 'epoch')}, batch "
+        f"{training['batch']}, Adam {training['lr']:g}, {training['folds']} folds. Percent, {_over(report['seeds'])}.",
         f"`{report['command']}`",
     ]
     return "\n".join(lines)
@@ -159,7 +160,7 @@ def main(
         page: a Markdown file whose table, between its markers, is made again.
         cache: folder for decoded frames and features.
     """
-    command = command_line("training.benchmark.legacy.run", sys.argv[1:])
+    command = command_line("training.benchmark.legacy", sys.argv[1:])
     refuse_unwritable(json_file, page)
     training = Training(epochs=epochs)
     rows = []

@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from training.data.corpora.record import stills, stills_with_masks
 from training.data.manifest import Row
+from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.formats.base import shortened
 from usbackbones.clips.formats.kinds import why_unreadable
 from usbackbones.clips.patient import patient_of
 
+_HEADER = "the DICOM header"
 _COMPARED = 20
 """Images of a folder whose sizes are compared."""
 _PATIENT = re.compile(
@@ -76,12 +78,12 @@ def guess_manifest(folder: Path, licence: str = "", source: str = "", apart: boo
         ClipError: if there is no clip.
     """
     root = folder.resolve()
-    rows, notes, origins, closed = [], [], Counter[str](), []
+    rows, notes, origins, closed = [], [], list[str](), []
     found = list(_find(root, apart))
     for clip in tqdm(found, desc="looking at clips", unit="clip", disable=None):
         group, origin = _group(clip)
         organ, label = _organ((root.name, *clip.names)), _label(clip)
-        origins[origin] += 1
+        origins.append(origin)
         name = clip.path.relative_to(root).as_posix() if clip.path != root else root.name
         rows.append(Row(str(clip.path), name, group, organ, label, licence, source, mask=clip.mask))
         note = f"guessed: group from {origin}" + "; organ from names" * bool(organ) + "; label" * bool(label)
@@ -118,10 +120,24 @@ def _is_one_clip(folder: Path) -> bool:
     return len(sizes) < 2
 
 
+def _by_origin(rows: Sequence[Row], origins: Sequence[str]) -> str:
+    """How many groups are known by what, and how many clips they have; one that is known by two things counts once."""
+    known: dict[str, set[str]] = {}
+    for row, origin in zip(rows, origins, strict=True):
+        known.setdefault(row.group, set()).add(origin)
+    clips = Counter(row.group for row in rows)
+    groups, members = Counter[str](), Counter[str]()
+    for group, found in known.items():
+        by = " and ".join(sorted(found))
+        groups[by] += 1
+        members[by] += clips[group]
+    return ", ".join(f"{count} by {by} ({plural(members[by], 'clip')})" for by, count in groups.most_common())
+
+
 def _group(clip: _Found) -> tuple[str, str]:
     """The group of a clip, and where it is from."""
     if patient := _dicom_patient(clip.path):
-        return patient, "the DICOM header"
+        return patient, _HEADER
     for name in clip.names:
         if found := _PATIENT.search(name):
             word = (found[1] or found[2]).lower()
@@ -155,24 +171,27 @@ def _words(name: str) -> set[str]:
     return set(re.findall(r"[a-z]+[0-9]*", name.lower())) | set(re.findall(r"[a-z]+", name.lower()))
 
 
-def _summary(rows: Sequence[Row], origins: Counter[str], folders: int, closed: list[str]) -> str:
+def _summary(rows: Sequence[Row], origins: Sequence[str], folders: int, closed: list[str]) -> str:
     def counts(values: Sequence[str]) -> str:
-        return ", ".join(f"{value or 'none'} {count}" for value, count in Counter(values).most_common())
+        return ", ".join(f"{value or 'none named'} {count}" for value, count in Counter(values).most_common())
 
     members = Counter(row.group for row in rows)
     largest, size = members.most_common(1)[0]
+    sources = "names and DICOM headers" if _HEADER in origins else "names"
     lines = [
-        "guessed from names; look at each line before you train:",
-        f"  groups  {len(members)}, by {', '.join(f'{origin} {count}' for origin, count in origins.most_common())}",
-        f"          the largest, {largest!r}, has {size} of {len(rows)} clips: correct it if it is not one patient",
-        f"  organs  {counts([row.organ for row in rows])}",
-        f"  labels  {counts([row.label for row in rows])}",
-        f"  masks   {sum(bool(row.mask) for row in rows)} clips have one",
+        f"guessed from {sources}; look at each line before you train:",
+        f"  groups  {len(members)}: {_by_origin(rows, origins)}",
+        f"          the largest, {largest!r}, has {size} of {plural(len(rows), 'clip')}: "
+        "correct it if it is not one patient",
+        f"  organs  of clips: {counts([row.organ for row in rows])}",
+        f"  labels  of clips: {counts([row.label for row in rows])}",
+        f"  masks   beside {sum(bool(row.mask) for row in rows)} of {plural(len(rows), 'clip')}",
     ]
     if folders:
-        lines.append(f"  stills  {folders} folders of images are taken for clips, each image a frame; else --stills")
+        taken = "1 folder of images is taken for a clip" if folders == 1 else f"{folders} folders of images are clips"
+        lines.append(f"  stills  {taken}, each image a frame; else --stills")
     if closed:
-        lines.append(f"  closed  {len(closed)} files, so only names told their patients: {shortened(closed)};")
+        lines.append(f"  closed  {plural(len(closed), 'file')}, so only names told the patients: {shortened(closed)};")
         lines.append("          see to their rights and run this again")
     lines.append("  names   of files and folders are copied as they are: if they name people, rename them first")
     return "\n".join(lines)

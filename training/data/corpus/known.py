@@ -8,6 +8,7 @@
 Known datasets are written without their locked test parts, and never if they are kept for evaluation.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from training.data.errors import CorpusError, short_errors
 from training.data.licenses import Tier, tier_of
 from training.data.locked_splits import has_locked_part, locked_groups
 from training.data.manifest import Row, examine, write_manifest
+from usbackbones._words import plural
 from usbackbones.clips.read import ClipError
 
 
@@ -115,13 +117,29 @@ def known(
     for name in names:
         name, _, folder = name.partition("=")
         rows = _corpus(name).rows(Path(folder) if folder else root / name)
-        kept = rows if judging else in_tier(without_locked_test(rows), tier)
+        open_part = rows if judging else without_locked_test(rows)
+        kept = rows if judging else in_tier(open_part, tier)
         parts.append(kept)
-        print(f"{name}: {len(kept)} of {len(rows)} clips, {len({row.group for row in kept})} groups")  # noqa: T201
+        counts = f"{len(kept)} of {plural(len(rows), 'clip')}, {_groups(kept)}"
+        print(f"{name}: {counts}{_left_out(rows, open_part, kept)}")  # noqa: T201
     merged = merge(parts)
+    if not merged:
+        raise CorpusError(f"no clip is left, so {out} is not written: name another dataset, or another --tier")
     write_manifest(merged, out)
-    groups = {(row.source, row.group) for row in merged}
-    print(f"{out}: {len(merged)} clips of {len(groups)} groups")  # noqa: T201
+    print(f"{out}: {plural(len(merged), 'clip')} of {_groups(merged)}")  # noqa: T201
+
+
+def _groups(rows: Iterable[Row]) -> str:
+    return plural(len({(row.source, row.group) for row in rows}), "group")
+
+
+def _left_out(rows: Sequence[Row], open_part: Sequence[Row], kept: Sequence[Row]) -> str:
+    """Why clips of a dataset are not in its manifest, with the number for each reason; empty if all are."""
+    locked = len(rows) - len(open_part)
+    licences = Counter(row.licence for row in open_part) - Counter(row.licence for row in kept)
+    reasons = [f"{locked} of its locked test part"] * bool(locked)
+    reasons += [f"{count} for the licence {licence or '(none stated)'}" for licence, count in licences.most_common()]
+    return f"; left out: {', '.join(reasons)}" if reasons else ""
 
 
 def _corpus(name: str) -> Corpus:
@@ -151,11 +169,13 @@ def folder(
     print(guess.summary)  # noqa: T201
     for fault in examine(out)[1]:
         print(f"check: {fault}")  # noqa: T201
-    print(f"{out}: {len(guess.rows)} clips of {len({row.group for row in guess.rows})} groups")  # noqa: T201
+    print(f"{out}: {plural(len(guess.rows), 'clip')} of {_groups(guess.rows)}")  # noqa: T201
 
 
 def check(manifest: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Print all that is wrong with a manifest, with lines and columns; exit code 1 if it cannot be used so.
+    """Print what is wrong with the cells of a manifest, with lines and columns; exit code 1 if it cannot be used so.
+
+    That clips and masks are there is looked up; whether they can be read only training.data.prepare finds out.
 
     Args:
         manifest: CSV or Parquet.
@@ -164,7 +184,8 @@ def check(manifest: Annotated[Path, tyro.conf.Positional]) -> None:
     for fault in faults:
         print(f"{'fault' if fault.serious else 'note '} {fault}")  # noqa: T201
     serious = sum(fault.serious for fault in faults)
-    print(f"{manifest}: {len(rows)} rows, {serious} faults, {len(faults) - serious} notes")  # noqa: T201
+    counts = ", ".join([plural(len(rows), "row"), plural(serious, "fault"), plural(len(faults) - serious, "note")])
+    print(f"{manifest}: {counts}; clips and masks were looked for, none was opened")  # noqa: T201
     if serious:
         raise SystemExit(1)
 
