@@ -21,6 +21,7 @@ __all__ = [
     "image_named",
     "images_named",
     "is_litter",
+    "is_still",
     "label_maps",
     "passed_over",
     "real",

@@ -10,7 +10,7 @@ from usbackbones.clips.dicom.identity import BadSalt, identify
 from usbackbones.clips.formats.base import Facts, Request
 from usbackbones.clips.formats.kinds import file_kind
 
-__all__ = ["BadSalt", "patient_of"]
+__all__ = ["BadSalt", "header_facts", "patient_of"]
 
 
 def patient_of(path: Path) -> str | None:
@@ -20,6 +20,12 @@ def patient_of(path: Path) -> str | None:
         BadSalt: if there is no salt to make pseudonyms with.
         ClipError: if the header cannot be read.
     """
+    facts = header_facts(path)
+    return facts.patient if facts else None
+
+
+def header_facts(path: Path) -> Facts | None:
+    """The pseudonyms in the header of a DICOM file, None for other files; raises as `patient_of` does."""
     kind = file_kind(path)
     if kind is None or kind[0] != "dicom":
         return None
@@ -28,4 +34,4 @@ def patient_of(path: Path) -> str | None:
     identify(header.dataset, Request(path, 1, faults.append, identify=True), facts)
     if faults:
         raise BadSalt(faults[0])
-    return facts.patient
+    return facts

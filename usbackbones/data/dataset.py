@@ -5,11 +5,12 @@ patients apart, see `usbackbones.data.patients`. In a folder each class has a fo
 counted and named in notes.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from usbackbones._same_name import one_form
 from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import (
@@ -22,11 +23,12 @@ from usbackbones.clips.files import (
     shortened,
     stills_in,
 )
-from usbackbones.data.each_once import each_once, in_natural_order
+from usbackbones.data.each_once import each_once, in_natural_order, refuse_frames_of_folders
 from usbackbones.data.item import PARTS, DataError, Item, Note
-from usbackbones.data.patients import grouped, name_pattern, silent, told_patients, with_groups
+from usbackbones.data.patients import grouped, name_pattern, silent, tells_patients, told_patients, with_groups
 from usbackbones.data.splits import SplitError, assert_disjoint, holdout
-from usbackbones.data.table import read_table
+from usbackbones.data.table import other_columns, read_table
+from usbackbones.data.targets import number_of
 
 _DATA_OF_MHD = (".raw", ".zraw")
 _PART_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
@@ -65,6 +67,7 @@ def read_items(
         wanted = "; it needs a folder for each class, with files in it" if data.is_dir() else ""
         needed = "at least two are needed" if least > 1 else "one is needed"
         raise DataError(f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): {needed}{wanted}")
+    _refuse_one_class_in_two_ways(classes)
     items = with_groups(items, pattern, note)
     note(told_patients(items))
     return items
@@ -109,6 +112,16 @@ def split_items(
     return list(items)
 
 
+def _refuse_one_class_in_two_ways(classes: Iterable[str]) -> None:
+    """Refuse classes whose names differ in capitals, spaces or the storage of accents alone; of numbers none do."""
+    ways = defaultdict[str, list[str]](list)
+    for name in sorted(classes):
+        ways[name if number_of(name) is not None else one_form(name)].append(name)
+    if several := [names for names in ways.values() if len(names) > 1]:
+        names = " and ".join(map(repr, several[0]))
+        raise DataError(f"classes {names} are perhaps one, written in {len(several[0])} ways: call them alike")
+
+
 def _drawn(items: Sequence[Item], share: float, to: str, rest: str, seed: int) -> list[Item]:
     """Give a share of the groups that are undecided, or in `rest`, to another part."""
     free = [item for item in items if item.part in ("", rest)]
@@ -133,6 +146,9 @@ def _of_folder(folder: Path, note: Note) -> list[Item]:
     if {"images", "masks"} <= {place.name for place in places}:
         raise DataError(f"{folder} holds images/ and masks/, which are no classes: give it to segment")
     items = each_once([Item(path, place.name, "") for place in places for path in _clips(place)], note)
+    if folders := [item.path.relative_to(folder).as_posix() for item in items if item.path.is_dir()]:
+        inside = f"{plural(len(folders), 'folder')} of stills in class folders"
+        note(f"{inside}, each taken for one clip: {shortened(folders)}")
     _name_the_rest(folder, items, note)
     return items
 
@@ -168,7 +184,8 @@ def _clips(folder: Path) -> list[Path]:
 
 def _of_table(table: Path, note: Note, column: str) -> list[Item]:
     items, rows, faults, unlabeled = [], [], [], list[str]()
-    for row in read_table(table, {"path", column}):
+    everything = read_table(table, {"path", column})
+    for row in everything:
         path, label, part = (str(row.get(name) or "").strip() for name in ("path", column, "split"))
         whole = table.parent / path
         if not path or not whole.exists():
@@ -184,4 +201,8 @@ def _of_table(table: Path, note: Note, column: str) -> list[Item]:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
     if unlabeled:
         note(f"passed over {plural(len(unlabeled), 'row')} without a label, line {shortened(unlabeled)}")
+    patients = filter(tells_patients, everything[0] if everything else ())
+    if others := other_columns(everything, {"path", column, "split", *patients}, "a path, label, split or patient"):
+        note(others)
+    refuse_frames_of_folders(items)
     return each_once(in_natural_order(grouped(items, table, rows, note)), note)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from usbackbones._words import plural
-from usbackbones.clips.files import by_parts, identity_of, shortened
+from usbackbones.clips.files import by_parts, file_kind, identity_of, is_still, shortened
 from usbackbones.data.item import AnyItem, DataError, Note
 
 _REMEDY = {
@@ -41,6 +41,18 @@ def each_once(items: Sequence[AnyItem], note: Note) -> list[AnyItem]:
         names = plural(len(again), "name")
         note(f"{names} of files that were named before, which count once: {shortened(sorted(again))}")
     return [item for number, item in enumerate(items) if number in kept]
+
+
+def refuse_frames_of_folders(items: Sequence[AnyItem]) -> None:
+    """Refuse stills that are items beside the folder that they are frames of, which is a clip and an item too.
+
+    Raises:
+        DataError: naming the first.
+    """
+    folders = {identity_of(item.path) for item in items if item.path.is_dir()}
+    for item in items if folders else ():
+        if identity_of(item.path.parent) in folders and is_still(file_kind(item.path)):
+            raise DataError(f"{item.path} is a frame of {item.path.parent}, which is a row too: keep one of the two")
 
 
 def in_natural_order(items: Sequence[AnyItem]) -> list[AnyItem]:

@@ -47,12 +47,14 @@ def together(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> list[It
     return [replace(item, group=leader[item.group]) for item in items]
 
 
-def told(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> str:
-    """A line about groups that were joined; empty where none were."""
+def told(items: Sequence[Item], pairs: Sequence[tuple[int, int]], *, labelled: bool = True) -> str:
+    """A line about groups that were joined; empty where none were. `labelled` where an item's label is its truth."""
     if not pairs:
         return ""
     across = f" of different {unit(items)}s" if unit(items) else ""
-    return f"{plural(len(pairs), 'pair')} of near-duplicates{across}, kept together: {_named(items, pairs)}"
+    line = f"{plural(len(pairs), 'pair')} of near-duplicates{across}, kept together: {_named(items, pairs)}"
+    apart = [(one, other) for one, other in pairs if items[one].label != items[other].label] if labelled else []
+    return line + (f"; {len(apart)} with different labels: {_named(items, apart)}" if apart else "")
 
 
 def _named(items: Sequence[Item], pairs: Sequence[tuple[int, int]]) -> str:

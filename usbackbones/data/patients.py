@@ -1,4 +1,4 @@
-"""Patients: from a table's column, a pattern in file names or a DICOM header; where none of them tells, nobody claims.
+"""Patients: from a table's column, a pattern in file names or DICOM headers; where none of them tells, nobody claims.
 
 Every file of a group stays on one side of a split. A source that knows some files and not others is refused, since the
 unknown ones may be of the known patients.
@@ -7,22 +7,18 @@ unknown ones may be of the known patients.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from usbackbones._same_name import one_form, told_name
 from usbackbones._words import plural
-from usbackbones.clips.files import shortened
-from usbackbones.clips.patient import BadSalt, patient_of
-from usbackbones.clips.read import ClipError
+from usbackbones.data.headers import STUDY, read_headers
 from usbackbones.data.item import AnyItem, DataError, Item, Note
 
-COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id")
+COLUMNS = ("group", "patient", "patientid", "subject", "subjectid")
 """Columns of a table that tell patients apart, the first that is filled wins; case, spaces and underscores are free."""
-HEADER = "the DICOM header"
 NAMES = "file names"
-_EMPTY = ("", "nan", "<na>", "none", "null", "n/a")
-"""Words that programs write where a cell is empty; no patient is called so."""
 _UNKNOWN = "nothing tells patients apart, so every file counts as a patient of its own"
 
 
@@ -49,8 +45,8 @@ def column_groups(table: Path, rows: Sequence[Mapping[str, str]], note: Note) ->
     Raises:
         DataError: if the column is filled for some rows only.
     """
-    columns = {name: [_cell(row.get(name)) for row in rows] for name in (rows[0] if rows else ()) if name}
-    known = [(COLUMNS.index(_plain(name)), name) for name in columns if _plain(name) in COLUMNS and any(columns[name])]
+    columns = {name: [told_name(row.get(name)) for row in rows] for name in (rows[0] if rows else ()) if name}
+    known = [(COLUMNS.index(_plain(name)), name) for name in columns if tells_patients(name) and any(columns[name])]
     if not known:
         return [], ""
     _, column = min(known)
@@ -71,6 +67,11 @@ def column_groups(table: Path, rows: Sequence[Mapping[str, str]], note: Note) ->
     return groups, f"the column {column}"
 
 
+def tells_patients(column: str) -> bool:
+    """Whether a column tells patients apart by its name."""
+    return _plain(column) in COLUMNS
+
+
 def grouped(items: Sequence[AnyItem], table: Path, rows: Sequence[Mapping[str, str]], note: Note) -> list[AnyItem]:
     """The items of a table's rows, each with the group that a column tells, see `column_groups`, if one does."""
     groups, told_by = column_groups(table, rows, note)
@@ -88,9 +89,9 @@ def with_groups(items: Sequence[AnyItem], pattern: re.Pattern[str] | None, note:
         note: gets a line where DICOM headers disagree with groups that somebody gave.
 
     Raises:
-        DataError: if a name does not match, or only some DICOM headers tell a patient.
+        DataError: if a name does not match, or DICOM headers tell too little, see `Headers.check`.
     """
-    known, unknown = _headers(items)
+    headers = read_headers(items)
     if all(item.group for item in items):
         given = list(items)
         if pattern:
@@ -98,13 +99,13 @@ def with_groups(items: Sequence[AnyItem], pattern: re.Pattern[str] | None, note:
     elif pattern:
         names = _alike([_named(item.path, pattern) for item in items], "--group-from")
         given = [replace(item, group=name, told_by=NAMES) for item, name in zip(items, names, strict=True)]
-    elif known:
-        _check_headers(known, unknown)
+    elif known := headers.known:
+        headers.check()
         # A file that is missing from the known ones is broken, and will be skipped.
-        return [replace(item, group=known.get(item.path, str(item.path)), told_by=HEADER) for item in items]
+        return [replace(item, group=known.get(item.path, str(item.path)), told_by=headers.told_by) for item in items]
     else:
         return [replace(item, group=str(item.path)) for item in items]
-    _tell_divided(given, known, note)
+    headers.tell_divided(given, note)
     return given
 
 
@@ -121,7 +122,7 @@ def unit(items: Sequence[Item]) -> str:
     told = items[0].told_by if items else ""
     if not told:
         return ""
-    return "group" if told == NAMES or _plain(told.removeprefix("the column ")) == "group" else "patient"
+    return "group" if told in (NAMES, STUDY) or _plain(told.removeprefix("the column ")) == "group" else "patient"
 
 
 def levels(items: Sequence[Item]) -> dict[str, str]:
@@ -159,15 +160,8 @@ def silent(line: str) -> None:
 
 
 def _plain(name: str) -> str:
-    """A column's name as it stands in `COLUMNS`: PatientID, "Patient ID" and patient_id are one."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[ _-]+", "_", words).lower()
-
-
-def _cell(value: object) -> str:
-    """The name of a patient in a cell, accents as one character; "" where a program wrote a word for empty."""
-    text = unicodedata.normalize("NFC", str(value or "").strip())
-    return "" if text.casefold() in _EMPTY else text
+    """A column's name as it stands in `COLUMNS`: PatientID, "Patient ID", patient_id and PATIENTID are one."""
+    return re.sub(r"[ _-]", "", name).lower()
 
 
 def _alike(names: list[str], where: str) -> list[str]:
@@ -178,8 +172,7 @@ def _alike(names: list[str], where: str) -> list[str]:
     """
     ways: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        number = re.fullmatch(r"0*(\d+)(\.0*)?", name)
-        ways[number[1] if number else " ".join(name.casefold().split())].add(name)
+        ways[one_form(name)].add(name)
     if several := [sorted(of) for of in ways.values() if len(of) > 1]:
         raise DataError(
             f"{where}: {plural(len(several), 'patient')} perhaps written in several ways, as "
@@ -193,47 +186,3 @@ def _named(path: Path, pattern: re.Pattern[str]) -> str:
     if match is None:
         raise DataError(f"{path.name} does not match {pattern.pattern!r}, which should find its group")
     return str(match.group(1))
-
-
-def _headers(items: Iterable[Item]) -> tuple[dict[Path, str], list[Path]]:
-    """The patient of each DICOM file whose header names one, and the other files that can be read."""
-    known: dict[Path, str] = {}
-    unknown = []
-    for path in dict.fromkeys(item.path for item in items):
-        try:
-            patient = patient_of(path)
-        except BadSalt as error:
-            raise DataError(str(error)) from error
-        except ClipError:  # reading the clip will say what is wrong with it
-            continue
-        if patient:
-            known[path] = patient
-        else:
-            unknown.append(path)
-    return known, unknown
-
-
-def _check_headers(known: Mapping[Path, str], unknown: Sequence[Path]) -> None:
-    remedy = "give --group-from or a table with a column patient"
-    if unknown:
-        total = len(known) + len(unknown)
-        raise DataError(
-            f"{len(known)} of {total} files name their patient in a DICOM header and {len(unknown)} do not, "
-            f"as {shortened([path.name for path in unknown], 2)}: {remedy}"
-        )
-    if len(known) > 1 and len(set(known.values())) == 1:
-        raise DataError(f"all {len(known)} DICOM headers name the same patient, as after anonymization: {remedy}")
-
-
-def _tell_divided(items: Sequence[Item], known: Mapping[Path, str], note: Note) -> None:
-    """Say so where a patient of the DICOM headers has files in several of the groups that were given."""
-    groups: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        if item.path in known:
-            groups[known[item.path]].add(item.group)
-    divided = [sorted(names) for names in groups.values() if len(names) > 1]
-    if divided and len(groups) > 1:
-        note(
-            f"{plural(len(divided), 'patient')} of the DICOM headers with files in several groups by "
-            f"{items[0].told_by}, as {shortened(divided[0])}: a patient may stand on both sides of the split"
-        )

@@ -7,14 +7,18 @@ what cannot is a fault, and the rest of the file is read all the same, so that o
 import codecs
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from usbackbones._words import plural
+from usbackbones.clips.files import shortened
 from usbackbones.data.item import DataError
 
+_KNOWN = {"path", "label", "image", "mask", "split", "spacing"}
+"""Columns that are known in other capitals too."""
 Cells = tuple[int, list[str]]
 """A row: its line and its cells."""
 
@@ -71,10 +75,15 @@ def read_table(file: Path, columns: set[str]) -> list[Row]:
     """The rows of a table that must have some columns; a cell that a short row lacks is "".
 
     Raises:
-        DataError: if it is no table, lacks a column, or a row has more cells than the header.
+        DataError: if it is no table, lacks a column or has it twice, or a row has more cells than the header.
     """
     table = read_cells(file)
-    if lacking := columns - set(table.header):
+    header = _known_names(table.header, columns | _KNOWN)
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise DataError(
+            f"{file} has the column {twice[0]} {header.count(twice[0])} times: keep one, or rename the others"
+        )
+    if lacking := columns - set(header):
         told = [str(fault) for fault in table.faults if fault.serious]
         has = ", ".join(name for name in table.header if name) or "none"
         lines = told or [f"lacks the column(s) {', '.join(sorted(lacking))}: name them in the first line; it has {has}"]
@@ -84,7 +93,20 @@ def read_table(file: Path, columns: set[str]) -> list[Row]:
             for line, cells in table.rows if len(cells) > width]  # fmt: skip
     if serious := [*(fault for fault in table.faults if fault.serious), *long]:
         raise DataError(f"{file}: {serious[0]}" + f" (and {len(serious) - 1} more faults)" * (len(serious) > 1))
-    return [Row(line, dict(zip_longest(table.header, cells, fillvalue=""))) for line, cells in table.rows]
+    return [Row(line, dict(zip_longest(header, cells, fillvalue=""))) for line, cells in table.rows]
+
+
+def other_columns(rows: Sequence[Row], known: Collection[str], what: str) -> str:
+    """A line that names the columns of a table that are none of the known ones; "" where there are none."""
+    rest = [name for name in (rows[0] if rows else ()) if name and name not in known]
+    return f"{plural(len(rest), 'column')} not taken for {what}: {shortened(rest, 6)}" if rest else ""
+
+
+def _known_names(header: Sequence[str], known: set[str]) -> list[str]:
+    """The names of the columns without spaces around them; a known one that stands there in other capitals as known."""
+    names = [name.strip() for name in header]
+    as_known = {name.casefold(): name for name in known - set(names)}
+    return [as_known.get(name.casefold(), name) if name not in known else name for name in names]
 
 
 def read_cells(file: Path) -> Table:

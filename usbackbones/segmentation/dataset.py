@@ -27,8 +27,8 @@ from usbackbones.clips.files import (
 )
 from usbackbones.data.each_once import each_once, in_natural_order
 from usbackbones.data.item import PARTS, DataError, Note
-from usbackbones.data.patients import grouped, name_pattern, silent, told_patients, with_groups
-from usbackbones.data.table import read_table
+from usbackbones.data.patients import grouped, name_pattern, silent, tells_patients, told_patients, with_groups
+from usbackbones.data.table import other_columns, read_table
 from usbackbones.metrics.segmentation import Spacing
 from usbackbones.segmentation.look import Answers, look_at
 from usbackbones.segmentation.masked import Masked
@@ -132,6 +132,9 @@ def _of_table(table: Path, note: Note) -> list[Masked]:
             faults.append(f"line {row.line}: split {part!r} is none of {', '.join(PARTS)}")
         spacing = _spacing(str(row.get("spacing") or ""), f"{table} line {row.line}")
         items.append(Masked(files[0], "", "", part, masks=tuple(files[1:]), spacing=spacing))
+    patients = filter(tells_patients, rows[0] if rows else ())
+    known = {"image", "mask", "split", "spacing", *patients}
+    _say(other_columns(rows, known, "an image, mask, split, spacing or patient"), note)
     if faults:
         raise DataError(f"{table}: {'; '.join(faults[:5])}" + f" and {len(faults) - 5} more" * (len(faults) > 5))
     return in_natural_order(grouped(items, table, rows, note))

@@ -109,8 +109,9 @@ def segment(
     metrics = {metric: mean_of(rows, metric, spec.seed) for metric in measured}
     coco = _coco(run, tested) if spec.head == "mask_rcnn" else {}
     kept = max(record["validation"] for record in run.history) if spec.keep == "best" else run.history[-1]["validation"]
+    copied = told(given, copies, labelled=False)
     done = Segmented(
-        out, metrics, coco, counts, run.epoch, untrained, kept, told(given, copies), told_patients(given), unit(given),
+        out, metrics, coco, counts, run.epoch, untrained, kept, copied, told_patients(given), unit(given),
         tuple(notes.lines), license=str(license_),
     )  # fmt: skip
     _write(run, done, rows)

@@ -68,11 +68,13 @@ class Facts:
     They are filled in by the time of the first frame; only `color` and `name` may change with each that is taken.
 
     Attributes:
+        patient_form: as `patient`, but the same for all ways of writing an id, see `usbackbones._same_name`.
         name: of the file that the frame taken last was read from, in a folder or zip of stills; else "".
     """
 
     spacing_mm: tuple[float, float] | None = None
     patient: str | None = None
+    patient_form: str | None = None
     study: str | None = None
     id_source: str | None = None
     color: bool = False
