@@ -36,6 +36,7 @@ from training.errors import TrainingError
 from training.nn.distributed import joined, rank, world_size
 from training.nn.meta_gradient import LookaheadError
 from training.recipes import RECIPES, Recipe
+from usbackbones._words import plural
 from usbackbones.data.splits import SplitError
 
 
@@ -95,7 +96,8 @@ def _pretrained(run: Run, name: str, command: str, progress: bool, device: torch
         raise TrainingError(f"--out {folder} is no folder and cannot be made one ({error.strerror})") from error
     begin_or_resume(engine, run.resume)
     if engine.step == recipe.steps and (folder / "summary.json").is_file():
-        return folder  # finished earlier: its record says what it was made with, and is not written over
+        _say(f"{folder}: finished earlier, nothing was computed")
+        return folder  # its record says what it was made with, and is not written over
     if not rank():
         with written_or_told(folder / "recipe.json"):
             write_json(folder / "recipe.json", describe_recipe(recipe, name))
@@ -105,7 +107,13 @@ def _pretrained(run: Run, name: str, command: str, progress: bool, device: torch
     engine.run(run.workers, run.checkpoint_every, progress, run.mirror)
     if not rank():
         _summarize(engine, command, time.perf_counter() - begun)
+    _say(f"done: {folder}")
     return folder
+
+
+def _say(line: str) -> None:
+    if not rank():
+        print(line)  # noqa: T201
 
 
 def begin_or_resume(engine: Engine, resume: Literal["auto", "never"] | Path = "auto") -> None:
@@ -183,11 +191,10 @@ def _carry_out(run: Run, name: str) -> None:
         cache = open_data(run.data)
         train, held, meta = divide(run.recipe, cache)
         print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201
-        print(f"{len(train)} clips to train on, {len(held)} to validate on, {len(meta)} for a meta loss")  # noqa: T201
+        parts = f"{plural(len(train), 'clip')} to train on, {len(held)} to validate on, {len(meta)} for a meta loss"
+        print(parts)  # noqa: T201
         return
-    folder = pretrain(run, name, shlex.join(["python", "-m", "training.pretrain", *sys.argv[1:]]))
-    if not rank():
-        print(f"done: {folder}")  # noqa: T201
+    pretrain(run, name, shlex.join(["python", "-m", "training.pretrain", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

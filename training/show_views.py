@@ -23,6 +23,7 @@ from training.methods.simclr import SimCLR
 from training.recipes import RECIPES, Recipe
 from usbackbones._evenly import evenly
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 
 _BACKGROUND, _INK, _FAINT = 44, 255, 160  # gray levels; the background is not black, so that a view's border shows
 _TILE, _LABEL, _GAP, _TITLE = 128, 132, 12, 24  # pixels: side of a picture, width of the names, spaces
@@ -95,7 +96,7 @@ def draw_sheet(cache: Cache, lines: list[Line], clips: int, draws: int) -> Image
         kept = evenly(len(frames), draws * per_draw)
         seconds = f", {entry.seconds_per_frame:.3g} s apart" if entry.seconds_per_frame else ""
         label = entry.row.label or "unlabelled"
-        _write(sheet, 6, top + 5, f"{entry.row.clip}: {label}, {len(frames)} frames{seconds}")
+        _write(sheet, 6, top + 5, f"{entry.row.clip}: {label}, {plural(len(frames), 'frame')}{seconds}")
         columns = [frames[kept[first : first + per_draw]] for first in range(0, len(kept), per_draw)]
         _row(sheet, top + _TITLE, "frames", f"{cache.size} px", columns)
         for place, (line, views) in enumerate(zip(lines, block, strict=True), start=1):
@@ -141,10 +142,12 @@ def main(
         pairs: how many pairs of views of each.
     """
     lines = lines_of(recipe, preset)
-    sheet = draw_sheet(open_cache(data), lines, clips, pairs)
+    cache = open_cache(data)
+    sheet = draw_sheet(cache, lines, clips, pairs)
     with atomic_write(out) as stream:
         sheet.save(stream, format="PNG")
-    print(f"{out}: {len(lines)} lines a clip, {sheet.width} x {sheet.height} pixels")  # noqa: T201
+    shown = f"{min(clips, len(cache.clips))} of {plural(len(cache.clips), 'clip')}, {plural(len(lines), 'line')} each"
+    print(f"{out}: {shown}, {sheet.width} x {sheet.height} pixels")  # noqa: T201
 
 
 if __name__ == "__main__":

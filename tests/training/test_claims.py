@@ -1,6 +1,8 @@
 """Outputs of the training commands claim no more than is known: intervals, spreads, counts, what was compared."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,15 +12,20 @@ from training.benchmark.dense.run import _cells
 from training.benchmark.legacy.run import legacy_table
 from training.benchmark.legacy.trained_head import ARMS
 from training.benchmark.markdown import PARTS, _few_cell, brackets, compared, gain, interval_cell
+from training.data.compact import pack, unpack
 from training.data.fingerprints import compare, make_ledger
 from training.data.manifest import Row
 from training.errors import TrainingError
+from training.pretrain import Run, pretrain
+from training.recipes import RECIPES
 from training.release.card import _averaged, _shortfall, verdict
 from training.release.commands import labels_told
 from training.release.figure import Dot, Panel, figure
 from training.release.page_table import headline
 from training.release.records import corpus_told
 from training.reproduce import Comparison, _tell
+from training.speed.on_gpu import QUICK, Gauge, _megabytes
+from training.speed.plan import Plan, render
 
 WHERE = ("linear", "clip", "balanced_accuracy")
 
@@ -110,3 +117,41 @@ def test_shorter_runs_and_corpora_of_one():
 def test_a_dot_without_an_interval_is_drawn_without_one():
     drawn = figure([Panel("t", "balanced accuracy of clips", {"m": Dot(0.5, math.nan, math.nan)})])
     assert "nan" not in drawn and "<circle" in drawn
+
+
+def test_a_run_that_was_finished_is_not_done_again(cache, tmp_path, capsys):
+    recipe = RECIPES["smoke"][1]
+    recipe = replace(recipe, arch="test_resnet", steps=1, batch=4, augment=replace(recipe.augment, size=32))
+    for said in ("done: ", "finished earlier, nothing was computed"):
+        pretrain(Run(recipe, cache, tmp_path / "run", workers=0), "smoke", progress=False)
+        assert said in capsys.readouterr().out
+
+
+def test_packing_says_what_jpeg_does_to_frames(cache, tmp_path, capsys):
+    for image, packed, unpacked in (
+        ("jpeg", "JPEG of quality 95, not exact: unpacked it is another cache", "which jpeg 95 has changed: another"),
+        ("png", "PNG, exact", "as they were packed"),
+    ):
+        pack(cache, tmp_path / image, image)
+        unpack(tmp_path / image, tmp_path / f"{image}-out")
+        told = capsys.readouterr().out
+        assert packed in told and unpacked in told and " 0 " not in told
+
+
+def test_estimates_are_not_rounded_to_nothing_or_all():
+    told = render(Plan(views_per_second=1e6, gpus=(1, 8), clips=100, epochs=1, frames=1, parameters=0.1))
+    assert "takes <0.01 TB" in told and "| <0.1 |" in told and "| <0.01 | <0.1 | <1 |" in told
+    assert "100%" not in told and render(Plan(8556, (1,), batch=256)).splitlines()[-1].count(">99%") == 1
+
+
+@pytest.mark.parametrize(
+    ("card", "share"),
+    [
+        ("NVIDIA H100 80GB HBM3", "<1% of bf16, >= 49% of bandwidth"),
+        ("NVIDIA H100 PCIe", ""),  # has the same chip and a slower memory
+    ],
+)
+def test_a_share_of_a_peak_is_of_the_very_card_and_never_rounded_up(card, share, monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: card)
+    assert Gauge(SimpleNamespace(type="cuda"), QUICK).share(1.0, 1e9, 0.499 * 3.35e12) == share
+    assert _megabytes(1) == "1 MiB" and _megabytes(0) == ""

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from training.data.errors import CorpusError
 from training.data.manifest import Row
+from usbackbones._words import plural
 
 FORMAT = 2
 """Of the folder; 1 was one file of frames."""
@@ -227,7 +228,8 @@ def main(folder: Annotated[Path, tyro.conf.Positional]) -> None:
     except CorpusError as error:
         raise SystemExit(f"error: {error}") from error
     print(  # noqa: T201
-        f"{folder}: {len(cache.clips)} clips, {len(cache.frames)} frames of {cache.size} px, unaltered, {cache.sha256}"
+        f"{folder}: {plural(len(cache.clips), 'clip')}, {plural(len(cache.frames), 'frame')} of {cache.size} px, "
+        f"unaltered, {cache.sha256}"
     )
 
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from training.data.cache import open_cache, read_index, shard_file
 from training.data.errors import CorpusError, short_errors
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 
 Image = Literal["jpeg", "png"]
 
@@ -60,7 +61,8 @@ def pack(
             for place, frame in enumerate(cache.clip(number)):
                 _, coded = cv2.imencode(suffix, frame, options)
                 _add(archive, f"frames/{number:06d}/{place:05d}{suffix}", coded.tobytes())
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")  # noqa: T201
+    how = f"JPEG of quality {quality}, not exact: unpacked it is another cache" if image == "jpeg" else "PNG, exact"
+    print(f"{out}: {plural(len(cache.frames), 'frame')}, {out.stat().st_size:,} bytes; {how}")  # noqa: T201
 
 
 def unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
@@ -82,7 +84,7 @@ def unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyr
         size, lossless = index["plan"]["size"], "compact" not in index["plan"]
         names = sorted(name for name in archive.namelist() if name.startswith("frames/"))
         if len(names) != sum(count for count, _ in promised):
-            raise ValueError(f"{len(names)} frames, not as many as promised")
+            raise ValueError(f"{plural(len(names), 'frame')}, not as many as promised")
     whole = hashlib.sha256()
     with closing(_frames(file, names, size)) as frames:
         for number, (count, sha256) in enumerate(tqdm(promised, unit="shard", desc="unpacking")):
@@ -100,7 +102,8 @@ def unpack(file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyr
     for name, content in (("report.json", report), ("index.json", json.dumps(index, indent=1).encode())):
         with atomic_write(out / name) as stream:
             stream.write(content)
-    print(f"{out}: {len(open_cache(out).frames)} frames")  # noqa: T201
+    same = "as they were packed" if lossless else f"which {index['plan']['compact']} has changed: another cache"
+    print(f"{out}: {plural(len(open_cache(out).frames), 'frame')}, {same}")  # noqa: T201
 
 
 @contextmanager

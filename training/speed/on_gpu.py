@@ -1,4 +1,4 @@
-"""On a GPU: a table of its own, within two minutes: steps, training end to end, meta step, loss, features.
+"""On a GPU: a table of its own, in about two minutes: steps, training end to end, meta step, loss, features.
 
 Parts are measured in order until the time is used up; what is left says "not run: out of time". A step's share of the
 memory's bandwidth is a lower bound: what it allocates beyond what rests is written once and read once.
@@ -6,6 +6,7 @@ memory's bandwidth is a lower bound: what it allocates beyond what rests is writ
 
 import gc
 import importlib.util
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,10 +29,17 @@ from training.recipes import RECIPES, Recipe
 from training.speed import loss as nt_xent
 from training.speed.corpus import write_corpus
 from training.speed.steps import recipe_of
+from usbackbones._words import percent, plural
 from usbackbones.features.extract import Extractor
 
-PEAKS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 2.0e12), "L40S": (362e12, 0.864e12)}
-"""Dense bf16 operations and bytes of memory a second, as the manufacturer states them."""
+PEAKS = {
+    "NVIDIA H200": (989e12, 4.8e12),
+    "NVIDIA H100 80GB HBM3": (989e12, 3.35e12),
+    "NVIDIA A100-SXM4-80GB": (312e12, 2.0e12),
+    "NVIDIA L40S": (362e12, 0.864e12),
+}
+"""Dense bf16 operations and bytes of memory a second, as the manufacturer states them, by the whole name: cards of one
+chip differ, as an H100 on PCIe does from one on SXM."""
 COMMAND = "python -m training.speed"
 
 
@@ -104,10 +112,11 @@ class Gauge:
     def share(self, seconds: float, operations: float, moved: float) -> str:
         """What this is of the device's peaks; empty where these are not known."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
-        peaks = next((peaks for key, peaks in PEAKS.items() if key in name), None)
-        if peaks is None:
+        if name not in PEAKS:
             return ""
-        return f"{operations / seconds / peaks[0]:.0%} of bf16, >= {moved / seconds / peaks[1]:.0%} of bandwidth"
+        bf16, bandwidth = PEAKS[name]
+        least = math.floor(100 * moved / seconds / bandwidth)  # rounded up it would be no lower bound
+        return f"{percent(operations / seconds / bf16)} of bf16, >= {least}% of bandwidth"
 
     @property
     def late(self) -> bool:
@@ -138,7 +147,7 @@ def table(device: torch.device, sizes: Sizes) -> Iterator[Row]:
         cache, _ = write_corpus(Path(folder), clips + clips // 2, 3, side)
         parts: list[tuple[str, Callable[[], Iterator[Row]]]] = []
         for arch, size, batch in sizes.steps:
-            about = f"{arch}, {size} px, {batch} clips"
+            about = f"{arch}, {size} px, {plural(batch, 'clip')}"
             recipe = recipe_of(arch, size, batch, "bf16", 1 << 20)
             parts.append((about, partial(_steps, gauge, recipe, cache, about)))
         parts.append(("meta step", partial(_meta, gauge, cache)))
@@ -229,7 +238,7 @@ def _features(gauge: Gauge) -> Iterator[Row]:
 
 
 def _megabytes(held: int) -> str:
-    return f"{held / 2**20:,.0f} MiB" if held else ""
+    return f"{math.ceil(held / 2**20):,} MiB" if held else ""
 
 
 def rendered(rows: Iterator[Row]) -> str:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, fields
 
 import tyro
 
+from usbackbones._words import percent, rounded
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -101,7 +103,7 @@ def render(plan: Plan) -> str:
     lines = ["Assumed: " + ", ".join(f"{name} {value:,g}" for name, value in told.items()) + ".", ""]
     stored = plan.clips * plan.frames * plan.size**2 / 1e12
     read = plan.views_per_second * plan.frames_per_view * plan.size**2 / 1e6
-    lines += [f"The cache takes {stored:.2f} TB; each GPU reads {read:,.0f} MB/s of it.", ""]
+    lines += [f"The cache takes {rounded(stored, 2)} TB; each GPU reads {_whole(read)} MB/s of it.", ""]
     lines += [
         "| GPUs | clips a step | steps | step, ms | of it communication | efficiency | hours | GPU hours | cost |"
     ]
@@ -109,11 +111,19 @@ def render(plan: Plan) -> str:
     for r in (row(plan, gpus) for gpus in plan.gpus):
         step = r.compute + r.loss + r.reduce + r.gather
         lines.append(
-            f"| {r.gpus} | {r.gpus * plan.batch:,} | {r.steps:,} | {step * 1e3:.1f} | "
-            f"{(r.reduce + r.gather) * 1e3:.1f} | {r.efficiency:.0%} | {r.hours:.2f} | {r.hours * r.gpus:,.1f} | "
-            f"{r.cost:,.0f} |"
+            f"| {r.gpus} | {r.gpus * plan.batch:,} | {r.steps:,} | {_tenths(step * 1e3)} | "
+            f"{_tenths((r.reduce + r.gather) * 1e3)} | {percent(r.efficiency)} | {rounded(r.hours, 2)} | "
+            f"{_tenths(r.hours * r.gpus)} | {_whole(r.cost)} |"
         )
     return "\n".join(lines)
+
+
+def _tenths(number: float) -> str:
+    return f"{number:,.1f}" if number >= 0.05 or not number else "<0.1"
+
+
+def _whole(number: float) -> str:
+    return f"{number:,.0f}" if number >= 0.5 or not number else "<1"
 
 
 def impossible(plan: Plan) -> Iterator[str]:

@@ -20,6 +20,7 @@ import torch
 import tyro
 
 from training.benchmark.tasks import lung_task
+from usbackbones._words import percent, plural, rounded
 from usbackbones.data.splits import grouped_folds
 from usbackbones.exporting.export import Exported, ExportError, Form, Precision, export
 from usbackbones.exporting.quantize import cosines
@@ -84,7 +85,7 @@ def main(data: Path, model: str = "usbackbones/resnet18", every: int = 4) -> Non
     def accuracy(said: np.ndarray) -> float:
         return float(np.mean([np.mean(said[label == one] == one) for one in np.unique(label)]))
 
-    print(f"{model}, {len(images)} frames of {len(set(group))} groups, torch {torch.__version__}")  # noqa: T201
+    print(f"{model}, {plural(len(images), 'frame')} of {plural(len(set(group)), 'group')}, torch {torch.__version__}")  # noqa: T201
     columns = ("MB", "smallest cosine", "median cosine", "same kNN class", "kNN bal. acc.", "ms, one", "ms, of 16")
     print(f"| program | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")  # noqa: T201
     with TemporaryDirectory() as folder, torch.inference_mode():
@@ -100,9 +101,10 @@ def main(data: Path, model: str = "usbackbones/resnet18", every: int = 4) -> Non
             each = cosines(found, exact)
             said = classes(found)
             print(  # noqa: T201
-                f"| {suffix} {precision} | {done.file.stat().st_size / 1e6:.1f} | {each.min():.4f} | "
-                f"{np.median(each):.4f} | {np.mean(said == classes(exact)):.1%} | {accuracy(said):.3f} | "
-                f"{milliseconds(run, images[:1]):.1f} | {milliseconds(run, images[:16]):.1f} |"
+                f"| {suffix} {precision} | {rounded(done.file.stat().st_size / 1e6, 1)} | {rounded(each.min(), 4)} | "
+                f"{rounded(float(np.median(each)), 4)} | {percent(float(np.mean(said == classes(exact))), 1)} | "
+                f"{rounded(accuracy(said))} | {rounded(milliseconds(run, images[:1]), 1)} | "
+                f"{rounded(milliseconds(run, images[:16]), 1)} |"
             )
 
 

@@ -4,7 +4,7 @@
 
 The sides of a comparison take turns. The loader, the meta step and the loss use one thread, the rest `--threads`. Each
 line is a median with the least in brackets; CPU seconds are the least of all rounds, which a busy machine disturbs
-least, and the ratios compare those. On a machine with a GPU its own table is made instead, within two minutes; with
+least, and the ratios compare those. On a machine with a GPU its own table is made instead, in about two minutes; with
 --on cpu the one above. What the lines mean: docs/speed.md.
 """
 
@@ -32,6 +32,7 @@ from training.speed import loss as nt_xent
 from training.speed.corpus import write_corpus
 from training.speed.meta_step import Bench
 from training.speed.timing import Times, in_fresh_process, take_turns
+from usbackbones._words import percent, plural
 from usbackbones.features.precision import computes_in_bf16
 
 
@@ -136,7 +137,7 @@ def epoch(suite: Suite, made: Material) -> list[Line]:
         cpu = min(one.cpu for one in rounds)
         usual, best = (views / reduce([one.wall for one in rounds]) for reduce in (median, min))
         waited, peak = median(one.waited for one in rounds), median(one.peak for one in rounds)
-        speed = f"{_short(usual)} ({_short(best)}) views/s, {waited:.1%} waiting for data"
+        speed = f"{_short(usual)} ({_short(best)}) views/s, {percent(waited, 1)} waiting for data"
         lines.append(
             Line("epoch", name, speed, f"{_short(cpu / views * 1e3)} ms", f"{peak:,.0f} MB", f"{cpu / own:.2f}")
         )
@@ -175,6 +176,7 @@ def loss(suite: Suite, made: Material) -> list[Line]:
     return lines
 
 
+_QUICK = "; a quick look at small inputs, whose numbers mean nothing"
 PARTS = (loader, model_step, epoch, meta_step, loss, features)
 
 
@@ -195,9 +197,9 @@ def render(lines: Iterator[Line], suite: Suite) -> str:
     told = environment()
     gpu = f", {told['cuda']}" if told["cuda"] else ""
     head = (
-        f"{told['cpu']}, {told['processors']} cores{gpu}; torch {told['torch']}, OpenCV {cv2.__version__}; "
-        f"{suite.arch}, {suite.size} px, batches of {suite.batch} clips; {suite.threads} threads for step, epoch and "
-        "features, one for the rest"
+        f"{told['cpu']}, {plural(told['processors'], 'core')}{gpu}; torch {told['torch']}, OpenCV {cv2.__version__}; "
+        f"{suite.arch}, {suite.size} px, batches of {plural(suite.batch, 'clip')}; "
+        f"{plural(suite.threads, 'thread')} for step, epoch and features, one for the rest{_QUICK * suite.quick}"
     )
     rows = [
         "| part | side | speed, median (best) | CPU of one | peak memory | times ours |",
@@ -233,8 +235,8 @@ def _on_gpu(suite: Suite) -> str:
         raise SystemExit(f"not run: no GPU; on a machine with one: {on_gpu.COMMAND}")
     told = environment()
     rows = on_gpu.table(torch.device("cuda"), on_gpu.QUICK if suite.quick else on_gpu.Sizes())
-    head = f"{told['cuda']}, {told['processors']} cores ({told['cpu']}); torch {told['torch']}; bf16"
-    return f"{head}.\n\n{on_gpu.rendered(rows)}"
+    head = f"{told['cuda']}, {plural(told['processors'], 'core')} ({told['cpu']}); torch {told['torch']}; steps in bf16"
+    return f"{head}{_QUICK * suite.quick}.\n\n{on_gpu.rendered(rows)}"
 
 
 @short_errors(ValueError)

@@ -12,7 +12,7 @@ from training.data.errors import CorpusError
 from training.data.manifest import Row
 from training.data.prepare.decode import decode, pick
 from usbackbones._evenly import evenly
-from usbackbones._words import plural
+from usbackbones._words import plural, rounded
 from usbackbones.clips.cleaning.clean import Cleaning, clean
 from usbackbones.clips.cleaning.preview import preview_sheet
 from usbackbones.clips.read import ClipError
@@ -32,9 +32,9 @@ def estimate(rows: Sequence[Row], size: int, max_frames: int, cleaning: Cleaning
     seconds = (time.perf_counter() - begun) / len(sample) * len(rows)
     all_frames = frames / len(sample) * len(rows)
     told = [
-        f"{plural(len(rows), 'clip')} of {plural(len({row.group for row in rows}), 'group')}",
-        f"by a sample of {len(sample)}: about {all_frames:.0f} frames of {size} px, "
-        f"{all_frames * size**2 / 1e9:.2f} GB, {seconds / 60:.1f} minutes of one core",
+        f"{plural(len(rows), 'clip')} of {plural(len({(row.source, row.group) for row in rows}), 'group')}",
+        f"by a sample of {plural(len(sample), 'clip')}: about {all_frames:.0f} frames of {size} px, "
+        f"{rounded(all_frames * size**2 / 1e9, 2)} GB, {rounded(seconds / 60, 1)} minutes of one core",
         *(f"of the sample, would be skipped: {reason}" for reason in broken),
     ]
     return "\n".join(told)
@@ -62,6 +62,6 @@ def preview(rows: Sequence[Row], out: Path, clips: int, max_frames: int, cleanin
         middle = slice(len(frames) // 2, len(frames) // 2 + 1)
         shown.append((row.clip, frames[middle].copy(), replace(cleaned, frames=cleaned.frames[middle].copy())))
     if not shown:
-        raise CorpusError(f"not one of {min(clips, len(rows))} clips could be read: there is nothing to show")
+        raise CorpusError(f"not one of {plural(min(clips, len(rows)), 'clip')} could be read: there is nothing to show")
     preview_sheet(shown, out)
     return len(shown), len(chosen) - len(shown)

@@ -29,7 +29,7 @@ from training.data.prepare.options import Clean, part_of
 from training.data.prepare.shards import Job, Plan, cache_files, jobs_of, leftovers, plan_of, refuse_another
 from training.data.prepare.workers import shards_made
 from usbackbones._files import atomic_write
-from usbackbones._words import plural
+from usbackbones._words import plural, rounded
 from usbackbones.clips.cleaning.clean import Cleaning
 
 _UNCLEANED = Clean()
@@ -109,7 +109,7 @@ def _write_index(rows: Sequence[Row], out: Path, plan: Plan, work: list[Job], jo
     if not clips:
         for file in cache_files(out):
             file.unlink()
-        raise CorpusError(f"not one of {len(rows)} clips could be read; the first: {skipped[0]['reason']}")
+        raise CorpusError(f"not one of {plural(len(rows), 'clip')} could be read; the first: {skipped[0]['reason']}")
     counts = {"clips": len(rows), "kept": len(clips), "frames": start, "frames_left_out": left_out}
     _write_json(out / "report.json", {**counts, "skipped": skipped, "notes": notes})
     index = {"plan": asdict(plan), "sha256": digest.hexdigest(), "skipped": skipped, "shards": shards, "clips": clips}
@@ -181,17 +181,18 @@ def main(
             file.unlink(missing_ok=True)
     if part[1] > 1:
         made = prepare_part(rows, out, part, plan, cleaning, jobs)
-        print(f"{out}: part {shard} is there, {made} shards; run it without --shard when all are")  # noqa: T201
+        print(f"{out}: part {shard} is there, {plural(made, 'shard')}; run it without --shard when all are")  # noqa: T201
         return
     cache = prepare(rows, out, size, max_frames, jobs, True, cleaning, shard_clips)
     for entry in cache.skipped:
         print(f"skipped {entry['clip']}: {entry['reason']}")  # noqa: T201
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     if report.get("frames_left_out"):
-        print(f"{report['frames_left_out']} frames were left out, beyond --max-frames {max_frames} of a clip")  # noqa: T201
+        left = plural(report["frames_left_out"], "frame")
+        print(f"{left} left out, beyond --max-frames {max_frames} of a clip")  # noqa: T201
     print(  # noqa: T201
-        f"{out}: {len(cache.clips)} of {len(rows)} clips, {len(cache.frames)} frames of {size} px, "
-        f"{len(cache.frames) * size**2 / 1e9:.2f} GB; what was odd is reported in {out / 'report.json'}"
+        f"{out}: {len(cache.clips)} of {plural(len(rows), 'clip')}, {plural(len(cache.frames), 'frame')} of {size} px, "
+        f"{rounded(len(cache.frames) * size**2 / 1e9, 2)} GB; what was odd is reported in {out / 'report.json'}"
     )
     if compact is not None:
         pack(out, compact)

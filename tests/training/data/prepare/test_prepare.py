@@ -250,7 +250,7 @@ def test_the_command_prepares_estimates_and_begins_anew(rows, whole, tmp_path, c
     main(manifest, out, size=32, max_frames=12, jobs=1, shard_clips=2, fresh=True, compact=tmp_path / "cache.zip")
     told = capsys.readouterr().out
     assert "skipped broken: " in told and "6 of 7 clips" in told and (tmp_path / "cache.zip").stat().st_size
-    assert re.search(r"^\d+ frames were left out, beyond --max-frames 12 of a clip$", told, re.MULTILINE)
+    assert re.search(r"^\d+ frames left out, beyond --max-frames 12 of a clip$", told, re.MULTILINE)
     assert content(out) == content(whole)
 
 
