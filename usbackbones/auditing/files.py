@@ -71,10 +71,14 @@ def file_findings(looked: Looked, twins: Twins, labelled: bool) -> list[Finding]
     add("patient-in-two-parts", crossing, f"{plural(len(crossing), what)} in several parts of the given split")
     pairs = twins.pairs
     over = _names(items, [(a, b) for a, b in pairs if items[a].part != items[b].part])
-    add("twins-in-two-parts", over, f"{len(over)} pair(s) of twins stand in different parts of the given split")
+    add(
+        "twins-in-two-parts",
+        over,
+        f"{len(over)} pair(s) of near-duplicates stand in different parts of the given split",
+    )
     if labelled:
         opposite = _names(items, [(a, b) for a, b in pairs if items[a].label != items[b].label])
-        add("twins-opposite", opposite, f"{len(opposite)} pair(s) of twins carry different labels")
+        add("twins-opposite", opposite, f"{len(opposite)} pair(s) of near-duplicates carry different labels")
         mixed, several = contradicting(items)
         text = f"{len(mixed)} of {plural(several, what)} with several files carry several labels"
         by_patient = len(mixed) <= BY_PATIENT * several
@@ -117,7 +121,7 @@ def remarks(looked: Looked, twins: Twins) -> list[list[str]]:
     """What was noticed of each item, in words."""
     items = looked.items
     found = [[*seen.private, *(["damaged"] * _is_damage(seen.warnings))] for seen in looked.seen]
-    for pairs, what in ((twins.exact, "exact twin"), (twins.near, "near twin")):
+    for pairs, what in ((twins.exact, "copy"), (twins.near, "near-duplicate")):
         for a, b in pairs:
             for one, other in ((a, b), (b, a)):
                 crosses = [
@@ -182,7 +186,7 @@ def write_repairs(
     opposite = {n for pair in twins.pairs if joined[pair[0]].label != joined[pair[1]].label for n in pair}
     same = {b for _, b in twins.exact} - opposite
     drop += [[_path(joined[n]), joined[n].label, "the same bytes as another file"] for n in sorted(same)]
-    drop += [[_path(joined[n]), joined[n].label, "a twin has another label"] for n in sorted(opposite)]
+    drop += [[_path(joined[n]), joined[n].label, "a near-duplicate has another label"] for n in sorted(opposite)]
     write_csv(folder / "drop.csv", ["path", "label", "why"], drop)
     return [*written, "drop.csv"]
 

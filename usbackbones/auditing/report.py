@@ -40,7 +40,7 @@ def write_audit_report(file: Path, done: Audited, looked: Looked, twins: Twins, 
         first = {int(item): row for row, item in reversed(list(enumerate(looked.frames.item)))}
         shown = [number for pair in twins.pairs[:MOST_PAIRS] for number in pair]
         of_items = [(f"{looked.items[n].path.name}, {looked.items[n].label}", looked.frames[first[n]]) for n in shown]
-        sections.append(picture_section("Twins", of_items, "Each two images in a row are one pair."))
+        sections.append(picture_section("Near-duplicates", of_items, "Each two images in a row are one pair."))
     write_report(file, "Audit of a data set", facts=facts, sections=sections, pictures=pictures)
 
 
@@ -73,15 +73,16 @@ def _rows(done: Audited) -> list[Section]:
     unit = "balanced accuracy by file" if done.target.classes else "R²"
     lines = {row.name: {"value": row.score.value, "low": row.score.low, "high": row.score.high} for row in done.rows}
     body = joined([whiskers(lines, unit)])
-    note = f"{unit}, chance {done.target.chance:.2f}; a line is a 95 % interval over {_unit(done)}s, twins joined."
+    over = f"a line is a 95 % interval over {_unit(done)}s, near-duplicates joined"
+    note = f"{unit}, chance {done.target.chance:.2f}; {over}."
     groupings = list(done.rows[0].scores)
     header = ["row", "verdict", *groupings, "inner pixels", "ridge", "adjusted p", "smallest"]
     table = table_section(
         "All rows", header, [_cells(row, done.target.chance, groupings) for row in done.rows],
         "No-tissue rows have an adjusted p, of a ridge regression; the others are context, beside as many random "
         "inner pixels. A row that cannot tell is not clean: 'smallest' is the least score of the ridge regression that "
-        "this number of patients could have shown. Where every file counts as a patient of its own, patients and twins "
-        "are on both sides.",
+        "this number of patients could have shown. Where every file counts as a patient of its own, patients and "
+        "near-duplicates are on both sides.",
     )  # fmt: skip
     return [Section("What tells the target", body, f"{note} {ADVICE}"), table]
 

@@ -21,7 +21,7 @@ from usbackbones.features.shortcuts import LEVELS, SIDE, Facts, border, encoded,
 
 MARGIN, ALPHA = 0.10, 0.05
 """A no-tissue row alarms where it is this far above chance, and its adjusted p is no larger."""
-UNGROUPED, GROUPED, JOINED = "every file its own", "by {}", "twins joined"
+UNGROUPED, GROUPED, JOINED = "every file its own", "by {}", "near-duplicates joined"
 """The groupings under which a row is scored; the last is the one that counts."""
 
 

@@ -66,13 +66,13 @@ def audit(
         target: labels are classes or numbers; "auto" decides, see `usbackbones.data.targets`. Of masks the number is
             the share of the image that they mark, which "auto" takes, and the classes are "marked" and "empty".
         foreground: values in the masks that mark something, as "1,2", where they do not say so themselves.
-        unlabelled: audit files, twins and privacy only; DATA may then be any folder of clips.
+        unlabelled: audit files, near-duplicates and privacy only; DATA may then be any folder of clips.
         backbone: name and headless timm model, for the rows of frozen features; None leaves them out.
         baseline: an audit.json with accepted findings.
         junit: JUnit XML to write as well.
         draws: permutations, 999 at least.
         seed: of folds, permutations and resamples.
-        pictures: show pairs of twins and their names in the report.
+        pictures: show pairs of near-duplicates and their names in the report.
         progress: show bars.
         note: gets the lines of the readers.
 

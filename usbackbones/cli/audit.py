@@ -7,7 +7,7 @@ from tyro.conf import Positional, arg
 
 from usbackbones._run_folder import refuse_taken
 from usbackbones.cli.options import AsJson, Out
-from usbackbones.cli.terminal import CommandError, network, say, tell
+from usbackbones.cli.terminal import CommandError, network, noted, say
 
 if TYPE_CHECKING:
     from usbackbones.auditing.result import Audited
@@ -35,7 +35,7 @@ def audit_command(
     pictures: bool = False,
     as_json: AsJson = False,
 ) -> int:
-    """Look for cues that are no medicine: container, frame size, scanner, border, twins, patients in two parts.
+    """Look for cues that are no medicine: container, frame size, scanner, border, near-duplicates, divided patients.
 
     DATA is a folder of class folders or a CSV, as for probe and finetune, or images with masks, as for segment. The
     output is a folder with audit.json, files.csv, report.html and the repair files groups.csv, split.csv and drop.csv.
@@ -56,7 +56,7 @@ def audit_command(
         strict: exit with 1 where something serious was found that the baseline does not accept.
         draws: permutations of patients.
         seed: of folds, permutations and resamples.
-        pictures: show twins in report.html: patient data.
+        pictures: show near-duplicates in report.html: patient data.
         as_json: print audit.json.
     """
     from importlib.util import find_spec
@@ -89,7 +89,7 @@ def audit_command(
         draws=draws,
         seed=seed,
         pictures=pictures,
-        note=tell,
+        note=noted,
     )
     if as_json:
         say((out / "audit.json").read_text(encoding="utf-8"))

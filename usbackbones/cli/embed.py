@@ -123,9 +123,11 @@ def _clips(paths: tuple[Path, ...]) -> tuple[list[Path], list[str]]:
 
 
 def _refuse(paths: tuple[Path, ...], faults: list[str]) -> NoReturn:
+    asked = ", ".join(map(str, paths)) or "no path was given"
+    if len(faults) == 1:
+        raise CommandError(f"nothing to embed: {faults[0]}")
     for fault in faults:
         tell(f"skipped: {fault}")
-    asked = ", ".join(map(str, paths)) or "no path was given"
     raise CommandError(f"nothing to embed, {plural(len(faults), 'clip')} skipped, none read: {asked}")
 
 

@@ -1,4 +1,4 @@
-"""usbackbones fetch: weights onto this machine, proven, before they are needed."""
+"""usbackbones fetch: download weights and check them, before they are needed."""
 
 from typing import Annotated, Any
 
@@ -13,10 +13,10 @@ def fetch_command(
     every: Annotated[bool, arg(name="all")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Bring weights onto this machine, prove them and tell their files and sums.
+    """Download weights to this machine, check their sha256, and print where their files are.
 
-    A weight that is here already is proven again; one that is damaged in the cache is replaced. Exit code 1 if one of
-    them cannot be loaded.
+    A weight that is here already is checked again; one that is damaged in the cache is replaced. Exit code 1 if one of
+    them could not be loaded.
 
     Args:
         names: as `usbackbones list` prints them.

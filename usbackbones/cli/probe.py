@@ -1,5 +1,6 @@
 """usbackbones probe: how well frozen features tell the classes of labelled data apart."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ from tyro.conf import Positional, arg
 from usbackbones._words import intervals_over, with_interval
 from usbackbones.cli.options import AsJson, Count, Out, Sheet, check_cleaning, write_preview
 from usbackbones.cli.terminal import (
+    WIDTH,
     CommandError,
     in_columns,
     listed,
@@ -110,6 +112,8 @@ def probe_command(
 
 def _table(done: "Probed") -> list[str]:
     """The headline level's metrics: a line a model, for classes one of chance, then a line each two models."""
+    from usbackbones.hub.registry import OWNER
+
     every = {**done.metrics, **done.differences}
     if not done.classes:
         return [
@@ -117,6 +121,13 @@ def _table(done: "Probed") -> list[str]:
             for name, of_probe in every.items()
         ]
     kinds, key = list(next(iter(done.metrics.values()))), "balanced_accuracy"
-    rows = [[name, *(with_interval(of[kind][done.level][key]) for kind in kinds)] for name, of in every.items()]
+    rows = [
+        [name.replace(OWNER, ""), *(_cell(of[kind][done.level][key]) for kind in kinds)] for name, of in every.items()
+    ]
     rows.insert(len(done.metrics), ["chance", *[f"{1 / len(done.classes):.3f}"] * len(kinds)])
-    return in_columns([[f"balanced accuracy by {done.unit or done.level}", *kinds], *rows])
+    return in_columns([[f"balanced accuracy by {done.unit or done.level}", *kinds], *rows], WIDTH)
+
+
+def _cell(numbers: Mapping[str, float]) -> str:
+    """A value with its interval in as few columns as it goes; metrics.json has why there is none."""
+    return with_interval(numbers).partition(":")[0] + ")" * (":" in with_interval(numbers))

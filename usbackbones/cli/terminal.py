@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+WIDTH = 100
+"""Columns of a terminal at which a table is not wrapped."""
+
+
 class CommandError(Refused):
     """A command that cannot do what it was asked to; shown as one line."""
 
@@ -38,9 +42,15 @@ def say_json(told: Mapping[str, Any]) -> None:
     say(json.dumps(finite(told), indent=2, default=str))
 
 
-def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows of a table as lines, each cell as wide as the widest of its column."""
+def in_columns(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """The rows of a table as lines, each cell as wide as the widest of its column.
+
+    Where a line would be longer than `width`, if one is given, the first cell of a row stands in a line above the rest.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width and sum(widths) + 2 * (len(widths) - 1) > width:
+        rest = in_columns([["", *row[1:]] for row in rows])
+        return [line for row, numbers in zip(rows, rest, strict=True) for line in (row[0], f"  {numbers}")]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 

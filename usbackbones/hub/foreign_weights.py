@@ -43,10 +43,12 @@ def folder_of_hub(name: str) -> Path:
 
     Raises:
         WeightsUnavailable: if it is not in the cache and the Hub is out of reach.
-        BackboneError: if the repository holds no model.safetensors.
+        BackboneError: if the name is none, or the repository holds no model.safetensors.
         OSError: whatever huggingface_hub raises for a repository that is not there or refuses.
     """
     repository, _, revision = name.removeprefix("hf-hub:").partition("@")
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise BackboneError(f"{name} names no repository: write hf-hub:OWNER/NAME")
     wanted = {file: try_to_load_from_cache(repository, file, revision=revision or None) for file in (CONFIG, FILE)}
     found = [Path(path) for path in wanted.values() if isinstance(path, str)]
     if len(found) == len(wanted):

@@ -74,7 +74,7 @@ def test_what_is_written(audited):
     assert [one["key"] for one in content["findings"]] == [one.key for one in audited.findings]
     assert "scanner: not run, no DICOM header names one" in content["missing"]
     remarks = (folder / "files.csv").read_text()
-    assert "near twin of 00_0.png across class and patient" in remarks
+    assert "near-duplicate of 00_0.png across class and patient" in remarks
     assert "calipers" in remarks
     report = (folder / "report.html").read_text()
     assert "tells" in report
@@ -94,7 +94,7 @@ def test_repair_files_are_taken_by_the_reader_as_they_are(audited):
         parts.setdefault(item.group, set()).add(item.part)
     assert all(len(of) == 1 for of in parts.values())
     assert {part for of in parts.values() for part in of} == {"train", "validation", "test"}
-    assert (audited.folder / "drop.csv").read_text().count("a twin has another label") == 2
+    assert (audited.folder / "drop.csv").read_text().count("a near-duplicate has another label") == 2
 
 
 def test_a_scanner_of_one_class_is_found(tmp_path):

@@ -1,6 +1,7 @@
 """The command line: outputs, exit codes, one-line errors, batch jobs that go on."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import Published, copy_package, python
 from usbackbones.cli import main as cli
-from usbackbones.cli.terminal import network
+from usbackbones.cli.terminal import WIDTH, in_columns, network
 from usbackbones.clips.read import read_clip
 from usbackbones.features.extract import embed
 from usbackbones.hub import registry
@@ -67,7 +68,7 @@ def test_list(run, published):
     code, out, err = run("list")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["NAME", "ARCH", "TAG", "TIER", "LICENCE", "MB"]
+    assert lines[0].split() == ["NAME", "ARCH", "TAG", "TIER", "LICENSE", "MB"]
     by_name = {line.split()[0]: line.split()[1:] for line in lines[1:]}
     size = f"{published.zoo['weights'][Published.resnet]['bytes'] / 1e6:.1f}"
     assert by_name[Published.resnet] == ["resnet18", "synthetic_open1", "open", "CC-BY-4.0", size]
@@ -207,6 +208,19 @@ def test_nothing_left_fails_and_leaves_an_earlier_file_alone(run, tmp_path):
     assert len(lines) == 4
     assert out.read_bytes() == b"from before"
     refused(run("embed", *named), "nothing to embed")
+    (line,) = refused(run("embed", tmp_path / "note.mp4", *named), "nothing to embed: ", "note.mp4: ")
+    assert len(line) > len(f"usbackbones: nothing to embed: {tmp_path / 'note.mp4'}: ") + 10  # the reason
+
+
+@pytest.mark.parametrize("name", ["short", "n" * 90])
+def test_a_table_is_no_wider_than_a_terminal(name):
+    rows = [["metric", "kNN", "linear"], [name, "0.500 [0.400, 0.600]", "1.000 (no interval)"]]
+    lines = in_columns(rows, WIDTH)
+    assert len(lines) == (2 if name == "short" else 4) and max(map(len, lines)) <= WIDTH
+    cells = re.split(" {2,}", "  ".join(lines))
+    assert cells == [cell for row in rows for cell in row]
+    head, numbers = lines if name == "short" else lines[1::2]
+    assert head.index("linear") == numbers.index("1.000") and head.index("kNN") == numbers.index("0.500")
 
 
 def test_untrained_networks_are_seeded():

@@ -31,7 +31,7 @@ def write_run(place, arch="test_resnet"):
     place.mkdir()
     torch.manual_seed(6)
     network = timm.create_model(arch, num_classes=0, in_chans=1, **args)
-    recipe = {"arch": arch, "model_args": args, "mean": 0.2, "std": 0.25, "input_size": 48, "init": ""}
+    recipe = {"arch": arch, "model_args": args, "mean": 0.2, "std": 0.25, "input_size": 48, "init": "", "steps": 10}
     corpus = {"groups": [SECRET, "b"], "clips": [f"/home/{SECRET}.mp4"], "sources": ["mine"], "licences": ["CC BY 4.0"]}
     for name, content in (
         ("recipe", recipe | {"augment": {"size": 32}, "method": {"name": "uscl"}}),
