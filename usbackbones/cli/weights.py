@@ -76,8 +76,8 @@ def info_command(name: Positional[str], as_json: AsJson = False) -> None:
 
 def _info_of_another(full: str, as_json: bool) -> None:
     """Facts of a model that is not one of our weights, and the metrics of its test part where its folder has them."""
+    from usbackbones.cli.facts import facts_of
     from usbackbones.hub.backbone import LOCAL
-    from usbackbones.hub.facts import facts_of
     from usbackbones.hub.pretraining_run import read_json
 
     facts = facts_of(full)

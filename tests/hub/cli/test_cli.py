@@ -1,8 +1,8 @@
 """The command line: outputs, exit codes, one-line errors, batch jobs that go on."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 import zipfile

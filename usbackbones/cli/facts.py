@@ -1,4 +1,4 @@
-"""Facts about the model behind any name, from the files of its folder or timm's records; no weights are loaded."""
+"""Facts that `info` shows of any name, from the files of its folder or timm's records; no weights are loaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
