@@ -39,6 +39,15 @@ def with_interval(numbers: Mapping[str, float | None], digits: int = 3) -> str:
     return f"{value} (no interval: no resample differs)" if ends[0] == ends[1] else f"{value} [{', '.join(known)}]"
 
 
+def lasted(seconds: float) -> str:
+    """A time in words, as "8 s", "3 min 20 s" or "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if whole else "less than a second"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def percent(part: float, digits: int = 0) -> str:
     """A share 0..1 in percent; 0 % and 100 % are said of none and all alone, as "<1 %" and ">99 %"."""
     told, edge = f"{part:.{digits}%}", 10.0**-digits

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from usbackbones._words import intervals_over, percent, plural, rounded, with_interval
+from usbackbones._words import intervals_over, lasted, percent, plural, rounded, with_interval
 from usbackbones.cli import main as cli
 from usbackbones.metrics.levels import metrics
 from usbackbones.metrics.operating_point import rates
@@ -161,3 +161,18 @@ def test_images_that_show_nothing_are_counted_beside_their_dice(tmp_path):
     rows = evaluate(read_masked(tmp_path / "data"), np.zeros((3, 16, 16), np.float32), tmp_path / "out")
     assert [row["dice"] for row in rows] == [1, 0, 0] and [row["empty"] for row in rows] == [True, False, False]
     assert told_empty(1, 3).startswith("1 of 3 test images with an empty truth") and told_empty(0, 3) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.2, "less than a second"),
+        (8.4, "8 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (7530, "2 h 5 min"),
+    ],
+)
+def test_a_time_in_words(seconds, told):
+    assert lasted(seconds) == told

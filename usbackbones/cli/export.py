@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from usbackbones._evenly import evenly
 from usbackbones.cli.options import AsJson, Out
-from usbackbones.cli.terminal import CommandError, say, say_json
+from usbackbones.cli.terminal import CommandError, say, say_json, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +56,7 @@ def export_command(
 
     subject = subject_of(model, channels, backbone, license_name)
     cfg: dict[str, Any] = subject.network.pretrained_cfg  # type: ignore[assignment]
+    tell(f"exporting {subject.name}: tracing it, writing it and comparing it take some seconds")
     own = _frames(frames, cfg["input_size"][1:]) if frames else None
     told = {"output": subject.output, "facts": subject.facts}
     done = export(subject.network, out, form, preprocess, precision, own, **told)  # type: ignore[arg-type]

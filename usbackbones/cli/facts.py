@@ -34,9 +34,10 @@ def facts_of(name: str) -> Facts:
         return _of_run(full, Path(full.removeprefix(RUN)))
     if full.startswith(RANDOM):
         arch = full.removeprefix(RANDOM)
-        cfg = {"input_size": (3, *timm.create_model(arch, num_classes=0).default_cfg["input_size"][1:])}
-        plain = {"mean": PLAIN_MEAN, "std": PLAIN_STD}
-        return _network(arch, {}) | _input(cfg | plain) | {"weights": "random, by a seed"}
+        facts = _network(arch, {})  # refuses an architecture that timm lacks
+        cfg = timm.get_pretrained_cfg(arch)
+        plain = {"input_size": cfg.input_size if cfg else (3, 224, 224), "mean": PLAIN_MEAN, "std": PLAIN_STD}
+        return facts | _input(plain) | {"weights": "random, by a seed"}
     if full.startswith("timm/") or ":" not in full:
         return _of_timm(full.removeprefix("timm/"))
     local = full.startswith(LOCAL)

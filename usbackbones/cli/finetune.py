@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones._words import intervals_over, plural
+from usbackbones._words import intervals_over, lasted, plural
 from usbackbones.cli.options import (
     AsJson,
     Count,
@@ -98,6 +99,7 @@ def finetune_command(
     if lr is not None:
         given["search"] = False
     spec = replace(defaults_for(name), **{key: value for key, value in given.items() if value is not None})
+    begun = monotonic()
     done = finetune(
         data,
         name,
@@ -124,7 +126,8 @@ def finetune_command(
     for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
         for level in distinct(numbers):
             say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(numbers[level])}")
-    say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")
+    took = "" if done.was_finished else f", trained in {lasted(monotonic() - begun)}"
+    say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}{took}")
     over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
     say(f"{over}. Not a medical device.")
     say(f"license of the weights: {done.license}")

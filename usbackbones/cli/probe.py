@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones._words import intervals_over, with_interval
+from usbackbones._words import intervals_over, lasted, with_interval
 from usbackbones.cli.options import AsJson, Count, Out, Sheet, check_cleaning, write_preview
 from usbackbones.cli.terminal import (
     WIDTH,
@@ -94,6 +95,7 @@ def probe_command(
     from usbackbones.probing.run import probe
 
     spec = ProbeSpec(folds, per_clip, tuple(shots), repeats, batch, seed, clean)
+    begun = monotonic()
     models = {name: network(name, size=size) for name in names}
     done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)
     tell_run(done, out)
@@ -107,7 +109,8 @@ def probe_command(
     for row in _table(done):
         say(row)
     say(f"\n{intervals_over(done.groups, done.unit, joined=bool(done.joined))}. Not a medical device.")
-    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
+    took = "" if done.was_finished else f", after {lasted(monotonic() - begun)}"
+    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html{took}")
 
 
 def _table(done: "Probed") -> list[str]:

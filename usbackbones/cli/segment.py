@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones._words import intervals_over, rounded
+from usbackbones._words import intervals_over, lasted, rounded
 from usbackbones.cli.options import AsJson, Classes, Count, Foreground, LicenseName, Model, Number, Out, ResizeMasks
 from usbackbones.cli.terminal import CommandError, listed, noted, say, say_counts, say_json, tell_run
 
@@ -84,6 +85,7 @@ def segment_command(
     name = full_name(model)
     base = UDIAT if preset == "udiat" else Segment()
     spec = replace(base, **{key: value for key, value in given.items() if value is not None})
+    begun = monotonic()
     done = segment(
         data,
         name,
@@ -103,7 +105,8 @@ def segment_command(
         say_json(asdict(done))
         return
     say_counts(done)
-    say(f"validation Dice: {done.learned}")
+    took = "" if done.was_finished else f", trained in {lasted(monotonic() - begun)}"
+    say(f"validation Dice: {done.learned}{took}")
     say(f"test, by image: {listed(done.metrics)}")
     if done.coco:
         say(f"test, COCO: {listed(done.coco, rounded)}")
