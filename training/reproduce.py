@@ -41,6 +41,10 @@ TOLERANCE = 0.01
 """Largest relative difference of a loss in the first steps on another processor or with other versions."""
 
 
+class DifferentError(TrainingError):
+    """What was trained again is not what was released."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The losses of the first steps, as released and as made again.
@@ -110,7 +114,7 @@ def main(
     zoo: Path = ZOO,
     cards: Path = CARDS,
 ) -> None:
-    """Train a released weight again and compare; exit code 1 if it differs.
+    """Train a released weight again and compare; exit code 1 if it differs, 2 if it could not be trained.
 
     Args:
         name: <arch>.<tag> of an entry of the zoo.
@@ -159,9 +163,9 @@ def _tell(found: Comparison, other: Sequence[str]) -> None:
     if found.same:
         print(f"losses of {plural(len(found.again), 'step')}: the same to the bit")  # noqa: T201
     elif not np.isfinite(found.apart):
-        raise TrainingError("a loss is not finite, or was not: this is another training")
+        raise DifferentError("a loss is not finite, or was not: this is another training")
     elif not other:
-        raise TrainingError(
+        raise DifferentError(
             f"{percent(found.apart, 2)} apart at most, on the same processor, threads and versions: this is another "
             "training"
         )
@@ -171,7 +175,7 @@ def _tell(found: Comparison, other: Sequence[str]) -> None:
             f"Other than at the release: {', '.join(other)}"
         )
     else:
-        raise TrainingError(
+        raise DifferentError(
             f"{percent(found.apart, 2)} apart at most, more than {TOLERANCE:.0%}: this is another training"
         )
 
@@ -189,7 +193,7 @@ def _tell_weights(name: str, entry: Mapping[str, Any], folder: Path, other: Sequ
         ["python", "-m", "training.benchmark.leaderboard", f"run:{folder}", f"usbackbones/{name}", "--data", "FOLDER"]
     )
     why = f"other than at the release: {', '.join(other)}" if other else "on the same processor, threads and versions"
-    raise TrainingError(f"not the released bytes, {why}; compare what it is worth: {again}")
+    raise DifferentError(f"not the released bytes, {why}; compare what it is worth: {again}")
 
 
 if __name__ == "__main__":
@@ -197,4 +201,4 @@ if __name__ == "__main__":
         tyro.cli(main)
     except (CorpusError, TrainingError, OSError) as error:
         print(f"error: {line_of(error)}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from error
+        raise SystemExit(1 if isinstance(error, DifferentError) else 2) from error

@@ -19,19 +19,24 @@ from tests.training.data.test_corpus_cli import dataset
 from training.data.fingerprints import FILE as LEDGER
 from training.data.fingerprints import write_ledger
 from training.data.overlap.verdicts import corpus_ledger
+from training.release.commands import add
 
 CORPUS, OVERLAP, COMPACT = "training.data.corpus", "training.data.overlap", "training.data.compact"
 PREPARE, LEADERBOARD = "training.data.prepare", "training.benchmark.leaderboard"
-IMAGENET = "training.benchmark.imagenet"
+IMAGENET, RELEASE = "training.benchmark.imagenet", "training.release"
+WEIGHT = "test_resnet.uscl_open1"
 SIZE, TAG = ["--size", "32"], ["--tag", "uscl_open1"]
+RELEASED = ["--zoo", "RELEASED/zoo.json", "--cards", "RELEASED/cards"]
 SMOKE = ["smoke", "--arch", "test_resnet", "--augment.size", "32", "--steps", "2", "--batch", "4", "--workers", "0"]
 TABLE = [
     *("random:test_resnet", "--data", "MINI", "--cache", "HERE/frames", "--seeds", "1", "--legacy-epochs", "0"),
     *("--shots", "1", "--part", "inner"),
 ]
 STUDY = ["CACHE", "--data", "MINI", "--variant", "random", "--fold", "0", "--tasks", "lung", "--px", "32", "--seed"]
+NO_WEIGHTS = {"organisation": "usbackbones", "default": None, "weights": {}}
 # A file is "replaced" whole, as a compiler's output; a run "goes on" and refuses other arguments; a release "stays"; a
-# log "grows". What takes minutes is "dear": it is shown alone that it refuses before it computes.
+# log "grows". What takes minutes is "dear": it is shown alone that it refuses before it computes. What rewrites its
+# files is in REWRITES, below.
 ROWS = {
     CORPUS: (["timtrack_muscle", "--root", "HERE", "-o", "OUT"], ["--judging"], "out.csv", "replaced"),
     f"{CORPUS} folder": (["CLIPS", "-o", "OUT"], ["--stills"], "out.csv", "replaced"),
@@ -41,28 +46,34 @@ ROWS = {
     f"{COMPACT} unpack": (["HERE/packed.zip", "OUT"], [], "out", "stays"),
     PREPARE: (["HERE/clips.csv", "-o", "OUT", "--jobs", "1", *SIZE], ["--size", "40"], "out", "goes on"),
     "training.pretrain": ([*SMOKE, "--data", "CACHE", "--out", "OUT"], ["--seed", "1"], "out", "goes on"),
-    "training.release add": (["RUN", *TAG, "--zoo", "ZOO", "--cards", "OUT"], ["--choice", "x"], "out", "stays"),
+    "training.reproduce": ([WEIGHT, "--data", "CACHE", *RELEASED, "--out", "OUT"], [], "out", "goes on"),
+    f"{RELEASE} add": (["RUN", *TAG, "--zoo", "ZOO", "--cards", "OUT"], ["--choice", "x"], "out", "stays"),
     "training.show_views": (["--data", "CACHE", "-o", "OUT", "--clips", "1"], ["--pairs", "1"], "out.png", "replaced"),
     LEADERBOARD: ([*TABLE, *SIZE, "--json", "OUT"], [], "out.json", "dear"),
     IMAGENET: (["OUT", "--names", "lite0"], [], "out", "replaced"),
     "training.benchmark.dense": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
     "training.benchmark.legacy": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
     "training.study": ([*STUDY, "0", "--log", "OUT"], ["--seed", "1"], "out.jsonl", "grows"),
+    "training.speed": (["--quick", "--on", "cpu", "--markdown", "OUT"], [], "out.md", "dear"),
+}
+PLACES = ["--zoo", "HERE/zoo.json", "--cards", "HERE/cards"]
+# Words, and whether the command can be given again.
+REWRITES = {
+    f"{RELEASE} metrics": ([WEIGHT, "HERE/results.json", *PLACES], True),
+    f"{RELEASE} overlap": ([WEIGHT, "--root", "HERE", *PLACES], True),
+    f"{RELEASE} embed": ([WEIGHT, "--weights", "HERE/embedded", *PLACES], True),
+    f"{RELEASE} retire": ([WEIGHT, "test_resnet.uscl_open2", "--study", "HERE/study.md", *PLACES], False),
+    f"{RELEASE} render": (PLACES, True),
+    f"{RELEASE} page": (PLACES, True),
 }
 PRINTS = {
     *(f"{CORPUS} check", OVERLAP, "training.benchmark.choose", "training.data.cache"),
     *("training.speed.plan", "training.speed.precision"),
 }
 ELSEWHERE = {
-    "training.data.locked_splits": "refuses a split that is there, see tests/training/data/test_locked_splits.py",
-    "training.reproduce": "its run folder is that of training.pretrain",
-    "training.speed": "rewrites a table between its marks, see tests/training/speed/test_speed.py",
+    "training.data.locked_splits": "writes into the package alone, see tests/training/data/test_locked_splits.py",
     "training.study.finetuning": "its run folders are those of usbackbones finetune",
-    **{
-        f"training.release {name}": "rewrites zoo, cards and records by the writers of add"
-        for name in ("metrics", "overlap", "embed", "retire", "render", "page")
-    },
-    "training.release push": "writes to the Hub",
+    f"{RELEASE} push": "writes to a Hub, and to the zoo by the writer of metrics when all is there",
 }
 
 
@@ -78,7 +89,7 @@ def test_every_command_has_a_row():
         ("training.release", "training.release.commands"),
     ):
         found |= {f"{module} {name}" for name in importlib.import_module(place).COMMANDS}
-    assert ROWS.keys() | PRINTS | ELSEWHERE.keys() == found - {COMPACT, "training.release"}
+    assert ROWS.keys() | REWRITES.keys() | PRINTS | ELSEWHERE.keys() == found - {COMPACT, "training.release"}
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +105,20 @@ def inputs(tmp_path_factory, cache, mini):  # noqa: F811
         ended = run_module(*words, folder=here)
         assert ended.returncode == 0, ended.stderr
     write_ledger(corpus_ledger(str(cache), here), here / "run" / LEDGER)
-    return {"HERE": here, "CLIPS": cache.parent / "clip1", "CACHE": cache, "RUN": here / "run", "MINI": mini}
+    released = here / "released"
+    released.mkdir()
+    (released / "zoo.json").write_text(json.dumps(NO_WEIGHTS))
+    add(here / "run", "uscl_open1", zoo=released / "zoo.json", cards=released / "cards")
+    add(here / "run", "uscl_open2", choice="long " * 400_000, zoo=released / "zoo.json", cards=released / "cards")
+    run, clips = here / "run", cache.parent / "clip1"
+    return {"RELEASED": released, "HERE": here, "CLIPS": clips, "CACHE": cache, "RUN": run, "MINI": mini}
 
 
 @pytest.fixture
 def command(inputs, tmp_path):
     """Runs a row's command in a place of its own."""
     zoo = tmp_path / "zoo.json"
-    zoo.write_text(json.dumps({"organisation": "usbackbones", "default": None, "weights": {}}))
+    zoo.write_text(json.dumps(NO_WEIGHTS))
 
     def run(name, words, out, room=resource.RLIM_INFINITY):
         if name == IMAGENET:
@@ -175,3 +192,71 @@ def test_full_disks_and_other_results(name, command, tmp_path):
             assert after == before
         if kind == "grows":
             assert all(after[file].startswith(content) for file, content in before.items())
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[3] == "dear"])
+def test_what_takes_minutes_meets_a_full_disk_before_it_computes(name, command, tmp_path):
+    words, _, called, _ = ROWS[name]
+    (tmp_path / called).write_text("<!-- speed: -->\nprecious\n<!-- end -->\n")
+    before = state(tmp_path)
+    refused(command(name, words, tmp_path / called, 0), str(tmp_path / called))
+    assert state(tmp_path) == before
+
+
+def test_a_leaderboard_whose_cache_fills_the_disk_ends_with_a_line(command, tmp_path):
+    words = [str(tmp_path / "frames") if word == "HERE/frames" else word for word in TABLE]
+    refused(
+        command(LEADERBOARD, [*words, *SIZE, "--json", "OUT"], tmp_path / "out.json", 500), str(tmp_path / "frames")
+    )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "zoo.json"]
+
+
+@pytest.fixture
+def weights(inputs, tmp_path, command):
+    """A zoo of two weights, and what the commands that rewrite it take; the card of the second has 2 MB."""
+    shutil.copytree(inputs["RELEASED"], tmp_path, dirs_exist_ok=True)
+    whole = {"value": 0.5, "low": 0.4, "high": 0.6, "members": [0.5]}
+    row = {"model": f"usbackbones/{WEIGHT}", "arch": "test_resnet", "networks": 1, "command": "c"}
+    row["results"] = {"linear": {"clip": {"balanced_accuracy": whole}}}
+    row["input"] = {"input_size": [3, 64, 64]}
+    report = {"task": "lung", "kind": "classes", "classes": ["a"], "about": "", "protocol": {"part": "test"}}
+    report |= {"counts": {"test": {"groups": 12, "clips": 12, "frames": 12}}, "reference": None, "versions": {}}
+    results = {"tasks": {"lung": report | {"command": "c", "rows": [row]}}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "study.md").write_text("# Study\n")
+    (tmp_path / "embedded").mkdir()
+
+    def run(name, words, room=resource.RLIM_INFINITY):
+        words = [re.sub(r"^HERE\b", str(tmp_path), word) for word in words]
+        return command(name, words, tmp_path, room)
+
+    return run
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_a_full_disk_leaves_zoo_and_cards_as_they_were(name, weights, tmp_path):
+    """Also one that has room for the weight and most of the texts, and none for the last of the cards."""
+    words, again = REWRITES[name]
+    before = state(tmp_path)
+    for room in (0, 500) if name.endswith("page") else (0, 500, 1_000_000):
+        refused(weights(name, words, room))
+        assert state(tmp_path) == before
+    refused(weights(name, [word.replace("HERE/cards", "HERE/zoo.json") for word in words]), str(tmp_path / "zoo.json"))
+    assert state(tmp_path) == before
+    ended = weights(name, words)
+    assert ended.returncode == 0, ended.stderr
+    after = state(tmp_path)
+    ended = weights(name, words)
+    if again:
+        assert ended.returncode == 0, ended.stderr
+    else:
+        refused(ended, "is not in the zoo")
+    assert state(tmp_path) == after
+
+
+def test_a_disk_that_is_full_when_the_cards_are_rendered_takes_no_new_weight(inputs, weights, tmp_path):
+    before = state(tmp_path)
+    words = [str(inputs["RUN"]), "--tag", "uscl_open3", *PLACES]
+    refused(weights(f"{RELEASE} add", words, 1_000_000), "uscl_open2")
+    assert state(tmp_path) == before
+    assert weights(f"{RELEASE} add", words).returncode == 0

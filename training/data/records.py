@@ -6,6 +6,7 @@ benchmarks and metrics. Nothing in `usbackbones` reads a record.
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,16 @@ def patients_of(corpus: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {(source, group) for source, groups in of_source.items() for group in groups}
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON for people to read: what fits a line stands on one line."""
-    with atomic_write(file, "w", encoding="utf-8") as stream:
-        stream.write(readable(content) + "\n")
+def write_all(files: Mapping[Path, bytes | str]) -> None:
+    """Write files, the first one last; where the disk has no room for one, none, and those that are there stay."""
+    with ExitStack() as unfinished:
+        for file, content in files.items():
+            stream = unfinished.enter_context(atomic_write(file))
+            try:
+                stream.write(content.encode() if isinstance(content, str) else content)
+                stream.flush()  # so that nothing is left to be written once the first file takes its name
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def readable(value: Any, depth: int = 0, taken: int = 0) -> str:

@@ -31,8 +31,8 @@ from training.engine.log import read_journal
 from training.release.card import render_card
 from training.release.checks import ReleaseError, refuse_folder, refuse_seen, refuse_start
 from training.release.push import push
-from training.release.records import entry_of, put_report, read_weights, write_weights
-from training.release.render import page, render
+from training.release.records import entry_of, put_report, read_weights
+from training.release.render import page, publish, render
 from training.release.succession import embed, retire
 from training.release.weights_file import PYRAMID, published_config, pyramid_of_run
 from usbackbones.exporting.pack import published_tensors
@@ -45,6 +45,8 @@ TRAJECTORY = 20
 KNOWN = "So a few-shot column of a dataset that it was trained on knows more labels than it says."
 """What a reader must know of a weight that was given labels."""
 UNLABELLED = "No label was used."
+RENDERED = ("README.md", RECORD)
+"""Files of a weight's folder that are made of the records."""
 
 
 def add(
@@ -131,18 +133,15 @@ def add(
         (staged / "model.safetensors").write_bytes(content)
         (staged / "config.json").write_text(json.dumps(published_config(name, entry, backbone), indent=1) + "\n")
         (staged / "README.md").write_text(render_card(name, entry), encoding="utf-8")
-        (staged / RECORD).write_text(readable(entry), encoding="utf-8")  # write_weights puts the final one here
+        (staged / RECORD).write_text(readable(entry), encoding="utf-8")  # `publish` writes the final one
         if (run / LEDGER).is_file():
             (staged / LEDGER).write_bytes((run / LEDGER).read_bytes())
         if pyramid:
             (staged / PYRAMID).write_bytes(save(pyramid, metadata={"format": "pt"}))
         refuse_folder(name, entry, staged, backbone)
-        (cards / name).mkdir(exist_ok=True)
-        for file in staged.iterdir():
-            file.replace(cards / name / file.name)
-    whole["weights"][name] = entry
-    write_weights(whole, zoo, cards)
-    render(zoo, cards)
+        whole["weights"][name] = entry
+        files = {cards / name / file.name: file.read_bytes() for file in staged.iterdir()}
+        publish(whole, zoo, cards, {file: content for file, content in files.items() if file.name not in RENDERED})
     print(f"{cards / name}: {entry['bytes']:,} bytes, sha256 {entry['sha256']}")  # noqa: T201
 
 
@@ -189,8 +188,7 @@ def overlap(
     content = read_weights(zoo, cards)
     entry = entry_of(content, name)
     entry["overlap"]["benchmarks"] = _overlap_entry(overlaps_with_all(cards / name / LEDGER, entry["corpus"], root))
-    write_weights(content, zoo, cards)
-    render(zoo, cards)
+    publish(content, zoo, cards)
 
 
 def _overlap_entry(overlaps: dict[str, Overlap]) -> dict[str, Any]:
@@ -216,8 +214,7 @@ def metrics(
     for report in read_json(results)["tasks"].values():
         for control in put_report(content, name, report):
             print(f"{report['task']}: the control {control} has other numbers than before")  # noqa: T201
-    write_weights(content, zoo, cards)
-    render(zoo, cards)
+    publish(content, zoo, cards)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -4,6 +4,7 @@ A control (random weights, SimCLR, ImageNet) stands once, in model_cards/control
 beside it. What a task is (classes, protocol, counts) stands there too, since every row of a table has it in common.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from training.benchmark.cues import CUE
 from training.benchmark.markdown import headline_metric
 from training.data.errors import CorpusError
-from training.data.records import CARDS, RECORD, ZOO, patients_of, read_json, read_record, write_json
+from training.data.records import CARDS, RECORD, ZOO, patients_of, read_json, readable, write_all
 
 CONTROLS = "controls.json"
 _IDENTITY = ("arch", "tag", "method", "tier", "hub_id", "revision")
@@ -23,15 +24,23 @@ _FIXED = ("kind", "classes", "protocol", "counts")
 """What may not differ between the rows of a table."""
 
 
-def read_weights(zoo: Path = ZOO, cards: Path = CARDS) -> dict[str, Any]:
+def read_weights(zoo: Path = ZOO, cards: Path = CARDS, ahead: Mapping[Path, str] | None = None) -> dict[str, Any]:
     """The zoo with the whole entry of every weight: what loading needs, its record, and `metrics` with all rows.
+
+    Files of `ahead` are not written yet and are read from there, see `files_of`.
 
     Raises:
         CorpusError: if a record is missing, or names a control that is not in controls.json.
     """
-    content, controls = read_json(zoo), read_controls(cards)
+    ahead = ahead or {}
+
+    def read(file: Path) -> Any:
+        return json.loads(ahead[file]) if file in ahead else read_json(file)
+
+    content = read(zoo)
+    controls = read(cards / CONTROLS) if cards / CONTROLS in ahead else read_controls(cards)
     whole = {
-        name: _joined(name, entry, read_record(name, cards), controls) for name, entry in content["weights"].items()
+        name: _joined(name, entry, read(cards / name / RECORD), controls) for name, entry in content["weights"].items()
     }
     return content | {"weights": whole}
 
@@ -42,7 +51,12 @@ def read_controls(cards: Path = CARDS) -> dict[str, Any]:
 
 
 def write_weights(content: Mapping[str, Any], zoo: Path = ZOO, cards: Path = CARDS) -> None:
-    """Write what `read_weights` returned: records and controls first, zoo.json, which names them, last.
+    """Write what `read_weights` returned, see `files_of`."""
+    write_all(files_of(content, zoo, cards))
+
+
+def files_of(content: Mapping[str, Any], zoo: Path = ZOO, cards: Path = CARDS) -> dict[Path, str]:
+    """The files of what `read_weights` returned: zoo.json first, then controls and records, which it stands on.
 
     Raises:
         CorpusError: if two weights were evaluated on different tasks of one name.
@@ -54,11 +68,9 @@ def write_weights(content: Mapping[str, Any], zoo: Path = ZOO, cards: Path = CAR
         metrics = {task: _parted(report, controls) for task, report in (entry["metrics"] or {}).items()}
         records[name] = kept | {"metrics": metrics or None}
         entries[name] = {key: entry[key] for key in LOADING} | {"headline": headline(entry["metrics"] or {})}
-    if controls:
-        write_json(cards / CONTROLS, controls)
-    for name, record in records.items():
-        write_json(cards / name / RECORD, record)
-    write_json(zoo, {**content, "weights": entries})
+    files: dict[Path, Any] = {zoo: {**content, "weights": entries}} | ({cards / CONTROLS: controls} if controls else {})
+    files |= {cards / name / RECORD: record for name, record in records.items()}
+    return {file: readable(told) + "\n" for file, told in files.items()}
 
 
 def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from training.benchmark.compact import compact, headline_cell
-from training.benchmark.markdown import between, markdown, write_between
-from training.data.records import CARDS, ROOT, ZOO
+from training.benchmark.markdown import between, markdown
+from training.data.records import CARDS, ROOT, ZOO, write_all
 from training.release.card import CONTROLS, render_card, verdict
 from training.release.figure import figure, panel_of
 from training.release.page import render_page
-from training.release.records import OWNER, all_reports, kind_of, read_weights, side_of
+from training.release.records import OWNER, all_reports, files_of, kind_of, read_weights, side_of
 from training.study.table import study_table
-from usbackbones._files import atomic_write
 
 README = ROOT / "README.md"
 STUDY = ROOT / "training" / "STUDY.md"
@@ -39,20 +38,37 @@ PLANNED = {
 
 def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
     """Write every card again, and for the project's own zoo all else that is rendered from it."""
-    content = read_weights(zoo, cards)
-    for name, entry in content["weights"].items():
-        _write(cards / name / "README.md", render_card(name, entry))
-    if zoo == ZOO:
-        _write(README, render_readme(README.read_text(encoding="utf-8"), content))
-        write_between(STUDY, "study", study_table())
-        _write(RESULTS, render_results(content))
-        _write(FIGURE, render_figure(content))
-        page(zoo, cards)
+    write_all(rendered(read_weights(zoo, cards), zoo, cards))
 
 
 def page(zoo: Path = ZOO, cards: Path = CARDS) -> None:
     """Write the page of all weights, index.html beside their cards, again."""
-    _write(cards / "index.html", render_page(read_weights(zoo, cards)))
+    write_all({cards / "index.html": render_page(read_weights(zoo, cards))})
+
+
+def publish(content: Mapping[str, Any], zoo: Path, cards: Path, more: Mapping[Path, bytes | str] | None = None) -> None:
+    """Write what `read_weights` returned, all that is rendered from it, and `more`: all of it or nothing."""
+    files = files_of(content, zoo, cards)
+    write_all({**files, **rendered(read_weights(zoo, cards, files), zoo, cards), **(more or {})})
+
+
+def rendered(content: Mapping[str, Any], zoo: Path, cards: Path) -> dict[Path, str]:
+    """The text of every card, and for the project's own zoo of all else that is rendered from it."""
+    files = {cards / name / "README.md": render_card(name, entry) for name, entry in content["weights"].items()}
+    if zoo == ZOO:
+        files |= {
+            README: render_readme(README.read_text(encoding="utf-8"), content),
+            STUDY: render_study(STUDY.read_text(encoding="utf-8")),
+            RESULTS: render_results(content),
+            FIGURE: render_figure(content),
+            cards / "index.html": render_page(content),
+        }
+    return files
+
+
+def render_study(text: str) -> str:
+    """The text of the study with the table of its log rendered again between its markers."""
+    return between(text, "study", study_table())
 
 
 def render_readme(text: str, content: Mapping[str, Any]) -> str:
@@ -115,8 +131,3 @@ def _not_run(content: Mapping[str, Any]) -> list[str]:
 def render_figure(content: Mapping[str, Any]) -> str:
     """docs/results.svg: one number a task of every row, with its interval."""
     return figure([panel_of(task, report) for task, report in all_reports(content).items()])
-
-
-def _write(file: Path, text: str) -> None:
-    with atomic_write(file, "w", encoding="utf-8") as stream:
-        stream.write(text)

@@ -17,9 +17,8 @@ import tyro
 from training.benchmark.markdown import PARTS, headline_metric, interval_cell
 from training.data.records import CARDS, ROOT, ZOO
 from training.release.checks import ReleaseError
-from training.release.records import corpus_told, entry_of, own_row, read_weights, write_weights
-from training.release.render import STUDY, render
-from usbackbones._files import atomic_write
+from training.release.records import corpus_told, entry_of, own_row, read_weights
+from training.release.render import STUDY, publish, render_study
 
 EMBEDDED = ROOT / "usbackbones" / "weights"
 RETIRED = "## Retired weights"
@@ -44,14 +43,12 @@ def embed(
         raise ReleaseError(
             f"{name} is {entry['licences']['weights']}, and the package is Apache-2.0: embed a weight of the open tier"
         )
-    with atomic_write(weights / f"{name}.safetensors") as stream:
-        stream.write((cards / name / "model.safetensors").read_bytes())
-    for other in weights.glob("*.safetensors"):
-        if other.name != f"{name}.safetensors":
-            other.unlink()
     content["default"] = name
-    write_weights(content, zoo, cards)
-    render(zoo, cards)
+    embedded = weights / f"{name}.safetensors"
+    publish(content, zoo, cards, {embedded: (cards / name / "model.safetensors").read_bytes()})
+    for other in weights.glob("*.safetensors"):
+        if other != embedded:
+            other.unlink()
 
 
 def retire(
@@ -78,14 +75,12 @@ def retire(
         raise ReleaseError(f"{successor} cannot take the place of {name}: name another weight of {entry['arch']}")
     text = study.read_text(encoding="utf-8")
     start, _, rest = (text if RETIRED in text else f"{text.rstrip()}\n\n{_ABOUT}").partition(RETIRED)
-    with atomic_write(study, "w", encoding="utf-8") as stream:
-        stream.write(f"{start}{RETIRED}{rest.rstrip()}\n\n{obituary(name, entry, successor)}\n")
+    text = f"{start}{RETIRED}{rest.rstrip()}\n\n{obituary(name, entry, successor)}\n"
     del content["weights"][name]
     successors = {old: successor if new == name else new for old, new in content.get("successors", {}).items()}
     content["successors"] = successors | {name: successor}
-    write_weights(content, zoo, cards)
+    publish(content, zoo, cards, {study: render_study(text) if study == STUDY else text})
     shutil.rmtree(cards / name)
-    render(zoo, cards)
 
 
 def obituary(name: str, entry: Mapping[str, Any], successor: str) -> str:

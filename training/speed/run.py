@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.benchmark.markdown import between, write_between
 from training.data.cache import Cache
-from training.data.errors import short_errors
+from training.data.errors import refuse_unwritable, short_errors
 from training.engine.process import keep_pages
 from training.engine.run_folder import environment
 from training.speed import loaders, on_gpu, steps
@@ -245,6 +245,7 @@ def main() -> None:
     suite = tyro.cli(Suite, prog="python -m training.speed", description=__doc__)
     if suite.quick:
         suite = replace(suite, rounds=1, arch="test_resnet", size=32, batch=4, threads=1)
+    refuse_unwritable(suite.markdown)
     if suite.markdown:
         between(suite.markdown.read_text(encoding="utf-8"), "speed", "")  # refused before anything is measured
     text = _on_gpu(suite) if suite.on == "gpu" or (suite.on == "auto" and torch.cuda.is_available()) else _on_cpu(suite)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.hub.cli.test_writing import full_disk
 from tests.phantoms import phantom_clip
 from training.data import locked_splits
 from training.data.corpora import CORPORA
@@ -44,6 +45,25 @@ def test_near_duplicates_are_joined_and_stay_together(splits, tmp_path):
     for family in ({"p00", "q0"}, {"p05", "q1", "q2"}):
         assert family <= set(split["test"]) or family <= set(split["pretrain"])
     assert 3 <= len(split["test"]) <= 9
+
+
+def test_a_split_is_written_whole_and_once(splits, tmp_path):
+    """On a full disk, with a file in place of the folder, and twice."""
+    words = write(tmp_path / "t.csv", [{"group": str(number), "label": "a"} for number in range(8)]), "ours"
+    with full_disk(20), pytest.raises(OSError, match="too large"):
+        main(*words)
+    assert not list(splits.iterdir())
+    splits.rmdir()
+    splits.write_text("precious")
+    with pytest.raises(OSError, match=r"splits"):
+        main(*words)
+    assert splits.read_text() == "precious"
+    splits.unlink()
+    main(*words)
+    before = (splits / "ours.json").read_bytes()
+    with pytest.raises(SystemExit, match="is drawn once and never again"):
+        main(*words)
+    assert (splits / "ours.json").read_bytes() == before
 
 
 def test_a_pattern_that_divides_near_duplicates_is_refused(splits, tmp_path):

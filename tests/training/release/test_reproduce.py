@@ -123,5 +123,5 @@ def test_another_training_or_corpus_is_told(zoo, cache, tmp_path):
 
 def test_a_refusal_is_a_line(zoo, cache):
     done = reproduce(zoo, cache, name="nope")
-    assert done.returncode == 1 and done.stderr.startswith("error: nope is not in zoo.json")
+    assert done.returncode == 2 and done.stderr.startswith("error: nope is not in zoo.json")
     assert len(done.stderr.splitlines()) == 1
