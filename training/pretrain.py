@@ -191,7 +191,8 @@ def _carry_out(run: Run, name: str) -> None:
         cache = open_data(run.data)
         train, held, meta = divide(run.recipe, cache)
         print(json.dumps(asdict(run.recipe), indent=1))  # noqa: T201
-        parts = f"{plural(len(train), 'clip')} to train on, {len(held)} to validate on, {len(meta)} for a meta loss"
+        held_out = f"{len(held)} to validate on" + ", too few for a loss" * (len(held) == 1)
+        parts = f"{plural(len(train), 'clip')} to train on, {held_out}, {len(meta)} for a meta loss"
         print(parts)  # noqa: T201
         return
     pretrain(run, name, shlex.join(["python", "-m", "training.pretrain", *sys.argv[1:]]))

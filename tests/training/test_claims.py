@@ -12,9 +12,11 @@ from training.benchmark.dense.run import _cells
 from training.benchmark.legacy.run import legacy_table
 from training.benchmark.legacy.trained_head import ARMS
 from training.benchmark.markdown import PARTS, _few_cell, brackets, compared, gain, interval_cell
+from training.data.cache import open_cache
 from training.data.compact import pack, unpack
 from training.data.fingerprints import compare, make_ledger
 from training.data.manifest import Row
+from training.engine.dataloaders import step_batches
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES
@@ -26,6 +28,7 @@ from training.release.records import corpus_told
 from training.reproduce import Comparison, _tell
 from training.speed.on_gpu import QUICK, Gauge, _megabytes
 from training.speed.plan import Plan, render
+from training.study.table import Record, _cell
 
 WHERE = ("linear", "clip", "balanced_accuracy")
 
@@ -155,3 +158,17 @@ def test_a_share_of_a_peak_is_of_the_very_card_and_never_rounded_up(card, share,
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: card)
     assert Gauge(SimpleNamespace(type="cuda"), QUICK).share(1.0, 1e9, 0.499 * 3.35e12) == share
     assert _megabytes(1) == "1 MiB" and _megabytes(0) == ""
+
+
+@pytest.mark.parametrize(("share", "known"), [(0.1, False), (0.4, True), (0.0, False)])
+def test_a_validation_that_is_none_is_said(cache, caplog, share, known):
+    recipe = replace(RECIPES["smoke"][1], arch="test_resnet", validation=share, batch=4)
+    _, validation = step_batches(recipe, open_cache(cache))
+    assert (validation is not None) == known
+    assert ("too few for a loss, so there is no validation" in caplog.text) == (share > 0 and not known)
+
+
+def test_a_mean_over_fewer_runs_than_the_row_has_says_so():
+    found = {"linear": {"clip": 0.5}}
+    records = [Record("uscl", ("x",), 1, seed, 0, 96, {"lung": found} if seed else {}) for seed in range(3)]
+    assert _cell("lung", records, {}) == "0.50 of 2" and _cell("lung", records[1:], {}) == "0.50"

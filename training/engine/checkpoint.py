@@ -41,8 +41,8 @@ def written_or_told(what: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__context__ or error
         free = shutil.disk_usage(what.parent).free / 1e6
         raise TrainingError(
-            f"{what} could not be written ({cause}); {free:.0f} MB are free there. The state written before is as it "
-            "was: make room, and the same command continues from it"
+            f"{what} could not be written ({cause}); {free:.0f} MB are free there. What was written before is as it "
+            "was: make room, and give the same command again"
         ) from error
 
 

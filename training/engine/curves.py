@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from usbackbones._files import atomic_write
+from usbackbones._words import plural
 
 PALE, DARK, RED = "#b8cbe0", "#1f4e8c", "#c8553d"
 
@@ -18,7 +19,7 @@ def draw_loss(records: Sequence[dict[str, Any]], file: Path) -> None:
     axes.plot(steps, loss, color=PALE, linewidth=0.6, label="each step")
     width = max(1, len(loss) // 50)
     smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    axes.plot(steps[width - 1 :], smooth, color=DARK, label=f"mean of {width} steps")
+    axes.plot(steps[width - 1 :], smooth, color=DARK, label=f"mean of {plural(width, 'step')}")
     held = [(r["step"], r["validation"]) for r in records if "validation" in r]
     if held:
         axes.plot(*zip(*held, strict=True), color=RED, marker=".", label="validation, fixed views, no labels")

@@ -1,6 +1,7 @@
 """From a corpus to the batches of a run: opened, divided by groups, drawn."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,10 @@ from training.data.views.augment import Augment
 from training.errors import TrainingError
 from training.nn.distributed import rank, world_size
 from training.recipes import Recipe
+from usbackbones._words import plural
 from usbackbones.data.splits import holdout
+
+logger = logging.getLogger(__name__)
 
 ViewsOn = Literal["auto", "cpu", "device"]
 """Where views are made; "auto" is on the device if that is a GPU and the augmentation has a form for it."""
@@ -83,14 +87,18 @@ def step_batches(
     least = max(2, world_size())
     if min(len(train), recipe.batch) < least:
         raise CorpusError(
-            f"{len(train)} clips to train on in batches of {recipe.batch}: a contrastive loss needs at least 2 in a "
-            f"batch, and {world_size()} process(es) one each"
+            f"{plural(len(train), 'clip')} to train on in batches of {recipe.batch}: a contrastive loss needs at least "
+            f"2 in a batch, and every one of the processes, {world_size()} here, one"
         )
     if isinstance(recipe.method, MetaPairs) and recipe.method.meta_share and len(meta) < least:
         raise CorpusError(
-            f"{len(meta)} clips for the meta loss, it needs at least {least}: raise --method.meta-share "
+            f"{plural(len(meta), 'clip')} for the meta loss, it needs at least {least}: raise --method.meta-share "
             f"(now {recipe.method.meta_share}), give more groups, or set it to 0 to do without"
         )
+
+    if recipe.validation and len(held) < 2:
+        asked = f"--validation {recipe.validation:g} keeps out {plural(len(held), 'clip')}"
+        logger.warning("%s, too few for a loss, so there is no validation: raise it, or set it to 0", asked)
 
     def dataset(members: np.ndarray, meta: np.ndarray, steps: int, frozen: bool) -> StepBatches:
         return StepBatches(

@@ -1,7 +1,7 @@
 """Variants of a study, the log of its measurements, and their table."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,8 @@ def study_table(log: Path = LOG) -> str:
     return "\n".join(table(["variant", "trained on", "steps", "evaluated at", "runs", *heads], shown))
 
 
-def _cell(task: str, members: Iterable[Record], by_key: Mapping[tuple[Any, ...], Record]) -> str:
-    """Mean over runs, then the mean paired difference to the control with its interval."""
+def _cell(task: str, members: Sequence[Record], by_key: Mapping[tuple[Any, ...], Record]) -> str:
+    """Mean over runs, of how many where not all have the task, then the mean paired difference with its interval."""
     values, differences = [], []
     for record in members:
         value = _score(record.found.get(task, {}))
@@ -120,7 +120,7 @@ def _cell(task: str, members: Iterable[Record], by_key: Mapping[tuple[Any, ...],
             differences.append(value - other)
     if not values:
         return "not run"
-    text = f"{np.mean(values):.2f}"
+    text = f"{np.mean(values):.2f}" + f" of {len(values)}" * (len(values) < len(members))
     if len(differences) > 1:
         error = t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / len(differences) ** 0.5
         text += f" ({np.mean(differences):+.2f} ± {error:.2f})"

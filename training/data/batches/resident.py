@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.data.cache import Frames
+from usbackbones._words import percent, rounded
 
 SHARE = 0.25
 """Of the free memory of a device, that frames may take."""
@@ -24,7 +25,7 @@ class Resident(NamedTuple):
 def resident_frames(frames: Frames, device: torch.device, share: float = SHARE, progress: bool = False) -> Resident:
     """Copy all frames of a corpus to a device, if they take no more than a share of the memory that is free there."""
     wanted, free = len(frames) * frames.size**2, free_memory(device)
-    about = f"{_gigabytes(wanted)}, {wanted / free:.1%} of the {_gigabytes(free)} free on {device}"
+    about = f"{_gigabytes(wanted)}, {percent(wanted / free, 1)} of the {_gigabytes(free)} free on {device}"
     if wanted > share * free:
         return Resident(
             None, f"the frames stay on the host and are copied batch by batch: {about}, {share:.0%} allowed"
@@ -48,4 +49,4 @@ def free_memory(device: torch.device) -> int:
 
 
 def _gigabytes(number: int) -> str:
-    return f"{number / 1e9:.2f} GB"
+    return f"{rounded(number / 1e9, 2)} GB"
