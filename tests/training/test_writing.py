@@ -73,7 +73,7 @@ PRINTS = {
 ELSEWHERE = {
     "training.data.locked_splits": "writes into the package alone, see tests/training/data/test_locked_splits.py",
     "training.study.finetuning": "its run folders are those of usbackbones finetune",
-    f"{RELEASE} push": "writes to a Hub, and to the zoo by the writer of metrics when all is there",
+    f"{RELEASE} push": "writes to a Hub, then to the zoo, see tests/hub/hub/loopback/test_push.py",
 }
 
 

@@ -109,7 +109,13 @@ def push_lines(name: str, org: str, private: bool, dry_run: bool, zoo: Path, car
             f"{repo_id}: the transfer failed ({told}). Push again; what has arrived is not sent again"
         ) from error
     content["weights"][name] = pinned
-    write_weights(content, zoo, cards)
+    try:
+        write_weights(content, zoo, cards)
+    except OSError as error:
+        raise PushError(
+            f"{repo_id} is on the Hub at commit {revision}, but {zoo} could not be written ({error.strerror}): make it "
+            "writable and push again, which sends nothing and pins it"
+        ) from error
     yield f"downloaded again and equal; {zoo} pins commit {revision}, sha256 {entry['sha256']}"
 
 

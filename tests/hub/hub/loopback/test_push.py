@@ -103,6 +103,17 @@ print(digest(model))
     assert run.stdout.split() == [expected, expected]
 
 
+def test_a_push_whose_zoo_cannot_be_written_says_that_it_arrived(hub, release):
+    usual, release.zoo = release.zoo, release.zoo.with_name(f"{'z' * 245}.json")  # no room for a name beside it
+    usual.rename(release.zoo)
+    told = release.push()
+    head = hub.state.store.get(release.repo_id).at("main").oid
+    assert told["error"] == "PushError" and f"is on the Hub at commit {head}, but" in told["message"]
+    assert release.entry["revision"] is None
+    release.zoo = release.zoo.rename(usual)
+    assert "  no change" in release.push()["told"] and release.entry["revision"] == head
+
+
 def test_pushing_again_changes_what_differs_and_nothing_else(hub, release):
     (release.cards / NAME / LEDGER).unlink()
     release.push()
