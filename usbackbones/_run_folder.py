@@ -3,11 +3,13 @@
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from usbackbones._errors import Refused
 from usbackbones._files import write_json
 
 RECORD = "run.json"
@@ -16,6 +18,10 @@ Result = TypeVar("Result")
 
 class FolderTaken(FileExistsError):
     """An output folder that holds something else; one line that names it and the remedy."""
+
+
+class CannotWrite(Refused):
+    """An output in a folder that takes no file; one line that names it and the remedy."""
 
 
 def apart(folder: Path, data: Path) -> None:
@@ -28,6 +34,20 @@ def apart(folder: Path, data: Path) -> None:
         raise FolderTaken(f"{folder} lies in the data folder {data}: choose an -o outside, or it is read as data")
 
 
+def require_writable(place: Path) -> None:
+    """Refuse an output that cannot be written, before the work and not after it.
+
+    Raises:
+        CannotWrite: if the nearest folder that exists takes no new file.
+    """
+    there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise CannotWrite(f"{there} cannot be written ({error.strerror}): choose another -o") from error
+
+
 def refuse_taken(place: Path) -> None:
     """Refuse an output that is there already, for commands whose results are not continued; an empty folder is free.
 
@@ -36,6 +56,7 @@ def refuse_taken(place: Path) -> None:
     """
     if place.is_symlink() or (place.exists() and not (place.is_dir() and not any(place.iterdir()))):
         raise FolderTaken(f"{place} is there already and stays as it is: give another -o, or remove it first")
+    require_writable(place)
 
 
 def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
@@ -51,6 +72,7 @@ def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
 
     Raises:
         FolderTaken: if the folder is a file, holds other files, or is of another run.
+        CannotWrite: if it cannot be written.
     """
     wanted = json.loads(json.dumps({"command": command, **settings}))
     if folder.exists() and not folder.is_dir():
@@ -66,6 +88,7 @@ def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
         return finished
     if folder.is_dir() and (others := sorted(path.name for path in folder.iterdir())):
         raise FolderTaken(f"{folder} holds files of something else, as {others[0]}: give -o a new or empty folder")
+    require_writable(folder)
     write_json(folder / RECORD, wanted)
     return False
 

@@ -72,11 +72,13 @@ def show_demo(name: str, out: Path, line: Callable[[str], object]) -> None:
         line: gets each line of the report.
     """
     from usbackbones._files import atomic_write
+    from usbackbones._run_folder import require_writable
     from usbackbones.features.extract import embed
     from usbackbones.hub.backbone import build_backbone
 
+    require_writable(out.parent)
     model = build_backbone(name, in_chans=None)
-    with atomic_write(out) as stream:  # a folder that cannot be written is known before the work, not after it
+    with atomic_write(out) as stream:
         frames = make_frames()
         line(f"{len(frames)} frames of {PATIENTS * CLIPS} clips, {PATIENTS} simulated patients, read back from mp4")
         features = embed(model, [frame.pixels for frame in frames])

@@ -73,6 +73,9 @@ def embed_command(
         raise CommandError(f"{out} is a folder; write for example -o features.npz")
     import tempfile
 
+    from usbackbones._run_folder import require_writable
+
+    require_writable(out.parent)
     from usbackbones.clips.cleaned import record
     from usbackbones.features.cache import FeatureCache
     from usbackbones.features.extract import Extractor, fingerprint

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from usbackbones._evenly import evenly
+from usbackbones._run_folder import require_writable
 from usbackbones.cli.options import AsJson, Out
 from usbackbones.cli.terminal import CommandError, say, say_json, tell
 
@@ -51,6 +52,7 @@ def export_command(
         raise CommandError(f"{out}: the name decides the form; end it in {' or '.join(_FORMS)}")
     if channels not in (None, 1, 3):
         raise CommandError(f"--channels {channels}: 1 or 3")
+    require_writable(out.parent)
     from usbackbones.exporting.export import export
     from usbackbones.exporting.subject import subject_of
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from usbackbones._run_folder import require_writable
 from usbackbones._words import plural
 from usbackbones.predicting.trained import PredictError, Task, load_trained
 
@@ -126,7 +127,7 @@ def evaluate(
         command: recorded in metrics.json.
 
     Raises:
-        PredictError, DataError: if the model, the data or the output cannot be used.
+        PredictError, DataError, CannotWrite: if the model, the data or the output cannot be used.
     """
     if batch < 1 or frames_per_clip < 1 or seed < 0:
         raise PredictError(f"batch {batch}, frames {frames_per_clip}, seed {seed}: give at least 1, 1 and 0")
@@ -136,6 +137,7 @@ def evaluate(
     )  # fmt: skip
     if asked.out.exists() and (not asked.out.is_dir() or any(asked.out.iterdir())):
         raise PredictError(f"-o {out} is there already: give another folder")
+    require_writable(asked.out)
     trained = load_trained(model, size)
     if positive and trained.task != "classes":
         raise PredictError(f"--positive {positive}: {trained.name} predicts {trained.task}, not classes")

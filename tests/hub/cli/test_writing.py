@@ -138,4 +138,4 @@ def test_full_disks_files_in_the_way_and_other_runs(name, place, tmp_path, capsy
 def test_a_read_only_folder_is_a_line(name, place, tmp_path, capsys):
     closed = closed_folder(tmp_path)
     words, _, called = COMMANDS[name]
-    refused(run(capsys, place, words, closed / called), str(closed))
+    refused(run(capsys, place, words, closed / called), str(closed), "cannot be written", "choose another -o")
