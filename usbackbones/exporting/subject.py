@@ -107,6 +107,8 @@ def _facts(full: str, network: nn.Module, output: str, classes: list[str], licen
         "mean": json.dumps(list(cfg["mean"])),
         "std": json.dumps(list(cfg["std"])),
         "interpolation": str(cfg["interpolation"]),
+        "crop_mode": str(cfg.get("crop_mode", "center")),
+        "crop_pct": str(cfg.get("crop_pct", 1.0)),
         "license": license_,
         "usbackbones": __version__,
     }

@@ -132,8 +132,8 @@ def _of_the_model(items: Sequence[Item], classes: tuple[str, ...], asked: Asked,
     there = {item.label for item in kept}
     if len(there) == 1:
         note(
-            f"every clip of {asked.data.name} is of {there.pop()}: the balanced accuracy is the share of them that is "
-            "called so, and AUROC, PPV and NPV are not defined without clips of another class"
+            f"every clip of {asked.data.name} is of {there.pop()}: the balanced accuracy is the share of them whose "
+            "most probable class it is, and AUROC, PPV and NPV are not defined without clips of another class"
         )
     elif lacking := [name for name in classes if name not in there]:
         note(f"no clip of {', '.join(lacking)} in {asked.data.name}: means over classes are over the others")

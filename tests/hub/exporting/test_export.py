@@ -239,6 +239,7 @@ def test_a_tuned_folder_gives_logits_with_its_classes_and_license(
     told = props(out)
     assert json.loads(told["classes"]) == ["benign", "malignant"] and json.loads(told["size"]) == [64, 64]
     assert json.loads(told["mean"]) == pytest.approx([0.2]) and json.loads(told["std"]) == pytest.approx([0.3])
+    assert (told["interpolation"], told["crop_mode"], told["crop_pct"]) == ("bilinear", "squash", "1.0")
     assert told["license"].startswith("CC-BY-NC-4.0") and "non-commercial" in told["license"]
     assert str(tmp_path) not in json.dumps(told)
     (taken,), (gives,) = (getattr(onnxruntime.InferenceSession(out), f"get_{end}")() for end in ("inputs", "outputs"))
