@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones._words import intervals_over, lasted, plural
+from usbackbones._words import intervals_over, plural
 from usbackbones.cli.options import (
     AsJson,
     Count,
@@ -116,7 +116,7 @@ def finetune_command(
         pictures=pictures,
         note=noted,
     )
-    tell_run(done, out)
+    tell_run(done, out, monotonic() - begun)
     if done.below_frozen:
         tell(f"warning: {done.below_frozen}")
     if as_json:
@@ -126,8 +126,7 @@ def finetune_command(
     for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
         for level in distinct(numbers):
             say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(numbers[level])}")
-    took = "" if done.was_finished else f", trained in {lasted(monotonic() - begun)}"
-    say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}{took}")
+    say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")
     over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
     say(f"{over}. Not a medical device.")
     say(f"license of the weights: {done.license}")

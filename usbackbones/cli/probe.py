@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones._words import intervals_over, lasted, with_interval
+from usbackbones._words import intervals_over, with_interval
 from usbackbones.cli.options import AsJson, Count, Out, Sheet, check_cleaning, write_preview
 from usbackbones.cli.terminal import (
     WIDTH,
@@ -98,7 +98,7 @@ def probe_command(
     begun = monotonic()
     models = {name: network(name, size=size) for name in names}
     done = probe(items, models, out, spec, kind, pictures=pictures, note=noted)
-    tell_run(done, out)
+    tell_run(done, out, monotonic() - begun)
     if done.beside:
         noted(done.beside)
     if as_json:
@@ -109,8 +109,7 @@ def probe_command(
     for row in _table(done):
         say(row)
     say(f"\n{intervals_over(done.groups, done.unit, joined=bool(done.joined))}. Not a medical device.")
-    took = "" if done.was_finished else f", after {lasted(monotonic() - begun)}"
-    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html{took}")
+    say(f"{out}: metrics.json (all metrics), predictions.csv, report.html")
 
 
 def _table(done: "Probed") -> list[str]:

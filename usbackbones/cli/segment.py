@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from usbackbones._words import intervals_over, lasted, rounded
+from usbackbones._words import intervals_over, rounded
 from usbackbones.cli.options import AsJson, Classes, Count, Foreground, LicenseName, Model, Number, Out, ResizeMasks
 from usbackbones.cli.terminal import CommandError, listed, noted, say, say_counts, say_json, tell_run
 
@@ -100,13 +100,12 @@ def segment_command(
         answers=Answers(foreground, classes, resize_masks),
         note=noted,
     )
-    tell_run(done, out)
+    tell_run(done, out, monotonic() - begun)
     if as_json:
         say_json(asdict(done))
         return
     say_counts(done)
-    took = "" if done.was_finished else f", trained in {lasted(monotonic() - begun)}"
-    say(f"validation Dice: {done.learned}{took}")
+    say(f"validation Dice: {done.learned}")
     say(f"test, by image: {listed(done.metrics)}")
     if done.coco:
         say(f"test, COCO: {listed(done.coco, rounded)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from usbackbones._errors import Refused
 from usbackbones._files import finite
-from usbackbones._words import with_interval
+from usbackbones._words import lasted, with_interval
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,10 +59,12 @@ def listed(metrics: Mapping[str, Any], told: Callable[[Any], str] = with_interva
     return ", ".join(f"{name.replace('_', ' ')} {told(numbers)}" for name, numbers in metrics.items())
 
 
-def tell_run(done: Any, folder: Path) -> None:
-    """What a person must hear of a run besides its result: it was done before, what was skipped, what was joined."""
+def tell_run(done: Any, folder: Path, seconds: float) -> None:
+    """What a person must hear besides the result: the time, or that it was done before; what was skipped and joined."""
     if done.was_finished:
         tell(f"{folder} holds this very run, finished: nothing was done")
+    else:
+        tell(f"took {lasted(seconds)}")
     for fault in getattr(done, "skipped", ()):
         tell(f"skipped: {fault}")
     if done.joined:
