@@ -67,7 +67,8 @@ def read_items(
         wanted = "; it needs a folder for each class, with files in it" if data.is_dir() else ""
         needed = "at least two are needed" if least > 1 else "one is needed"
         raise DataError(f"{data} has {len(classes)} class(es) ({', '.join(classes) or 'none'}): {needed}{wanted}")
-    _refuse_one_class_in_two_ways(classes)
+    if least > 1:  # a model's own classes decide where one is evaluated
+        _refuse_one_class_in_two_ways(classes)
     items = with_groups(items, pattern, note)
     note(told_patients(items))
     return items

@@ -6,6 +6,7 @@ from typing import Any
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
 from PIL import Image
 
 from usbackbones.clips.formats.base import GIVE, ClipError, Facts, Frames, Reading, Request, luma
@@ -47,12 +48,15 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
     """Decode. Frames that the decoder knows to be incomplete are dropped and counted."""
     path = request.path
     good = bad = missing = 0
+    first: float | None = None
     last: float | None = None
-    reason = ""
+    orientation, reason = 1, ""
     try:
         # "file:" keeps a colon in the name from being taken for a protocol.
         with av.open(f"file:{path}", format=demuxer, metadata_errors="replace") as container:
-            stream = next(iter(container.streams.video), None)
+            stream, others = _streams(container)
+            if others:
+                request.warn(f"{path}: holds {others + 1} videos; the first alone is read")
             if stream is None or stream.codec_context is None:
                 raise ClipError(f"{path}: {'unknown codec' if stream else 'no video stream'} in it; {GIVE}")
             # Threads gain nothing on frames of this size, and cost much where many processes read at once.
@@ -78,17 +82,23 @@ def _frames(request: Request, demuxer: str, watch: Watch) -> Frames:
                             f"{path}: a video whose pixels are not read here ({frame.format.name}); convert it, for "
                             "example with ffmpeg -pix_fmt yuv420p"
                         )
+                    orientation = _orientation(request, frame, orientation)
+                    last = frame.time
+                    first = last if first is None else first  # a clip that begins late still begins at 0
                     if good % request.stride == 0:
                         if not watch.facts.color and _may_be_vivid(frame):
                             watch.look(_rgb(frame))
-                        yield upright(_gray(frame), _orientation(request, frame)), frame.time
-                    good, last = good + 1, frame.time
+                        seconds = None if last is None or first is None else last - first
+                        yield upright(_gray(frame), orientation), seconds
+                    good += 1
             # Matroska and webm do not count their frames, but they state how long they last.
             rate = stream.average_rate if demuxer == "matroska" and len(container.streams) == 1 else None
             if rate and last is not None and container.duration:
                 missing = round((container.duration / av.time_base - last) * rate) - 1
     except av.error.FFmpegError as error:
         reason = f" ({error.strerror})"
+    if missing > 0 and demuxer == "mov" and _is_whole_mov(path):  # an edit list leaves frames out, and nothing is lost
+        missing = 0
     if not good:
         raise ClipError(f"{path}: broken {demuxer} video, no frame can be decoded{reason}; copy or export it again")
     if bad or reason or missing > 0:
@@ -119,11 +129,33 @@ def _is_whole_riff(path: Path) -> bool:
     return length <= path.stat().st_size <= length + 1
 
 
-def _orientation(request: Request, frame: av.VideoFrame) -> int:
-    """How the frame is to be shown, by the display matrix of its track or stream; a slant is refused."""
+def _is_whole_mov(path: Path) -> bool:
+    """Whether a file is as long as the atoms in it say, so that nothing was cut off."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        while (place := file.tell()) < length:
+            head = file.read(16)
+            size = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4])
+            if size < 8 or place + size > length:  # of 0, up to the end, it does not tell
+                return False
+            file.seek(place + size)
+    return True
+
+
+def _streams(container: Any) -> tuple[Any, int]:
+    """The first video in a container, None where there is none, and how many others; a cover picture is none."""
+    moving = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    return (moving[0], len(moving) - 1) if moving else (None, 0)
+
+
+def _orientation(request: Request, frame: av.VideoFrame, before: int) -> int:
+    """How the frame is to be shown, by the display matrix of its track or stream; a slant is refused.
+
+    A matrix within the stream itself comes with the frame from which it holds on; `before` is that of the last frame.
+    """
     side_data: Any = frame.side_data  # typed by name, looked up by kind
     matrix = side_data.get(SideData.DISPLAYMATRIX)
-    orientation = 1 if matrix is None else matrix_orientation(bytes(matrix))
+    orientation = before if matrix is None else matrix_orientation(bytes(matrix))
     if orientation is None:
         raise ClipError(
             f"{request.path}: a video to be shown at a slant of {frame.rotation} degrees; write its frames upright, "
