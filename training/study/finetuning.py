@@ -31,7 +31,7 @@ TASKS = ("busi", "gallbladder", "lung")
 
 @dataclass(frozen=True)
 class Fold:
-    """Balanced accuracy by clip of one fold.
+    """Balanced accuracy and AUROC by clip of one fold.
 
     Attributes:
         task: of `training.benchmark.tasks`.
@@ -40,6 +40,8 @@ class Fold:
         groups: of the third.
         frozen: the linear probe on the frozen features, from which fine-tuning starts.
         tuned: after fine-tuning.
+        frozen_auroc: AUROC of the former.
+        tuned_auroc: of the latter.
         lr: the learning rate that the validation part chose.
         epochs: that were run.
     """
@@ -50,6 +52,8 @@ class Fold:
     groups: int
     frozen: float
     tuned: float
+    frozen_auroc: float
+    tuned_auroc: float
     lr: float
     epochs: int
 
@@ -92,12 +96,15 @@ def table_of(folds: Iterable[Fold]) -> str:
         by_row.setdefault((fold.task, fold.model), []).append(fold)
     rows = []
     for (task, model), found in sorted(by_row.items(), key=lambda row: (TASKS.index(row[0][0]), row[0][1])):
-        frozen, tuned = (np.array([getattr(fold, name) for fold in found]) for name in ("frozen", "tuned"))
-        cells = (f"{x.mean():.3f} [{x.min():.3f}, {x.max():.3f}]" for x in (frozen, tuned))
-        gain = tuned - frozen
-        spread = f"{gain.mean():+.3f} [{gain.min():+.3f}, {gain.max():+.3f}]"
-        rows.append([task, model, str(len(found)), *cells, spread])
-    return "\n".join(table(["task", "model", "folds", "frozen probe", "fine-tuned", "gain"], rows))
+        names = ("frozen", "tuned", "frozen_auroc", "tuned_auroc")
+        frozen, tuned, *areas = (np.array([getattr(fold, name) for fold in found]) for name in names)
+        gains = (_spread(after - before, "+") for before, after in ((frozen, tuned), areas))
+        rows.append([task, model, str(len(found)), _spread(frozen), _spread(tuned), *gains])
+    return "\n".join(table(["task", "model", "folds", "frozen probe", "fine-tuned", "gain", "gain of AUROC"], rows))
+
+
+def _spread(x: np.ndarray, sign: str = "") -> str:
+    return f"{x.mean():{sign}.3f} [{x.min():{sign}.3f}, {x.max():{sign}.3f}]"
 
 
 def main(
@@ -133,10 +140,14 @@ def main(
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 groups = write_table(held_out((name,), data, number)[name], most, folder.with_suffix(".csv"))
                 tuned = finetune(folder.with_suffix(".csv"), full_name(given), folder, defaults_for(full_name(given)))
-                frozen, best = (
-                    round(numbers["clip"]["balanced_accuracy"]["value"], 4) for numbers in (tuned.frozen, tuned.metrics)
+                frozen, best, frozen_area, area = (
+                    round(of["clip"][metric]["value"], 4)
+                    for metric in ("balanced_accuracy", "auroc")
+                    for of in (tuned.frozen, tuned.metrics)
                 )
-                found = Fold(name, shown, number, groups, frozen, best, round(tuned.lr, 6), tuned.epochs)
+                found = Fold(
+                    name, shown, number, groups, frozen, best, frozen_area, area, round(tuned.lr, 6), tuned.epochs
+                )
                 append_line(log, json.dumps(asdict(found)))
     write_between(document, "fine-tuned", table_of(read_log(log)))
 
