@@ -5,6 +5,7 @@ Each frame is one row of float32 numbers; `Extractor.shapes` says which of them 
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from usbackbones._files import atomic_write
@@ -45,7 +46,8 @@ def embed(
     Args:
         model: any timm model.
         frames: uint8 [N, H, W]; one image, uint8 [H, W] or [H, W, 3]; [N, H, W, 3]; or any iterable of images, whose
-            sizes may differ. Color becomes gray as in `read_clip`.
+            sizes may differ: arrays, PIL images of 8 bits, which are turned upright as EXIF says, or tensors
+            [1|3, H, W]. Color becomes gray as in `read_clip`.
         batch_size: frames held and computed at a time.
         bf16: compute in bfloat16, faster where the hardware has it; features agree to about 1 %.
         cache: a folder that keeps the features of an array, by a hash of the model and of the frames.
@@ -182,7 +184,7 @@ def frames_hash(frames: np.ndarray) -> str:
 def _images(frames: np.ndarray | Image.Image | Iterable[Any]) -> np.ndarray | Iterable[Any]:
     """Gray images, one by one or [N, H, W]; what could be read in two ways is refused."""
     if isinstance(frames, Image.Image):
-        return luma(frames)[None]
+        return _gray(frames)[None]
     if not isinstance(frames, np.ndarray):
         return map(_gray, frames)
     if frames.dtype != np.uint8:
@@ -198,13 +200,25 @@ def _images(frames: np.ndarray | Image.Image | Iterable[Any]) -> np.ndarray | It
             f"an array {list(frames.shape)} could be read in more than one way: give gray frames [N, H, W], or color "
             "frames [N, H, W, 3] without alpha"
         )
+    if len(frames) == 3:
+        warnings.warn(
+            f"an array {list(frames.shape)} was read as three gray frames; if it is RGB, move its first axis last",
+            stacklevel=3,
+        )
     return frames
 
 
 def _gray(image: Any) -> Any:
     """An image of an iterable in gray; what is no color image is left to the transform."""
     if isinstance(image, Image.Image):
-        return luma(image)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            raise TypeError(
+                f"an image of mode {image.mode} has no 8-bit pixels: read it with usbackbones.read_clip, or scale it "
+                "to 0..255"
+            )
+        return luma(ImageOps.exif_transpose(image))
+    if isinstance(image, torch.Tensor) and image.ndim == 3 and image.shape[0] == 3 and image.dtype == torch.uint8:
+        image = image.permute(1, 2, 0).cpu().numpy()
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] == 3 and image.dtype == np.uint8:
         return luma(Image.fromarray(image))
     return image

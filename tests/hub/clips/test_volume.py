@@ -185,6 +185,8 @@ def test_arrays_that_are_no_clip(tmp_path):
         (np.zeros(5), "an array of 5 is no clip"),
         (np.zeros((2, 3, 4, 5)), "is no clip"),
         (np.zeros((0, 4, 4)), "is no clip"),
+        (np.zeros((9, 7, 4)), "9 x 7 x 4 could be one image with 4 channels or 9 frames of 4 columns"),
+        (np.zeros((1, 7, 1)), "1 x 7 x 1 could be one image with 1 channel or 1 frame of 1 column; save gray as"),
         (np.zeros((3, 4, 4), complex), "complex128 are no gray levels"),
         (np.zeros((3, 4, 4), "U3"), "are no gray levels"),
         (np.asfortranarray(np.zeros((3, 4, 5))), "np.ascontiguousarray"),

@@ -232,10 +232,32 @@ def test_one_image_is_one_row_and_color_becomes_gray_as_the_readers_do(tmp_path)
     rgb = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(rgb).save(tmp_path / "image.png")
     read = embed(model, read_clip(tmp_path / "image.png").frames)
-    for image in (rgb, rgb[None], [rgb], Image.fromarray(rgb), [Image.fromarray(rgb)]):
+    tensor = torch.from_numpy(rgb).permute(2, 0, 1)
+    for image in (rgb, rgb[None], [rgb], Image.fromarray(rgb), [Image.fromarray(rgb)], [tensor], tensor[None]):
         np.testing.assert_array_equal(embed(model, image), read)
     gray = rgb[..., 0]
     np.testing.assert_array_equal(embed(model, gray), embed(model, gray[None]))
+
+
+def test_pil_images_are_upright_and_sixteen_bits_are_not_clipped(tmp_path):
+    model = small_resnet()
+    gray = np.random.default_rng(1).integers(0, 256, (40, 50), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gray).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        np.testing.assert_array_equal(embed(model, image), embed(model, np.rot90(gray, -1)))
+        np.testing.assert_array_equal(embed(model, [image]), embed(model, read_clip(tmp_path / "turned.png").frames))
+    deep = Image.fromarray(gray.astype(np.uint16) * 257)
+    for frames in (deep, [deep], [deep.convert("F")]):
+        with pytest.raises(TypeError, match="no 8-bit pixels: read it with"):
+            embed(model, frames)
+
+
+def test_three_gray_frames_are_told_from_one_of_color():
+    model, frames = small_resnet(), np.zeros((3, 40, 50), np.uint8)
+    with pytest.warns(UserWarning, match=r"\[3, 40, 50\] was read as three gray frames; if it is RGB"):
+        assert len(embed(model, frames)) == 3
 
 
 @pytest.mark.parametrize("shape", [(40, 50, 4), (40, 50, 1), (5, 3, 40, 50), (5, 40, 50, 4), (50,)])

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
+from usbackbones._words import plural
 from usbackbones.clips.formats.base import ClipError, Reading, Request
 from usbackbones.clips.formats.volume import Volume, check_volume, read_volume
 
@@ -56,6 +57,12 @@ def open_array(request: Request, form: str) -> Reading:
         sizes = " x ".join(map(str, shape))
         raise ClipError(
             f"{path}: an array of {sizes} is no clip; save it as frames x rows x columns, or with x 3 for RGB"
+        )
+    if len(shape) == 3 and all(shape) and shape[-1] in (1, 2, 4):
+        sizes = " x ".join(map(str, shape))
+        raise ClipError(
+            f"{path}: an array of {sizes} could be one image with {plural(shape[-1], 'channel')} or "
+            f"{plural(shape[0], 'frame')} of {plural(shape[-1], 'column')}; save gray as rows x columns, color with x 3"
         )
     if shape[:1] == (3,) and len(shape) == 3 and channels == 1:
         request.warn(
