@@ -187,8 +187,8 @@ def test_arrays_that_are_no_clip(tmp_path):
         (np.zeros((0, 4, 4)), "is no clip"),
         (np.zeros((9, 7, 4)), "9 x 7 x 4 could be one image with 4 channels or 9 frames of 4 columns"),
         (np.zeros((1, 7, 1)), "1 x 7 x 1 could be one image with 1 channel or 1 frame of 1 column; save gray as"),
-        (np.zeros((3, 4, 4), complex), "complex128 are no gray levels"),
-        (np.zeros((3, 4, 4), "U3"), "are no gray levels"),
+        (np.zeros((3, 4, 5), complex), "complex128 are no gray levels"),
+        (np.zeros((3, 4, 5), "U3"), "are no gray levels"),
         (np.asfortranarray(np.zeros((3, 4, 5))), "np.ascontiguousarray"),
     ):
         np.save(path, array)
@@ -197,7 +197,7 @@ def test_arrays_that_are_no_clip(tmp_path):
     refused(path)
     np.savez(tmp_path / "a.npz", features=np.zeros((3, 4)), label=np.zeros(3))
     refused(tmp_path / "a.npz", "none of its 2 arrays (features, label) is called frames")
-    np.save(path, np.full((2, 4, 4), np.nan))
+    np.save(path, np.full((2, 4, 5), np.nan))
     refused(path, "hold no numbers")
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 3, 5), np.uint8), np.eye(4)), tmp_path / "a.nii")
     refused(tmp_path / "a.nii", "4 x 4 x 3 x 5 is no clip")
