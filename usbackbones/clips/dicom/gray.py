@@ -2,10 +2,10 @@
 
 Gray samples of up to 8 bits are taken as they are (fewer bits over the full range): an ultrasound scanner stores what
 its screen showed, and a clip must look the same whether it was exported as DICOM or as a video. For more bits the range
-is, in this order: the window of the header, or its table, as PS3.3 C.11.2 has them, since that is what the scanner or a
-reader chose to see; the smallest and largest pixel value of the header; all that Bits Stored can hold. It is never the
-range of the pixels themselves: that would give a frame another gray with each frame read beside it, and make noise of
-an empty one. MONOCHROME1 is inverted, so that bright is always bright.
+is, in this order: the window of the frame or of the header, or its table, as PS3.3 C.11.2 has them, since that is what
+the scanner or a reader chose to see; the smallest and largest pixel value of the header; all that Bits Stored can hold.
+It is never the range of the pixels themselves: that would give a frame another gray with each frame read beside it, and
+make noise of an empty one. MONOCHROME1 is inverted, so that bright is always bright.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from PIL import Image
 from usbackbones.clips.dicom.header import number
 from usbackbones.clips.dicom.pixels import PARTIAL, Picture
 from usbackbones.clips.dicom.quiet import quiet
-from usbackbones.clips.dicom.window import share_of_white
+from usbackbones.clips.dicom.window import is_range_told, share_of_white
 from usbackbones.clips.formats.base import PARSER_ERRORS, luma
 from usbackbones.clips.formats.watch import is_vivid
 
@@ -75,12 +75,16 @@ def palette_table(dataset: "Dataset", picture: Picture, little: bool) -> np.ndar
 class Shade:
     """Turns the samples of one file into gray.
 
+    Attributes:
+        picture: the description of its frames.
+        guessed: True for gray of more than 8 bits whose range is all that they can hold, as the header tells none.
+
     Raises:
         ValueError: if it has a palette that cannot be read.
     """
 
     def __init__(self, dataset: "Dataset", picture: Picture, little: bool) -> None:
-        self.picture, self.palette, self.table = picture, None, None
+        self.picture, self.palette, self.table, self.guessed = picture, None, None, False
         if picture.samples == 3:
             return
         if picture.photometric == "PALETTE COLOR":
@@ -90,6 +94,7 @@ class Shade:
             self.table = luma(Image.fromarray(self.palette[None]))[0]
         else:
             self.table = gray_table(dataset, picture)
+            self.guessed = (picture.stored or 8) > 8 and not is_range_told(dataset)
 
     def gray(self, samples: np.ndarray, luminance: bool) -> np.ndarray:
         """Gray uint8 [H, W] of samples [H, W] or [H, W, 3]; `luminance` where the three are luma and chroma."""
@@ -114,6 +119,12 @@ class Shade:
     def numbers(self, samples: np.ndarray) -> np.ndarray:
         """Stored values as places in a table: bits that do not count are cut off, signs are left to the table."""
         return samples.view(f"u{samples.itemsize}") >> self.picture.shift & ((1 << (self.picture.stored or 8)) - 1)
+
+    def values(self, samples: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Values int32 [H, W] of gray samples, with their sign; the least and the greatest that their bits can hold."""
+        levels = 1 << (self.picture.stored or 8)
+        low = -levels // 2 if self.picture.signed else 0
+        return (self.numbers(samples).astype(np.int32) ^ -low) + low, low, low + levels - 1
 
     def _ybr(self, samples: np.ndarray) -> np.ndarray:
         """Luma and chroma uint8 [H, W, 3] of the full range 0..255."""

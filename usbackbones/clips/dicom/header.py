@@ -32,6 +32,7 @@ _WANTED = (
     *(f"Segmented{color}PaletteColorLookupTableData" for color in ("Red", "Green", "Blue")),
     *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"),
     *("PixelSpacing", "SequenceOfUltrasoundRegions"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"),
 )
 _EXPLICIT_BIG, _DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"

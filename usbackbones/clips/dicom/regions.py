@@ -3,10 +3,11 @@
 Codes are those of PS3.3, C.8.5.5.1: Region Spatial Format, Region Data Type and Physical Units Direction.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usbackbones.clips.dicom.header import number, numbers
+from usbackbones.clips.dicom.header import number
 from usbackbones.clips.dicom.quiet import quiet
 from usbackbones.clips.formats.base import PARSER_ERRORS
 
@@ -84,9 +85,9 @@ def read_layout(dataset: "Dataset", shape: tuple[int, int]) -> Layout:
     return Layout(largest, bool(flow), tuple(notes))
 
 
-def pixel_spacing(dataset: "Dataset") -> tuple[float, float] | None:
-    """Pixel Spacing (0028,0030), (row, column) in mm, if it can be believed."""
-    return _believed(numbers(dataset, "PixelSpacing"))
+def pixel_spacing(told: Collection[tuple[float, ...]]) -> tuple[float, float] | None:
+    """Pixel size (row, column) in mm of all that a file tells; None for several, or one that cannot be believed."""
+    return _believed(next(iter(told))) if len(told) == 1 else None
 
 
 def _items(dataset: "Dataset") -> "list[Dataset]":

@@ -24,8 +24,6 @@ def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
         ValueError: if a table is damaged.
     """
     slope, intercept = number(dataset, "RescaleSlope") or 1.0, number(dataset, "RescaleIntercept") or 0.0
-    smallest, largest = number(dataset, "SmallestImagePixelValue"), number(dataset, "LargestImagePixelValue")
-    center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     low, high = values.min(), values.max()
     has_table = bool(dataset.get("ModalityLUTSequence"))
     if has_table:
@@ -33,20 +31,39 @@ def share_of_white(dataset: "Dataset", values: np.ndarray) -> np.ndarray:
         low, high = 0.0, _top(dataset, "ModalityLUTSequence")
     else:
         shown = values * slope + intercept
-    function = word(dataset, "VOILUTFunction", _FUNCTIONS) or "LINEAR"
-    if center is not None and width is not None and (width >= 1 or (width > 0 and function != "LINEAR")):
-        return _windowed(function, shown, center, width)
+    if window := _window(dataset):
+        return _windowed(shown, *window)
     if dataset.get("VOILUTSequence"):
         return _through_table(dataset, "VOILUTSequence", shown) / _top(dataset, "VOILUTSequence")
     if has_table:
         return shown / high
-    if smallest is not None and largest is not None and smallest < largest:
-        low, high = smallest, largest
+    low, high = _extremes(dataset) or (low, high)
     share = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
     return 1 - share if slope < 0 else share
 
 
-def _windowed(function: str, values: np.ndarray, center: float, width: float) -> np.ndarray:
+def is_range_told(dataset: "Dataset") -> bool:
+    """Whether the header says what is black and white: by a window, a table, or the values that there are."""
+    tables = any(dataset.get(keyword) for keyword in ("VOILUTSequence", "ModalityLUTSequence"))
+    return tables or bool(_window(dataset) or _extremes(dataset))
+
+
+def _window(dataset: "Dataset") -> tuple[str, float, float] | None:
+    """Function, center and width; None where there is no window, or none of a width that can be."""
+    center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
+    function = word(dataset, "VOILUTFunction", _FUNCTIONS) or "LINEAR"
+    if center is None or width is None or not (width >= 1 or (width > 0 and function != "LINEAR")):
+        return None
+    return function, center, width
+
+
+def _extremes(dataset: "Dataset") -> tuple[float, float] | None:
+    """The smallest and the largest pixel value by the header."""
+    smallest, largest = number(dataset, "SmallestImagePixelValue"), number(dataset, "LargestImagePixelValue")
+    return (smallest, largest) if smallest is not None and largest is not None and smallest < largest else None
+
+
+def _windowed(values: np.ndarray, function: str, center: float, width: float) -> np.ndarray:
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     low, high = center - width / 2, center + width / 2

@@ -49,6 +49,24 @@ class Watch:
                 "bits, multiply them (12 bits by 16) and save it again"
             )
 
+    def measure_guess(self, values: np.ndarray, low: int, high: int, shown: np.ndarray) -> None:
+        """Look whether values [H, W] leave most of the range low..high unused that was taken where no window is told.
+
+        Args:
+            values: whole numbers.
+            low: the least that their bits can hold.
+            high: the greatest.
+            shown: the gray levels that were made of them.
+        """
+        least, most = int(values.min()), int(values.max())
+        if least < most and (most - least) * 8 < high - low and not self._narrow:
+            self._narrow = True
+            self.warn(
+                f"{self._path}: no window in its header, and values reach only from {least} to {most} of {low} to "
+                f"{high}, so that they come out as gray {shown.min()} to {shown.max()} of 255; export it with Window "
+                "Center and Window Width, or in 8 bits"
+            )
+
     def tell_transparency(self, name: str) -> None:
         """Note that pixels are see-through, which viewers show as what lies behind the image."""
         if not self._see_through:

@@ -86,7 +86,8 @@ TABLES = (
         "DICOM: bits, windows and palettes",
         "Judges: the definitions of PS3.3 in float64, and pydicom's rescaling and windows. Every number of bits that "
         "count, from 1 on, of those allocated. Samples of up to 8 bits are taken as they are, without a window; more "
-        "by the window of the header, its lookup table, or the range of their bits.",
+        "by the window of the header or of the functional groups of a frame, its lookup table, or the range of their "
+        "bits, with a warning where values fill less than an eighth of that.",
         "what",
         "layouts",
         dicom_gray_cells.layouts,
