@@ -1,6 +1,6 @@
 """DICOM ultrasound, single- and multi-frame, of every photometric interpretation that the standard allows it.
 
-The steps, a file each: `header` reads up to the pixels, `functional_groups` has what it keeps by frame, `regions` finds
+The steps, a file each: `header` reads up to the pixels, `window` has what it keeps by frame, `regions` finds
 the B-mode part of the screen, `frames` cuts the pixel data into frames, `decode` undoes their compression, `samples`
 puts these together, `header_faults` mends what the header got wrong, and `gray` shows them.
 """
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usbackbones.clips.dicom.functional_groups import FunctionalGroups
 from usbackbones.clips.dicom.gray import Shade
 from usbackbones.clips.dicom.header import Header, read_clock, read_header
 from usbackbones.clips.dicom.identity import identify
 from usbackbones.clips.dicom.pixels import read_picture
 from usbackbones.clips.dicom.regions import pixel_spacing, read_layout
 from usbackbones.clips.dicom.samples import Sampled, sampled_frames
+from usbackbones.clips.dicom.window import FunctionalGroups
 from usbackbones.clips.formats.base import ClipError, Facts, Frames, Reading, Request
 from usbackbones.clips.formats.watch import Watch
 
