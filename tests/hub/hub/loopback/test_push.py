@@ -194,7 +194,7 @@ REFUSALS = {
     "an overlap": (edited(overlap={"locked_test_groups": 2}), "counts 2 locked test groups"),
     "an overlap by frames": (
         edited(overlap__benchmarks={"pocus_lung": {"verdict": "seen", "clips": {"a.gif": "same frame"}}}),
-        r"saw 1 locked test clip\(s\) of pocus_lung",
+        r"saw 1 locked test clip of pocus_lung",
     ),
     "an overlap that is not told": (lambda r: r.entry["corpus"]["groups"].append(locked()), "locked test groups"),
     "a licence of the weights": (edited(licences__weights=" "), "licence"),
