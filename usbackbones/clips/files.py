@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from usbackbones._words import plural
-from usbackbones.clips.find import SUFFIXES
+from usbackbones.clips.find import DATA_OF_MHD, SUFFIXES
 from usbackbones.clips.formats.base import by_parts, shortened
 from usbackbones.clips.formats.kinds import file_kind
 from usbackbones.clips.formats.names import identity_of, image_named, images_named, is_litter, label_maps, real, stem_of
 from usbackbones.clips.formats.stills import entries, is_still
 
 __all__ = [
+    "DATA_OF_MHD",
     "by_parts",
     "claims_clip",
     "entries",

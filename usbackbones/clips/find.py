@@ -4,12 +4,14 @@ import re
 from collections import deque
 from pathlib import Path
 
+from usbackbones._words import plural
 from usbackbones.clips.formats.base import GIVE, ClipError, Warn, by_parts, shortened
 from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unreadable
 from usbackbones.clips.formats.names import identity_of, label_maps
 from usbackbones.clips.formats.stills import entries, is_still
 from usbackbones.clips.formats.zipped import zip_holds
 
+DATA_OF_MHD = (".raw", ".zraw")
 SUFFIXES = re.compile(
     r"\.(png|jpe?g|bmp|tiff?|webp|gif|m[4o]v|mp4|avi|mpe?g|webm|mkv|wmv|dcm|dicom|nii|mh[ad]|zip)", re.IGNORECASE
 )
@@ -28,7 +30,8 @@ def find_clips(path: Path | str, note: Warn | None = None) -> list[Path]:
 
     Args:
         path: of a clip, or of a folder to search.
-        note: gets a line that counts and names the NumPy arrays below a folder, if there are some.
+        note: gets a line for each kind of file below a folder that is passed over, with their number and names: NumPy
+            arrays, label maps, files of no clip. Litter, indexes of DICOM and the data of a .mhd are none.
 
     Raises:
         ClipError: if the path does not exist or is a folder without clips.
@@ -40,14 +43,18 @@ def find_clips(path: Path | str, note: Warn | None = None) -> list[Path]:
         return [path]
     search = _Search(path)
     clips = search.clips()
-    arrays = shortened(sorted(file.relative_to(path).as_posix() for file in search.arrays))
-    files = f"{len(search.arrays)} NumPy file{'s' * (len(search.arrays) != 1)}"
+    arrays, files = search.names(search.arrays), plural(len(search.arrays), "NumPy file")
     if not clips and arrays:
         raise ClipError(f"{path}: a folder without clips but {files}, which may be labels: give by name {arrays}")
     if not clips:
         raise ClipError(f"{path}: a folder without clips; {GIVE}")
-    if arrays and note:
+    if note and arrays:
         note(f"passed over {files} in {path}, which may be labels: {arrays}; give clips among them by name")
+    if note and search.masks:
+        masks = plural(len(search.masks), "mask")
+        note(f"passed over {masks} in {path} beside their images: {search.names(search.masks)}")
+    if note and (others := search.others()):
+        note(f"passed over {plural(len(others), 'file')} in {path}, not of clips: {search.names(others)}")
     return clips
 
 
@@ -58,12 +65,15 @@ class _Search:
         root: folder that is searched.
         found: the clips, in the order in which they were met.
         arrays: NumPy files, which are none of them.
+        masks: label maps beside their images, likewise.
+        rest: files of no clip.
         seen: `identity_of` every file and folder that was met, and of the folders above the root.
         links: symbolic links that are still to be followed.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.found, self.arrays = root, dict[Path, None](), list[Path]()
+        self.root, self.found = root, dict[Path, None]()
+        self.arrays, self.masks, self.rest = list[Path](), list[Path](), list[Path]()
         self.seen, self.links = set[tuple[int, int] | Path](), deque[Path]()
 
     def clips(self) -> list[Path]:
@@ -84,8 +94,8 @@ class _Search:
         masks = label_maps(inside)
         for entry in inside:
             if entry in masks:
-                continue
-            if entry.is_symlink():
+                self.masks.append(entry)
+            elif entry.is_symlink():
                 self.links.append(entry)
             elif entry.is_dir():
                 self._enter(entry)
@@ -99,6 +109,23 @@ class _Search:
             self.found[clip] = None
         elif (file_kind(file) or [""])[0] == "numpy":
             self.arrays.append(file)
+        else:
+            self.rest.append(file)
+
+    def others(self) -> list[Path]:
+        """The files of no clip, without those that belong to one."""
+        data = {(file.parent, file.stem) for file in self.found}
+        return [
+            file
+            for file in self.rest
+            if file.is_file()
+            and not (file.suffix in DATA_OF_MHD and (file.parent, file.stem) in data)
+            and not ((file_kind(file) or [""])[0] == "dicom" and is_dicomdir(file))
+        ]
+
+    def names(self, files: list[Path]) -> str:
+        """The first few of some files below the root."""
+        return shortened(sorted(file.relative_to(self.root).as_posix() for file in files))
 
     def _is_new(self, path: Path) -> bool:
         identity = identity_of(path)

@@ -14,6 +14,7 @@ from usbackbones._same_name import one_form
 from usbackbones._words import plural
 from usbackbones.clips import ClipError, find_clips
 from usbackbones.clips.files import (
+    DATA_OF_MHD,
     entries,
     files_below,
     identity_of,
@@ -30,7 +31,6 @@ from usbackbones.data.splits import SplitError, assert_disjoint, holdout
 from usbackbones.data.table import other_columns, read_table
 from usbackbones.data.targets import number_of
 
-_DATA_OF_MHD = (".raw", ".zraw")
 _PART_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
@@ -163,7 +163,7 @@ def _name_the_rest(folder: Path, items: Sequence[Item], note: Note) -> None:
         file
         for file in files
         if not {identity_of(file), identity_of(real(file).parent)} & used
-        and not (file.suffix in _DATA_OF_MHD and (identity_of(file.parent), file.stem) in stems)
+        and not (file.suffix in DATA_OF_MHD and (identity_of(file.parent), file.stem) in stems)
     ]
     for line in (
         passed_over([file for file in rest if file in masks], folder, "that outline their neighbors"),

@@ -108,6 +108,23 @@ def test_arrays_below_a_folder_are_named(tmp_path):
     assert find_clips(tmp_path / "a.npy", notes.append) == [tmp_path / "a.npy"] and len(notes) == 1
 
 
+def test_masks_and_other_files_below_a_folder_are_counted_and_named(tmp_path):
+    save_stills(tmp_path / "a", ["x.png", "x_mask.png"], moving(2))
+    video = write_kind(tmp_path, "mp4", moving(3))
+    (tmp_path / "c.mhd").write_text("ObjectType = Image\nNDims = 3\nElementDataFile = c.raw\n")
+    for litter in ("c.raw", ".hidden", "Thumbs.db"):
+        (tmp_path / litter).write_bytes(b"\0" * 9)
+    (tmp_path / "notes.txt").write_text("of the clinic")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "labels.csv").write_text("path,label\n")
+    notes = []
+    assert set(find_clips(tmp_path, notes.append)) == {tmp_path / "a", video, tmp_path / "c.mhd"}
+    assert notes == [
+        f"passed over 1 mask in {tmp_path} beside their images: a/x_mask.png",
+        f"passed over 2 files in {tmp_path}, not of clips: deep/labels.csv, notes.txt",
+    ]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is a file that not even root can read")
 def test_a_file_that_cannot_be_opened_is_found_so_that_its_fault_is_told(tmp_path):
     (tmp_path / "notes").write_text("passed over")
