@@ -30,8 +30,8 @@ def why_unreachable(url: str, patience: float = PATIENCE) -> str | None:
         host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
     except ValueError as error:
         return f"{url} is no address: {error}"
-    silence = f"no answer within {patience} s"
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    silence = (1, f"no answer within {patience} s")
+    answers: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()  # the lower the number, the more it tells
 
     def connect(family: socket.AddressFamily) -> None:
         try:
@@ -42,8 +42,10 @@ def why_unreachable(url: str, patience: float = PATIENCE) -> str | None:
             answers.put(None)
         except TimeoutError:
             answers.put(silence)
-        except (OSError, UnicodeError) as error:  # a label that is no host name is a UnicodeError
-            answers.put(str(error))
+        except (socket.gaierror, UnicodeError) as error:  # a label that is no host name is a UnicodeError
+            answers.put((2, str(error)))  # as of an address of IPv4 that was looked up for IPv6
+        except OSError as error:
+            answers.put((0, str(error)))
 
     families = (socket.AF_INET6, socket.AF_INET)
     for family in families:
@@ -56,7 +58,7 @@ def why_unreachable(url: str, patience: float = PATIENCE) -> str | None:
             reasons.append(reason)
     except queue.Empty:
         reasons.append(silence)
-    return f"{host}:{port}: {reasons[-1]}"
+    return f"{host}:{port}: {min(reasons)[1]}"
 
 
 def _proxy_for(url: str) -> str | None:
