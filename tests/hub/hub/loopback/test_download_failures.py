@@ -203,7 +203,8 @@ def test_an_entry_of_the_cache_that_points_elsewhere_costs_no_other_file(weight,
 def test_the_command_line_ends_with_a_line_and_not_a_traceback(hub, client, weight, tmp_path):
     (tmp_path / "clip.gif").write_bytes(b"")
     hub.faults.append(Fault("HEAD *", "status", status=404, code="RepoNotFound"))
-    told = client("run", args=["embed", str(tmp_path / "clip.gif"), "-o", str(tmp_path / "x.npz"), "--model", weight.name])
+    clip, out = str(tmp_path / "clip.gif"), str(tmp_path / "x.npz")
+    told = client("run", args=["embed", clip, "-o", out, "--model", weight.name])
     assert told["code"] == 2 and told["err"].count("\n") == 1 and weight.name in told["err"], told
 
 
