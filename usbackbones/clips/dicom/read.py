@@ -104,7 +104,7 @@ class _View:
         return gray
 
     def _shade_of(self, index: int) -> Shade:
-        """The shade of a frame, made anew only where its window is another than that of the frame before."""
+        """The shade of a frame, computed only where its window is another than that of the frame before."""
         header = self._groups.header(index)
         if self._shade and (header is self._shade[0] or self._shade[1].palette is not None):
             return self._shade[1]
