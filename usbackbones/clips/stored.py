@@ -61,6 +61,23 @@ def stored_frames(path: Path) -> Iterator[Stored]:
             yield Stored(gray, lossy=family == "video")
 
 
+def run_alike(one: Path, other: Path) -> bool:
+    """Whether the axes of two volumes run the same way in space; True where they are of two formats, or one tells none.
+
+    Raises:
+        ClipError: if one cannot be read.
+    """
+    kinds = [file_kind(path) or ("", "") for path in (one, other)]
+    family = kinds[0][0]
+    if family not in _VOLUMES or kinds[1][0] != family:
+        return True
+    requests = [Request(path, 1, lambda line: None) for path in (one, other)]
+    first, second = (
+        _VOLUMES[family](request, form).facts.axes for request, (_, form) in zip(requests, kinds, strict=True)
+    )
+    return len(first) != len(second) or bool(np.allclose(first, second, rtol=0, atol=0.01))
+
+
 def _pages(path: Path, form: str) -> Iterator[Stored]:
     if not LAYOUTS[form]:
         raise ClipError(f"{path}: a mask of HEIC or AVIF, not read here; save it as PNG")

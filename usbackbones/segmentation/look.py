@@ -8,6 +8,7 @@ from usbackbones._words import plural
 from usbackbones.clips.files import shortened
 from usbackbones.clips.read import ClipError
 from usbackbones.clips.region import Box, region_of
+from usbackbones.clips.stored import run_alike
 from usbackbones.data.item import DataError, Note
 from usbackbones.segmentation.mask_meaning import decide
 from usbackbones.segmentation.mask_values import Seen, only_alpha, values_of
@@ -42,16 +43,22 @@ def look_at(items: Sequence[Masked], answers: Answers, note: Note, progress: boo
     """
     from tqdm import tqdm
 
-    seen, found, broken = Seen(), list[Masked](), list[str]()
+    seen, found, broken, turned = Seen(), list[Masked](), list[str](), list[str]()
     frames, sizes = list[str](), list[str]()
     for item in tqdm(items, "looking", unit="file", disable=not progress):
         try:
             shape, count = clip_of(item.path).frames.shape[1:], len(clip_of(item.path).frames)
+            turned += [f"{file.name} of {item.path.name}" for file in item.masks if not run_alike(item.path, file)]
             box = _count_values(item, shape, count, seen, (frames, sizes))
         except ClipError as error:
             broken.append(str(error))
             continue
         found.append(replace(item, frames=count, box=box, resize=bool(answers.resize_masks)))
+    if turned:
+        raise DataError(
+            f"{plural(len(turned), 'mask')} whose axes run another way in space than those of their image: "
+            f"{_listed(turned)}; save the mask on the grid of its image, with its affine or TransformMatrix"
+        )
     if frames:
         raise DataError(f"{plural(len(frames), 'mask')} without one frame for each of their image: {_listed(frames)}")
     if sizes and not answers.resize_masks:

@@ -172,3 +172,32 @@ def test_labels_of_a_dicom_mask_are_kept(tmp_path):
         write_dicom(tmp_path / "m.dcm", stored)
         (frame,) = stored_frames(tmp_path / "m.dcm")
         np.testing.assert_array_equal(frame.values, labels[0])
+
+
+def volumes(folder, image, mask, ending, count=4):
+    """Volumes with masks whose axes run as the diagonals say; None writes none. Files of `ending`."""
+    for number in range(count):
+        for place, frames, axes in zip(("images", "masks"), stack(number, 3), (image, mask), strict=True):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            file = save(folder / place / f"v{number}{ending}", frames)
+            if ending == ".nii":
+                affine = None if axes is None else np.diag([*(0.3 * np.array(axes)), 1])
+                nibabel.save(nibabel.Nifti1Image(frames.astype(np.uint8).transpose(2, 1, 0), affine), file)
+            elif axes is not None:
+                matrix = " ".join(f"{value:g}" for value in np.diag(axes).ravel())
+                head, data = file.read_bytes().split(b"ElementDataFile", 1)
+                file.write_bytes(head + f"TransformMatrix = {matrix}\nElementDataFile".encode() + data)
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".nii", ".mha"])
+def test_a_mask_whose_axes_run_another_way_is_refused(tmp_path, ending):
+    """By SimpleITK too the two arrays are of different places, and of the same where nothing is refused."""
+    sitk = pytest.importorskip("SimpleITK")
+    turned = volumes(tmp_path / "turned", (-1, -1, 1), (1, -1, 1), ending)
+    directions = [sitk.ReadImage(str(turned / place / f"v0{ending}")).GetDirection() for place in ("images", "masks")]
+    assert directions[0] != directions[1]
+    with pytest.raises(DataError, match=rf"4 masks whose axes run another way .*: v0{ending} of v0{ending}; .*affine"):
+        read_masked(turned)
+    for name, image, mask in (("alike", (-1, -1, 1), (-1, -1, 1)), ("untold", (-1, -1, 1), None)):
+        assert len(read_masked(volumes(tmp_path / name, image, mask, ending))) == 12

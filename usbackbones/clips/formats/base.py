@@ -69,6 +69,7 @@ class Facts:
 
     Attributes:
         patient_form: as `patient`, but the same for all ways of writing an id, see `usbackbones._same_name`.
+        axes: directions in space of a volume's axes, as its file writes them; empty where it tells none.
         name: of the file that the frame taken last was read from, in a folder or zip of stills; else "".
     """
 
@@ -78,6 +79,7 @@ class Facts:
     study: str | None = None
     id_source: str | None = None
     color: bool = False
+    axes: tuple[float, ...] = ()
     name: str = ""
 
 

@@ -23,6 +23,7 @@ ELEMENT_TYPES: dict[str, str | None] = {
 }
 """NumPy's code by MetaIO's name of a type; None for those that are refused."""
 _LONGEST = 1 << 24  # bytes of a header; a tracked sweep has some 700 for each of its frames
+_AXES = ("TransformMatrix", "Rotation", "Orientation")
 _SPACING = ("ElementSpacing", "ElementSize")
 # Columns go to the marked or the unmarked side, rows far or near, which come upright as marked and far.
 _PLUS = {"MF": 1, "UF": 2, "UN": 3, "MN": 4, "FM": 5, "FU": 6, "NU": 7, "NM": 8}
@@ -41,6 +42,7 @@ def open_metaimage(request: Request, _: str) -> Reading:
         code, channels = ELEMENT_TYPES[fields["ElementType"]], int(fields.get("ElementNumberOfChannels", "1"))
         spacing = [float(step) for key in _SPACING if key in fields for step in fields[key].split()]
         skip = int(fields.get("HeaderSize", "0"))
+        axes = next((tuple(map(float, fields[key].split())) for key in _AXES if key in fields), ())
     except KeyError as error:
         raise ClipError(f"{path}: MetaImage header without a {error.args[0]} that is known; export it again") from error
     except ValueError as error:
@@ -83,7 +85,8 @@ def open_metaimage(request: Request, _: str) -> Reading:
     size = believed_spacing(spacing[1], spacing[0]) if len(spacing) > 1 else None
     if size == (1, 1):  # what ITK and PLUS write where nobody told them the size
         size = None
-    return read_volume(request, Volume(voxels, dtype, frames, channels, orientation=_orientation(path, fields)), size)
+    volume = Volume(voxels, dtype, frames, channels, orientation=_orientation(path, fields), axes=axes)
+    return read_volume(request, volume, size)
 
 
 def _is_true(fields: dict[str, str], key: str, otherwise: str = "") -> bool:

@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -50,6 +50,7 @@ def open_nifti(request: Request, form: str) -> Reading:
         slope, intercept = header.get_slope_inter()
         unit, time_unit = header.get_xyzt_units()
         steps = [float(step) for step in header["pixdim"]]
+        axes = _axes(header)
         if not 0 <= start < _FARTHEST:
             raise ValueError("no place in a file")
     except ClipError:
@@ -75,9 +76,20 @@ def open_nifti(request: Request, form: str) -> Reading:
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
         steps[4] * scale if scale and steps[4] > 0 else None,
+        axes=axes,
     )
     scale = _MILLIMETRES.get(unit, 1.0)  # where the unit is unknown, millimetres are the custom
     spacing_mm = believed_spacing(steps[2] * scale, steps[1] * scale)
     if spacing_mm == (1, 1) and unit not in _MILLIMETRES:  # what nibabel writes where nobody told it the size
         spacing_mm = None
     return read_volume(request, volume, spacing_mm)
+
+
+def _axes(header: Any) -> tuple[float, ...]:
+    """Unit vectors of the three axes, one after the other, of the sform or else the qform; empty where neither is."""
+    affine = next((form for form, code in (header.get_sform(True), header.get_qform(True)) if code), None)
+    if affine is None or not np.isfinite(affine).all():
+        return ()
+    axes = affine[:3, :3].T
+    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+    return tuple((axes / lengths).ravel().tolist()) if lengths.all() else ()

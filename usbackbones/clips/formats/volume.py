@@ -37,6 +37,7 @@ class Volume:
         intercept: and this is added.
         seconds: from frame to frame; None where the file does not tell.
         orientation: of the stored frames, as EXIF numbers it; 1 where they stand upright.
+        axes: directions in space of its axes, as the file writes them; empty where it tells none.
     """
 
     open: Callable[[], AbstractContextManager[BinaryIO]]
@@ -47,6 +48,7 @@ class Volume:
     intercept: float = 0.0
     seconds: float | None = None
     orientation: int = 1
+    axes: tuple[float, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -81,7 +83,7 @@ def read_volume(request: Request, volume: Volume, spacing_mm: tuple[float, float
     Raises:
         ClipError: with the first frame, if there is not a whole one.
     """
-    facts = Facts(upright_spacing(spacing_mm, volume.orientation))
+    facts = Facts(upright_spacing(spacing_mm, volume.orientation), axes=volume.axes)
     return Reading(_frames(request, volume, Watch(request, facts)), facts)
 
 
