@@ -4,9 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from usbackbones._words import plural
 from usbackbones.clips.find import DATA_OF_MHD, SUFFIXES
-from usbackbones.clips.formats.base import by_parts, shortened
+from usbackbones.clips.formats.base import by_parts, passed_over, shortened
 from usbackbones.clips.formats.kinds import file_kind
 from usbackbones.clips.formats.names import identity_of, image_named, images_named, is_litter, label_maps, real, stem_of
 from usbackbones.clips.formats.stills import entries, is_still
@@ -69,11 +68,3 @@ def _files_of(folder: Path, seen: set[tuple[int, int] | Path], links: deque[Path
             (links if entry.is_symlink() else folders).append(entry)
     for below in folders:
         yield from _files_of(below, seen, links)
-
-
-def passed_over(files: list[Path], below: Path, why: str) -> str:
-    """A line that counts and names files that are not used, from `below`, and says why; "" where there are none."""
-    if not files:
-        return ""
-    names = [file.relative_to(below).as_posix() if file.is_relative_to(below) else str(file) for file in files]
-    return f"passed over {plural(len(files), 'file')} {why}: {shortened(names)}"

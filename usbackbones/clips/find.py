@@ -5,7 +5,7 @@ from collections import deque
 from pathlib import Path
 
 from usbackbones._words import plural
-from usbackbones.clips.formats.base import GIVE, ClipError, Warn, by_parts, shortened
+from usbackbones.clips.formats.base import GIVE, ClipError, Warn, by_parts, passed_over, shortened
 from usbackbones.clips.formats.kinds import file_kind, is_dicomdir, why_unreadable
 from usbackbones.clips.formats.names import identity_of, label_maps
 from usbackbones.clips.formats.stills import entries, is_still
@@ -43,7 +43,8 @@ def find_clips(path: Path | str, note: Warn | None = None) -> list[Path]:
         return [path]
     search = _Search(path)
     clips = search.clips()
-    arrays, files = search.names(search.arrays), plural(len(search.arrays), "NumPy file")
+    arrays = shortened(sorted(file.relative_to(path).as_posix() for file in search.arrays))
+    files = plural(len(search.arrays), "NumPy file")
     if not clips and arrays:
         raise ClipError(f"{path}: a folder without clips but {files}, which may be labels: give by name {arrays}")
     if not clips:
@@ -51,10 +52,9 @@ def find_clips(path: Path | str, note: Warn | None = None) -> list[Path]:
     if note and arrays:
         note(f"passed over {files} in {path}, which may be labels: {arrays}; give clips among them by name")
     if note and search.masks:
-        masks = plural(len(search.masks), "mask")
-        note(f"passed over {masks} in {path} beside their images: {search.names(search.masks)}")
+        note(passed_over(sorted(search.masks), path, f"in {path}, masks of their neighbors"))
     if note and (others := search.others()):
-        note(f"passed over {plural(len(others), 'file')} in {path}, not of clips: {search.names(others)}")
+        note(passed_over(sorted(others), path, f"in {path}, no clips"))
     return clips
 
 
@@ -122,10 +122,6 @@ class _Search:
             and not (file.suffix in DATA_OF_MHD and (file.parent, file.stem) in data)
             and not ((file_kind(file) or [""])[0] == "dicom" and is_dicomdir(file))
         ]
-
-    def names(self, files: list[Path]) -> str:
-        """The first few of some files below the root."""
-        return shortened(sorted(file.relative_to(self.root).as_posix() for file in files))
 
     def _is_new(self, path: Path) -> bool:
         identity = identity_of(path)

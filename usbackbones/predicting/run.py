@@ -10,7 +10,7 @@ from usbackbones._version import __version__
 from usbackbones.clips.cleaned import cleaned_frames
 from usbackbones.clips.patient import patient_of
 from usbackbones.clips.read import ClipError, read_clip, timed_frames
-from usbackbones.data.patients import Note, silent
+from usbackbones.data.patients import Note, Notes, silent
 from usbackbones.data.seen import Seen
 from usbackbones.features.ahead import loaded
 from usbackbones.predicting.inputs import Input, read_inputs
@@ -83,7 +83,7 @@ def predict(
         overwrite: replace what stands under the output's names, masks and overlays of an earlier run included.
         progress: show a bar.
         command: recorded in the output; empty for a call from Python.
-        note: gets a line about images that are passed over.
+        note: gets each line about files that are passed over, besides the record.
 
     Returns:
         Where the tables are, and how many clips they hold.
@@ -96,7 +96,8 @@ def predict(
     given = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     trained = load_trained(model, size)
     places = Places.of(Path(out), trained.task == "masks")
-    inputs = read_inputs(given, group_from, note)
+    notes = Notes(note)
+    inputs = read_inputs(given, group_from, notes)
     calibration = trained.calibration() if trained.task == "classes" else None
     temperature = calibration.temperature if calibration else 1.0
     masks = None
@@ -134,6 +135,7 @@ def predict(
         "calibration": str(calibration or ""),
         "temperature": temperature,
         "warning": "for research, not a medical device",
+        "notes": notes.lines,
         "settings": settings,
     }
     tables = Tables(places.unfinished, settings, *predictor.columns())

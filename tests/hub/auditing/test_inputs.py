@@ -54,6 +54,16 @@ def test_the_share_that_masks_mark_is_a_number_that_a_cue_can_tell(tmp_path):
     assert {item.part for item in taken} == {"train", "validation", "test"}
 
 
+def test_files_of_no_clip_and_masks_are_named_where_nothing_is_labelled(tmp_path):
+    data, notes = write_masks(tmp_path / "set", lambda p: 0.3) / "images", []
+    (data / "p00_a_mask.png").write_bytes((data / "p01_a.png").read_bytes())
+    (data / "notes.txt").write_text("of the clinic")
+    found = read_inputs(data, asked(unlabelled=True), notes.append)
+    assert len(found.items) == PATIENTS
+    assert f"passed over 1 file in {data}, masks of their neighbors: p00_a_mask.png" in notes
+    assert f"passed over 1 file in {data}, no clips: notes.txt" in notes
+
+
 def test_empty_or_marked_are_classes_if_asked_for(tmp_path):
     data = write_masks(tmp_path / "set", lambda p: 0.3 * (p % 2))
     found = read_inputs(data, asked(target="class"), lambda line: None)

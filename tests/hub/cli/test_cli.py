@@ -107,7 +107,7 @@ def test_embed(run, archive, tmp_path):
     out = tmp_path / "new" / "features.npz"
     code, told, err = run("embed", archive, "-o", out, "--model", f"usbackbones/{Published.vit}")
     assert code == 0
-    assert err == f"usbackbones: note: passed over 1 file in {archive}, not of clips: manifest.csv\n"
+    assert err == f"usbackbones: note: passed over 1 file in {archive}, no clips: manifest.csv\n"
     assert told == f"{out}: features [20, 192] of 4 clips by usbackbones/{Published.vit}\n"
     clips = sorted(archive.glob("*.mp4"))
     with np.load(out) as saved:
@@ -177,7 +177,7 @@ def test_a_batch_goes_on_after_broken_clips_and_names_them(run, archive, tmp_pat
     assert "features [11, " in told
     assert "of 3 clips" in told
     lines = err.splitlines()
-    assert len(lines) == 5 and lines[0].endswith(f"1 file in {folder}, not of clips: readme.txt")
+    assert len(lines) == 5 and lines[0].endswith(f"1 file in {folder}, no clips: readme.txt")
     for name in ("absent.mp4", "empty.avi", "note.mp4", "cut.mp4"):
         assert sum(line.startswith("usbackbones: skipped: ") and name in line for line in lines) == 1
     with np.load(out) as saved:

@@ -120,8 +120,8 @@ def test_masks_and_other_files_below_a_folder_are_counted_and_named(tmp_path):
     notes = []
     assert set(find_clips(tmp_path, notes.append)) == {tmp_path / "a", video, tmp_path / "c.mhd"}
     assert notes == [
-        f"passed over 1 mask in {tmp_path} beside their images: a/x_mask.png",
-        f"passed over 2 files in {tmp_path}, not of clips: deep/labels.csv, notes.txt",
+        f"passed over 1 file in {tmp_path}, masks of their neighbors: a/x_mask.png",
+        f"passed over 2 files in {tmp_path}, no clips: deep/labels.csv, notes.txt",
     ]
 
 

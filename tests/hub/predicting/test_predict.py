@@ -188,8 +188,13 @@ def test_every_clip_once_in_a_stable_order(classifier, clips, tmp_path, monkeypa
     notes = []
     third = predict(classifier, clips, tmp_path / "third", progress=False, note=notes.append)
     assert [row["file"] for row in rows_of(third.clips)] == names[0]
-    assert notes[0].startswith("passed over 1 mask in ") and notes[0].endswith("p1_a_mask.png")
+    assert (
+        notes[0].startswith("passed over 1 file in ")
+        and "masks of their neighbors" in notes[0]
+        and notes[0].endswith("p1_a_mask.png")
+    )
     assert any("passed over 1 file that an earlier run wrote" in line for line in notes)
+    assert json.loads(third.about.read_text())["notes"] == notes
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{clips / 'p1_a.png'}\n\n{clips / 'absent.png'}\n"))
     listed = predict(classifier, "-", tmp_path / "stdin.csv", progress=False)
     assert (listed.predicted, listed.errors) == (1, 1)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from usbackbones._errors import Refused
+from usbackbones._words import plural
 
 Warn = Callable[[str], object]
 Frames = Generator[tuple[np.ndarray, float | None], None, None]
@@ -110,3 +111,11 @@ def by_parts(path: Path) -> list[tuple[list[str | int], str]]:
 def shortened(names: list[str], show: int = 3) -> str:
     """The first few names, and how many more there are."""
     return ", ".join(names[:show]) + (f" and {len(names) - show} more" if len(names) > show else "")
+
+
+def passed_over(files: list[Path], below: Path, why: str) -> str:
+    """A line that counts and names files that are not used, from `below`, and says why; "" where there are none."""
+    if not files:
+        return ""
+    names = [file.relative_to(below).as_posix() if file.is_relative_to(below) else str(file) for file in files]
+    return f"passed over {plural(len(files), 'file')} {why}: {shortened(names)}"
