@@ -10,7 +10,7 @@ from typing import Any
 
 from training.data.fingerprints import Overlap
 from training.release.page_table import all_numbers, headline
-from training.release.records import corpus_told
+from training.release.records import corpus_told, shown_order
 from usbackbones.report.markup import Markup, element, joined, link, page
 from usbackbones.report.style import STYLE
 
@@ -23,7 +23,7 @@ _FILTERS = {"arch": "Architecture", "method": "Method", "tier": "Licence tier"}
 
 def render_page(zoo: Mapping[str, Any]) -> str:
     """The page of what `training.release.records.read_weights` returned."""
-    weights = zoo["weights"]
+    weights = {name: zoo["weights"][name] for name in shown_order(zoo)}
     cards = [_card(number, name, entry, name == zoo["default"]) for number, (name, entry) in enumerate(weights.items())]
     body = [
         element(

@@ -85,6 +85,11 @@ def entry_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return entry
 
 
+def shown_order(content: Mapping[str, Any]) -> list[str]:
+    """Names of the weights as pages list them: the default first."""
+    return sorted(content["weights"], key=lambda name: name != content["default"])
+
+
 def corpus_told(corpus: Mapping[str, Any]) -> str:
     """How many clips, frames and groups a corpus holds, as "1,234 clips (5,678 frames) of 90 groups"."""
     # A record without "patients" names its groups alone: of those that two sources call alike it counts one.

@@ -10,7 +10,7 @@ from training.data.records import CARDS, ROOT, ZOO, write_all
 from training.release.card import CONTROLS, render_card, verdict
 from training.release.figure import figure, panel_of
 from training.release.page import render_page
-from training.release.records import OWNER, all_reports, files_of, kind_of, read_weights, side_of
+from training.release.records import OWNER, all_reports, files_of, kind_of, read_weights, shown_order, side_of
 from training.study.table import study_table
 
 README = ROOT / "README.md"
@@ -89,7 +89,7 @@ def weights_table(content: Mapping[str, Any]) -> str:
     heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
     header = ["name", "method", "input", "license", "MB", *heads]
     lines = [f"|{'|'.join(header)}|", "|" + "---|" * len(header)]  # tight: three minutes to read, by `wc -w` too
-    for name in sorted(content["weights"], key=lambda name: name != content["default"]):
+    for name in shown_order(content):
         entry = content["weights"][name]
         method = entry["paper"]["title"].partition(" (")[0]
         what = [f"[`{name}`](model_cards/{name}/README.md)", method, f"{entry['input']['size']} px"]
