@@ -123,7 +123,8 @@ def finetune_command(
         say_json(asdict(done))
         return
     say_counts(done)
-    for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", done.metrics)):
+    tuned = {} if done.probe_kept else done.metrics
+    for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", tuned)):
         for level in distinct(numbers):
             say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(numbers[level])}")
     say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")

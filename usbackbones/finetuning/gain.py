@@ -27,7 +27,7 @@ class Gain:
         return self.value > margin * self.error
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} (standard error over groups {self.error:.3f})"
+        return f"{self.value:.2g} with a standard error over groups of {self.error:.2g}"
 
 
 def gain(before: np.ndarray, after: np.ndarray, share: np.ndarray, group: np.ndarray) -> Gain:

@@ -46,6 +46,7 @@ class FineTuned:
         classes: names, in the order of the logits; "number" for a number.
         metrics: {level: {metric: {"value", "low", "high"}}} on the test part, 95 % intervals over groups.
         frozen: the same of the linear probe on the frozen features; empty if the head started at random.
+        probe_kept: the folder holds the probe, whose metrics both are, see `FineTune.margin`.
         counts: items that were read, and their groups, of each part.
         epochs: that were run.
         lr: the learning rate of the run, chosen on the validation part if `FineTune.search`.
@@ -74,6 +75,7 @@ class FineTuned:
     notes: tuple[str, ...] = ()
     was_finished: bool = False
     license: str = ""
+    probe_kept: bool = False
 
     @property
     def below_frozen(self) -> str:
@@ -211,7 +213,7 @@ def finetune(
     done = FineTuned(
         out, tuple(goal.classes), metrics, _counts(tuner, given), tuner.epoch, tuner.spec.lr, tuple(frames.skipped),
         told(given, pairs), frozen, goal.task, told_patients(given), unit(given), tuple(notes.lines),
-        license=str(license_),
+        license=str(license_), probe_kept=bool(tuner.probe_kept),
     )  # fmt: skip
     numbers = asdict(done) | {"folder": str(out), "model": model, "spec": asdict(spec), "best validation": tuner.best}
     numbers |= {"gain on validation": asdict(tuner.gain)} if tuner.gain else {}
@@ -223,7 +225,11 @@ def finetune(
     facts |= {part: counted(count, done.unit) for part, count in done.counts.items()}
     facts |= {"could not be read": plural(len(done.skipped), "file")} if done.skipped else {}
     names, worth = levels(given), distinct(metrics)
-    shown = {f"{name}, fine-tuned": metrics[level] for level, name in names.items() if level in worth}
+    facts |= {"kept": "the linear probe"} if done.probe_kept else {}
+    own = {} if done.probe_kept else {"fine-tuned": metrics}
+    shown = {
+        f"{name}, {what}": of[level] for what, of in own.items() for level, name in names.items() if level in worth
+    }
     shown |= {f"{name}, frozen probe": frozen[level] for level, name in names.items() if frozen and level in worth}
     write_finetune_report(out, tuner, facts, shown, rows, prediction, pictures, done.unit or "file")
     finish(out)

@@ -109,8 +109,8 @@ class Tuner(Trainer):
         if self.gain is None or self.gain.exceeds(self.spec.margin):
             return ""
         return (
-            f"the linear probe is kept: fine-tuning lowers the mean loss of the validation part by {self.gain}, which "
-            f"is no more than the margin of {self.spec.margin:g}; --margin 0 keeps what is fine-tuned"
+            f"the linear probe is kept: fine-tuning lowers the mean loss of the validation part by {self.gain}, and "
+            f"{self.spec.margin:g} standard errors are asked for; --margin 0 keeps what is fine-tuned"
         )
 
     @property

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hub.finetuning.test_finetune import QUICK, backbones, data, run  # noqa: F401
 from usbackbones.data.item import Item
-from usbackbones.finetuning.gain import gain
+from usbackbones.finetuning.gain import Gain, gain
 from usbackbones.finetuning.target import ClassTarget, NumberTarget
 
 
@@ -68,3 +68,11 @@ def test_a_run_that_cannot_beat_the_margin_keeps_its_probe(run, tmp_path):  # no
     assert kept.metrics == kept.frozen == tuned.frozen
     assert any(line.startswith("the linear probe is kept: fine-tuning lowers") for line in kept.notes)
     assert not any("is kept" in line for line in tuned.notes)
+    assert kept.probe_kept and not tuned.probe_kept
+    page = (tmp_path / "kept" / "report.html").read_text(encoding="utf-8")
+    assert "clip, frozen probe" in page and "fine-tuned" not in page and "the linear probe" in page
+    assert "clip, fine-tuned" in (tmp_path / "tuned" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_gain_is_told_in_digits_that_count():
+    assert str(Gain(0.00123, 0.00009)) == "0.0012 with a standard error over groups of 9e-05"

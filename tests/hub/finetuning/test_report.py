@@ -33,7 +33,7 @@ def setting(tmp_path_factory):
 @pytest.mark.parametrize("pictures", [False, True])
 def test_a_run_leaves_a_report(setting, tmp_path, pictures):
     data, model = setting
-    spec = FineTune(epochs=2, head_epochs=1, batch=8, frames=1)
+    spec = FineTune(epochs=2, head_epochs=1, batch=8, frames=1, margin=0)
     done = finetune(
         data, model, tmp_path, spec, group_from="^(smith[0-9]+)_", test=0.4, progress=False, pictures=pictures
     )
