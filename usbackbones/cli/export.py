@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from usbackbones._evenly import evenly
 from usbackbones._run_folder import require_writable
 from usbackbones.cli.options import AsJson, Out
-from usbackbones.cli.terminal import CommandError, say, say_json, tell
+from usbackbones.cli.terminal import CommandError, noted, say, say_json, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ def _frames(paths: tuple[Path, ...], size: tuple[int, int]) -> "np.ndarray":
 
     from usbackbones.clips import find_clips, read_clip
 
-    found = [clip for path in paths for clip in find_clips(path)]
+    found = [clip for path in paths for clip in find_clips(path, noted)]
     each = -(-FRAMES // len(found))
     kept = []
     for clip in found:
