@@ -38,6 +38,7 @@ from training.nn.meta_gradient import LookaheadError
 from training.recipes import RECIPES, Recipe
 from usbackbones._words import plural
 from usbackbones.data.splits import SplitError
+from usbackbones.features.precision import emulates_bf16
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def _pretrained(run: Run, name: str, command: str, progress: bool, device: torch
             write_json(folder / "recipe.json", describe_recipe(recipe, name))
             write_json(folder / "corpus.json", describe_corpus(cache, data))
             write_json(folder / "environment.json", environment() | {"views_on": place})
+    if recipe.precision == "bf16" and emulates_bf16(device):
+        _say("warning: this processor emulates bf16, many times slower than fp32: --precision auto computes in fp32")
     begun = time.perf_counter()
     engine.run(run.workers, run.checkpoint_every, progress, run.mirror)
     if not rank():

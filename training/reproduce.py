@@ -6,14 +6,15 @@
 On the same type of CPU with as many threads and the same versions (`environment` in record.json) the bits are the same;
 on the same type of GPU they are if the weight was trained with --deterministic, which is then set here too.
 Elsewhere sums are added up in another order: the losses of the first steps then agree within a percent, and the weights
-do not; for those the leaderboard is run again, and each number should lie in the interval that the card states.
+do not; for those the leaderboard is run again, and each number should lie in the interval that the card states. Where a
+processor would emulate the bf16 of a release, which takes many times longer, fp32 is computed and compared likewise.
 """
 
 import hashlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from training.recipes import Recipe, recorded
 from usbackbones._files import atomic_write
 from usbackbones._words import percent, plural
 from usbackbones.exporting.pack import published_tensors
+from usbackbones.features.precision import emulates_bf16
 from usbackbones.hub.pretraining_run import backbone_of_run
 
 TOLERANCE = 0.01
@@ -136,14 +138,19 @@ def main(
     recorded_rows = "rows_sha256" in entry["corpus"]
     told = "the recorded ones" if recorded_rows else "of the recorded frames; their groups and labels were not recorded"
     print(f"{name}: {plural(len(cache.clips), 'clip')}, {told}; {plural(threads, 'thread')}, as then", flush=True)  # noqa: T201
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    other = differing(then)
+    if recipe.precision == "bf16" and emulates_bf16(device):
+        recipe, other = replace(recipe, precision="fp32"), [*other, "precision"]
+        print("bf16 then, fp32 now: this processor would emulate bf16, many times slower", flush=True)  # noqa: T201
     if check_only:
-        with same_bits(torch.device("cuda" if torch.cuda.is_available() else "cpu"), deterministic):
-            _tell(check(entry, recipe, cache), differing(then))
+        with same_bits(device, deterministic):
+            _tell(check(entry, recipe, cache), other)
         return
     folder = out or Path("runs") / f"again-{name}"
     run = Run(recipe, data, folder, deterministic=deterministic)
     pretrain(run, entry["training"]["recipe"]["recipe"], shlex.join(["python", *sys.argv]))
-    _tell_weights(name, entry, folder, differing(then))
+    _tell_weights(name, entry, folder, other)
 
 
 def differing(then: Mapping[str, Any]) -> list[str]:

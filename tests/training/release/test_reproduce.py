@@ -11,6 +11,7 @@ from tests.conftest import run_module
 from training.data.errors import CorpusError
 from training.data.records import RECORD
 from training.engine.run_folder import describe_recipe
+from training.engine.trial_run import losses_of
 from training.errors import TrainingError
 from training.pretrain import Run, pretrain
 from training.recipes import RECIPES, RETIRED, Recipe, recorded
@@ -118,6 +119,26 @@ def test_another_training_or_corpus_is_told(zoo, cache, tmp_path):
     losses(1)
     with pytest.raises(CorpusError, match=r"is not the corpus of .* 0 of 8 clips are missing.*training\.data\.prepare"):
         main(name, cache, zoo=zoo, cards=cards)
+    torch.set_num_threads(threads)
+
+
+def test_bf16_is_compared_in_fp32_where_it_would_be_emulated(zoo, cache, tmp_path, monkeypatch, capsys):
+    threads, name = torch.get_num_threads(), "test_resnet.uscl_open1"
+    cards = shutil.copytree(zoo.parent / "cards", tmp_path / "cards")
+    record = json.loads((cards / name / RECORD).read_text())
+    record["training"]["recipe"]["precision"] = "bf16"
+    # 0.5 % off is another training, unless it is another precision.
+    record["training"]["trajectory"] = [1.005 * loss for loss in record["training"]["trajectory"]]
+    (cards / name / RECORD).write_text(json.dumps(record))
+    used = []
+    monkeypatch.setattr("training.reproduce.emulates_bf16", lambda device: True)
+    monkeypatch.setattr(
+        "training.reproduce.losses_of",
+        lambda recipe, *rest: used.append(recipe.precision) or losses_of(recipe, *rest),
+    )
+    main(name, cache, True, zoo=zoo, cards=cards)
+    shown = capsys.readouterr().out
+    assert used == ["fp32"] and "bf16 then, fp32 now" in shown and "Other than at the release: precision" in shown
     torch.set_num_threads(threads)
 
 
