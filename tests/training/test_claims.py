@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from training.benchmark.compact import compact
-from training.benchmark.dense.run import _cells
+from training.benchmark.headline import compared, gain
 from training.benchmark.legacy.run import legacy_table
 from training.benchmark.legacy.trained_head import ARMS
-from training.benchmark.markdown import PARTS, _few_cell, brackets, compared, gain, interval_cell
+from training.benchmark.markdown import PARTS, _few_cell, _mask_cells, brackets, interval_cell
 from training.data.cache import open_cache
 from training.data.compact import pack, unpack
 from training.data.fingerprints import compare, make_ledger
@@ -50,7 +50,8 @@ def test_one_random_network_has_no_spread_to_exceed():
     row = row_with({"value": 0.2, "low": 0.1, "high": 0.3})
     assert gain(row, *WHERE) == "interval" and "| m | *0.70* |" in compact({"lung": {"rows": [row], "command": "c"}})
     told = {"value": 0.7, "low": 0.6, "high": 0.8, "difference": {"value": 0.0, "low": -0.1, "high": 0.1}}
-    assert "*" not in "".join(_cells({"model": "m", "overlap": "none", "results": {"dice": told}}, ["dice"]))
+    masks = {"model": "m", "results": {"unet": {"frame": {"dice": told}}}}
+    assert "*" not in "".join(_mask_cells({"kind": "masks", "rows": [masks]}, masks, "unet"))
 
 
 @pytest.mark.parametrize(("seeds", "cell"), [(1, "| 50.0 |"), (2, "| 50.0 ± 0.0 |")])

@@ -3,22 +3,23 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from training.benchmark.markdown import gain, headline_metric, table
+from training.benchmark.headline import gain, headline_metric, task_head
+from training.benchmark.markdown import table
 
 FEW = "5"
 """Labelled groups of each class in the few-shot column of the table of all tasks."""
 
 
 def compact(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """One table of all tasks, one number each: the linear probe on clips, or the error of the ridge probe.
+    """One table of all tasks, one number each: the linear probe on clips, the error of the ridge probe, or Dice.
 
     In bold what beats random weights of the same architecture beyond the interval of the paired difference and by more
     than random networks differ among themselves, in italics what does the first alone.
     """
-    heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
+    heads = [task_head(task, report) for task, report in reports.items()]
     models = list(dict.fromkeys(row["model"] for report in reports.values() for row in report["rows"]))
     models.sort(key=lambda model: not model.startswith("usbackbones/"))
-    asked = {task: report for task, report in reports.items() if report.get("kind") != "number"}
+    asked = {task: report for task, report in reports.items() if report.get("kind", "classes") == "classes"}
     common = {task: report for task, report in asked.items() if _all_of_ours(report, models)}
     gains = {model: few_shot_gain(model, common.values()) for model in models}
     if any(gains.values()):

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.benchmark.markdown import evaluated_counts, headline_metric
+from training.benchmark.headline import headline_metric
+from training.benchmark.markdown import evaluated_counts
 from training.benchmark.models import Entry
 from training.benchmark.task import Task
 from usbackbones._words import intervals_over, plural, with_interval

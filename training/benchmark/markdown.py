@@ -5,16 +5,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any
 
+from training.benchmark.headline import BESIDE, DENSE_PROBE, headline_metric, noise_of
 from usbackbones._files import atomic_write
 from usbackbones._words import FEW, plural, with_interval
 
 COLUMNS = ("frame", "clip")
 _CLASSES = ("frame bal. acc.", "frame macro-F1", "clip bal. acc.", "clip macro-F1")
 _DIFFERENCES = ("frame bal. acc. − random", "clip bal. acc. − random")
-BESIDE = {"to_simclr": "SimCLR", "to_imagenet": "ImageNet"}
-"""Where a row holds its paired difference to another control than random weights, and how a column calls that."""
+PROBE_NAMES = {"knn": "kNN probe", "linear": "linear probe", "ridge": "ridge probe", DENSE_PROBE: "U-Net"}
 PARTS = {
     "test": "locked test groups",
     "inner": "inner folds without the locked groups",
@@ -39,15 +39,11 @@ def summary(report: Mapping[str, Any]) -> str:
     return "\n\n".join(f"### {task}\n\n{markdown(content)}" for task, content in report["tasks"].items())
 
 
-def headline_metric(report: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Probe, level and metric of the one number that stands for a task."""
-    return ("ridge", "frame", "mae") if report.get("kind") == "number" else ("linear", "clip", "balanced_accuracy")
-
-
 def evaluated_counts(report: Mapping[str, Any]) -> Mapping[str, int]:
     """How many groups, clips and frames a report evaluates on."""
     counts: Mapping[str, Mapping[str, int]] = report["counts"]
-    return counts["test" if report["protocol"]["part"] == "test" else "pretrain"]
+    part = report["protocol"]["part"]
+    return counts[part if part in counts else "pretrain"]
 
 
 def brackets(groups: int) -> str:
@@ -77,51 +73,14 @@ def write_between(file: Path, marker: str, content: str) -> None:
         stream.write(text)
 
 
-def compared(
-    row: Mapping[str, Any], control: str, probe: str, level: str, metric: str
-) -> Literal["", "better", "worse"]:
-    """Whether a row is better or worse than a control beyond the 95 % interval of their paired difference.
-
-    Args:
-        row: of a report.
-        control: where the row holds the difference: "difference" to random weights, or one of `BESIDE`.
-        probe: of the row, as the next two.
-        level: frame or clip.
-        metric: by name; of "mae" less is better.
-
-    Returns:
-        "" if the interval holds zero, or there is no such difference.
-    """
-    told = row["results"][probe][level][metric].get(control)
-    if not told or not (told["low"] > 0 or told["high"] < 0):  # NaN where there is no interval
-        return ""
-    return "better" if (told["high"] < 0) == (metric == "mae") else "worse"
-
-
-def gain(row: Mapping[str, Any], probe: str, level: str, metric: str) -> Literal["", "interval", "spread"]:
-    """How surely a row beats random weights of its architecture by the paired difference.
-
-    Returns:
-        "" if the interval over groups holds zero or the row is worse, "interval" if it does not, "spread" if besides
-        the difference is larger than that between the best and the worst of two random networks or more.
-    """
-    if compared(row, "difference", probe, level, metric) != "better":
-        return ""
-    apart = row["results"][probe][level][metric]["difference"]["value"]
-    noise = _noise(row, probe, level, metric)
-    return "spread" if noise is not None and abs(apart) > noise else "interval"
-
-
-def _noise(row: Mapping[str, Any], probe: str, level: str, metric: str) -> float | None:
-    """How far random networks are apart; None where that is not known, as of a single one."""
-    found: float | None = row.get("noise", {}).get(probe, {}).get(level, {}).get(metric)
-    return found
-
-
 def _rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The header of a task's table, and a row for each probe of each model."""
     overlaps = any("overlap" in row for row in report["rows"])
-    heads, cells_of = (_number_heads, _number_cells) if report.get("kind") == "number" else (_class_heads, _class_cells)
+    heads, cells_of = {
+        "classes": (_class_heads, _class_cells),
+        "number": (_number_heads, _number_cells),
+        "masks": (_mask_heads, _mask_cells),
+    }[report.get("kind", "classes")]
     rows = []
     for row in report["rows"]:
         if "not_run" in row:
@@ -191,6 +150,31 @@ def _number_cells(report: Mapping[str, Any], row: Mapping[str, Any], probe: str)
     return [*cells, *beside]
 
 
+def _mask_metrics(report: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """How the table of masks calls each of its metrics, and the digits."""
+    found = next((row["results"][DENSE_PROBE]["frame"] for row in report["rows"] if "results" in row), {"dice": None})
+    unit = "mm" if "circumference_error" in found else "pixels"
+    told = {"dice": ("Dice", 3), "hd95": (f"HD95, {unit}", 1), "circumference_error": ("circumference error, mm", 1)}
+    return {metric: told.get(metric, (metric.replace("dice ", "Dice, "), 3)) for metric in found}
+
+
+def _mask_heads(report: Mapping[str, Any]) -> list[str]:
+    names = [name for name, _ in _mask_metrics(report).values()]
+    beside = [f"Dice − {BESIDE[control]}" for control in _compared(report)]
+    return [*names, *(f"{name} − random" for name in names if not name.startswith("Dice, ")), *beside]
+
+
+def _mask_cells(report: Mapping[str, Any], row: Mapping[str, Any], probe: str) -> list[str]:
+    found, metrics = row["results"][probe]["frame"], _mask_metrics(report)
+    cells = [interval_cell(found[metric], digits) for metric, (_, digits) in metrics.items()]
+    cells += [
+        _difference(row, probe, "frame", metric, digits)
+        for metric, (name, digits) in metrics.items()
+        if not name.startswith("Dice, ")
+    ]
+    return cells + [interval_cell(found["dice"].get(control)) for control in _compared(report)]
+
+
 def not_run_cells(row: Mapping[str, Any], overlaps: bool) -> list[str]:
     """The cells of a row whose weights could not be loaded: why, and the command that gets them."""
     why = shorten(row["not_run"], 100, placeholder=" ...")
@@ -201,7 +185,7 @@ def _difference(row: Mapping[str, Any], probe: str, level: str, metric: str, dig
     """The paired difference to random networks; in italics where random networks differ as much among themselves."""
     told = row["results"][probe][level][metric].get("difference")
     cell = interval_cell(told, digits)
-    noise = _noise(row, probe, level, metric)
+    noise = noise_of(row, probe, level, metric)
     return f"*{cell}*" if told and noise is not None and abs(told["value"]) <= noise else cell
 
 
@@ -223,18 +207,7 @@ def interval_cell(numbers: Mapping[str, float] | None, digits: int = 3) -> str:
 
 
 def _foot(report: Mapping[str, Any]) -> list[str]:
-    counts = {
-        side: f"{plural(n['clips'], 'clip')} of {plural(n['groups'], 'group')} ({plural(n['frames'], 'frame')})"
-        for side, n in report["counts"].items()
-    }
-    protocol = report["protocol"]
-    on = {
-        "test": f"fitted on {counts['pretrain']}, evaluated on the locked {counts.get('test')}",
-        "inner": f"cross-validated on {counts['pretrain']}, no test clip opened",
-        "unseen": f"{protocol.get('repeats')} times {protocol.get('folds')} folds of all that no weight of the table "
-        f"was pretrained on, locked groups among them: {counts['pretrain']}",
-    }[protocol["part"]]
-    lines = [f"{report['task']}: {on}. {brackets(evaluated_counts(report)['groups'])}"]
+    lines = [f"{report['task']}: {_evaluated_on(report)}. {brackets(evaluated_counts(report)['groups'])}"]
     if any("noise" in row for row in report["rows"]):
         lines.append("*Italics*: the difference does not exceed the spread of random networks (best less worst).")
     if report["protocol"].get("shots") and any("few_shot" in row for row in report["rows"]):
@@ -253,3 +226,26 @@ def _foot(report: Mapping[str, Any]) -> list[str]:
         lines.append(report["about"])
     commands = report.get("commands", [report["command"]])  # of a merged report, those that made its rows
     return [*lines, "", "\n\n".join(f"`{command}`" for command in commands)]
+
+
+def _evaluated_on(report: Mapping[str, Any]) -> str:
+    protocol, masks = report["protocol"], report.get("kind") == "masks"
+    counts = {
+        side: f"{plural(n['clips'], 'picture' if masks else 'clip')} of {plural(n['groups'], 'group')}"
+        + f" ({plural(n['frames'], 'frame')})" * (not masks)
+        for side, n in report["counts"].items()
+    }
+    if masks:
+        told = counts[protocol["part"]]
+        where = f"the locked {told}" if protocol["part"] == "test" else f"an inner {told}, no locked one opened"
+        return (
+            f"fitted on {counts['pretrain']}, evaluated on {where}. Mean of "
+            f"{plural(protocol['seeds'], 'U-Net')}, encoder {protocol['encoder']}, "
+            f"{plural(protocol['epochs'], 'epoch')} at {protocol['size']} pixels"
+        )
+    return {
+        "test": f"fitted on {counts['pretrain']}, evaluated on the locked {counts.get('test')}",
+        "inner": f"cross-validated on {counts['pretrain']}, no test clip opened",
+        "unseen": f"{protocol.get('repeats')} times {protocol.get('folds')} folds of all that no weight of the table "
+        f"was pretrained on, locked groups among them: {counts['pretrain']}",
+    }[protocol["part"]]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from training.benchmark.markdown import PARTS, compared, gain, headline_metric, interval_cell
+from training.benchmark.headline import DENSE_PROBE, compared, gain, headline_metric, task_head
+from training.benchmark.markdown import PARTS, interval_cell
 from training.data.fingerprints import Overlap
 from training.engine.run_folder import AVERAGED
 from training.release.card_metadata import metadata
@@ -15,6 +16,8 @@ NULLS = {"container": "container of the file", "geometry": "size of the frame", 
 """The rows of cues that are no medicine, which every table has."""
 TASKS_TO_BEAT = 4
 """On so many tasks a weight must beat random weights beyond the interval, or its card begins with where it does not."""
+_OTHER_PROBES = {"ridge": "ridge for mm", DENSE_PROBE: "for Dice a U-Net on the tuned weights"}
+"""What is measured in place of a linear probe, and on which tasks."""
 _LIMITS = (
     "Where class and clinic are confounded, as in the lung videos, what it separates may partly be scanners. Intervals "
     "over few groups are wide. Not tested beyond these tasks."
@@ -42,8 +45,10 @@ def verdict(metrics: Mapping[str, Any] | None, name: str) -> str:
         "unknown": "not compared with them on",
     }
     told = "; ".join(f"{said[kind]} {', '.join(tasks)}" for kind, tasks in where.items() if tasks)
-    ridge = " (ridge for mm)" * any(headline_metric(report)[0] == "ridge" for report in metrics.values())
-    return f"Frozen features with a linear probe{ridge}, on {_parts(metrics)}: {told}.{_to_imagenet(metrics, rows)}"
+    probes = {headline_metric(report)[0] for report in metrics.values()}
+    others = [said for probe, said in _OTHER_PROBES.items() if probe in probes]
+    other = f" ({', '.join(others)})" * bool(others)
+    return f"Frozen features with a linear probe{other}, on {_parts(metrics)}: {told}.{_to_imagenet(metrics, rows)}"
 
 
 def _beside_random(row: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
@@ -152,13 +157,16 @@ def _results(name: str, metrics: Mapping[str, Any] | None) -> list[str]:
                 command = report["command"] if kind_of(row["model"]) == "imagenet" else row["command"]
                 not_run.setdefault(f"{kind} (`{row['model']}`)", command)
         for kind in NULLS.values():
-            if kind not in cells:
+            if report.get("kind") == "masks":
+                cells[kind] = ""  # no feature of a whole image tells a mask
+            elif kind not in cells:
                 not_run.setdefault(kind, report["command"])
         for kind, shown in rows.items():
             shown.append(cells.get(kind, "not run"))
-    heads = [f"{task}, mm" if headline_metric(report)[2] == "mae" else task for task, report in metrics.items()]
+    heads = [task_head(task, report) for task, report in metrics.items()]
     lines = [
-        "Balanced accuracy of clips (linear probe) or mean absolute error in mm (ridge), 95 % interval over groups:",
+        "Balanced accuracy of clips (linear probe), or what the head names: mean absolute error in mm (ridge), Dice "
+        "(U-Net); 95 % interval over groups:",
         "",
     ]
     lines += [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]

@@ -5,7 +5,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from training.benchmark.markdown import headline_metric
+from training.benchmark.headline import DENSE_PROBE, headline_metric
+from training.benchmark.markdown import PROBE_NAMES
 from training.release.records import own_row
 
 # The Hub's own names of licences that ours may have; any other is "other" with its name beside it.
@@ -13,7 +14,13 @@ HUB_LICENCES = frozenset(
     ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 )
 LIBRARY, PIPELINE = "timm", "image-feature-extraction"
-_METRICS = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error in mm"}
+_TASK_TYPES = {
+    "classes": "image-classification",
+    "number": "image-feature-extraction",
+    "masks": "image-segmentation",
+}
+"""The Hub's words."""
+_METRICS = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error in mm", "dice": "Dice"}
 
 
 def metadata(name: str, entry: dict[str, Any]) -> ModelCardData:
@@ -52,8 +59,8 @@ def _result(report: dict[str, Any], probe: str, level: str, metric: str, value: 
     known = all(math.isfinite(value[end]) for end in ("low", "high"))
     interval = f"95 % interval {value['low']:.3f} to {value['high']:.3f}" if known else "no interval"
     return EvalResult(
-        task_type="image-feature-extraction" if report.get("kind") == "number" else "image-classification",
-        task_name=f"{probe} probe on frozen features, per {level}",
+        task_type=_TASK_TYPES[report.get("kind", "classes")],
+        task_name=f"{PROBE_NAMES[probe]} on {'tuned' if probe == DENSE_PROBE else 'frozen'} features, per {level}",
         dataset_type=report["task"],
         dataset_name=report["task"],
         dataset_split=report["protocol"]["part"],

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from training.benchmark.markdown import headline_metric
+from training.benchmark.headline import headline_metric
 from training.release.records import side_of
 
 LETTER, ROW, PANEL, GAP = 7.4, 22, 180, 34
 """Pixels of a bold letter, and of the parts."""
 TOP, FOOT = 46, 34
+_ABOUT = {"balanced_accuracy": "balanced accuracy of clips", "mae": "mean absolute error, mm", "dice": "Dice"}
 INK, FAINT, OURS, NULL = "#1b1f24", "#8a929b", "#0b6bcb", "#c4c9cf"
 
 
@@ -32,14 +33,14 @@ class Panel(NamedTuple):
 
 
 def panel_of(task: str, report: Mapping[str, Any]) -> Panel:
-    """The clip balanced accuracy of the linear probe, or the mean absolute error, of every row that was run."""
+    """The clip balanced accuracy of the linear probe, the mean absolute error or Dice of every row that was run."""
     probe, level, metric = headline_metric(report)
     dots = {}
     for row in report["rows"]:
         if "results" in row:
             told = row["results"][probe][level][metric]
             dots[row["model"]] = Dot(told["value"], told["low"], told["high"], f"{row.get('arch', '')} {side_of(row)}")
-    return Panel(task, "mean absolute error, mm" if metric == "mae" else "balanced accuracy of clips", dots)
+    return Panel(task, _ABOUT[metric], dots)
 
 
 def figure(panels: Sequence[Panel]) -> str:
@@ -112,7 +113,7 @@ def _interval(x: Callable[[float], float], dot: Dot, y: float, ink: str) -> list
 
 def _range(panel: Panel) -> tuple[float, float]:
     """Ends of the axis: all intervals fit, at tenths for shares and at fives for millimetres."""
-    step = 0.1 if panel.about.startswith("balanced") else 5.0
+    step = 5.0 if panel.about == _ABOUT["mae"] else 0.1
     shown = [x for dot in panel.dots.values() for x in (dot.value, dot.low, dot.high) if math.isfinite(x)]
     low, high = min(shown, default=0.0), max(shown, default=step)
     return low // step * step, (-(-high // step)) * step or step

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from training.benchmark.markdown import PARTS, brackets, evaluated_counts, gain, headline_metric
+from training.benchmark.headline import gain, headline_metric
+from training.benchmark.markdown import PARTS, PROBE_NAMES, brackets, evaluated_counts
 from training.release.records import OWNER, kind_of, own_row
 from usbackbones._words import plural, with_interval
 from usbackbones.report.markup import Markup, element, joined, table
 from usbackbones.report.runs import NAMES
 
-PROBES = {"knn": "kNN"}
-"""Names of probes that are not written as in the zoo."""
-DIGITS = {"mae": 1}
+DIGITS = {"mae": 1, "hd95": 1, "circumference_error": 1}
 """Of a metric that has a unit."""
 
 
@@ -28,7 +27,7 @@ def headline(name: str, metrics: Mapping[str, Any] | None) -> Markup:
             rows.append([_row_name(row["model"], name), *_headline_cells(row, probes, level, metric)])
             classes.append("ours" if _is_ours(row["model"], name) else "")
         label = f"{report['task']}: {NAMES.get(metric, metric)} by {level}, on {PARTS[report['protocol']['part']]}"
-        header = ["", *(f"{PROBES.get(probe, probe)} probe" for probe in probes)]
+        header = ["", *(PROBE_NAMES[probe] for probe in probes)]
         parts += [element("p", label, class_="note"), table(header, rows, label, classes), _verdict(name, report)]
     return joined(parts)
 
@@ -44,7 +43,7 @@ def all_numbers(name: str, metrics: Mapping[str, Any]) -> Markup:
                 for level, values in levels.items():
                     names = names or list(values)
                     shown = [with_interval(values[key], DIGITS.get(key, 3)) if key in values else "" for key in names]
-                    probed = f"{PROBES.get(probe, probe)}, {level}"
+                    probed = f"{PROBE_NAMES[probe]}, {level}"
                     apart = values[metric].get("difference")
                     less = with_interval(apart, DIGITS.get(metric, 3)) if apart else ""
                     rows.append([_row_name(row["model"], name), probed, *shown, less])
@@ -73,7 +72,7 @@ def _verdict(name: str, report: Mapping[str, Any]) -> Markup:
     for probe, levels in row["results"].items():
         if apart := levels[level][metric].get("difference"):
             by = with_interval(apart, DIGITS.get(metric, 3))
-            said.append(f"{PROBES.get(probe, probe)} probe: {_SAID[gain(row, probe, level, metric)]} ({by}).")
+            said.append(f"{PROBE_NAMES[probe]}: {_SAID[gain(row, probe, level, metric)]} ({by}).")
     return element("p", " ".join(said) or "Not compared with random weights.", class_="note")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.benchmark.cues import CUE
-from training.benchmark.markdown import headline_metric
+from training.benchmark.headline import headline_metric
 from training.data.errors import CorpusError
 from training.data.records import CARDS, RECORD, ZOO, patients_of, read_json, readable, write_all
 

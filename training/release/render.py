@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from training.benchmark.compact import compact, headline_cell
+from training.benchmark.headline import task_head
 from training.benchmark.markdown import between, markdown
 from training.data.records import CARDS, ROOT, ZOO, write_all
 from training.release.card import CONTROLS, render_card, verdict
@@ -29,9 +30,7 @@ PLANNED = {
     "bus_uclm": (LEADERBOARD, "--tasks bus_uclm --bf16"),
     "camus": (LEADERBOARD, "--tasks camus --bf16"),
     "busi_lesion": (DENSE, f"--tasks busi_lesion {_DENSE}"),
-    "camus_cavity": (DENSE, f"--tasks camus_cavity {_DENSE}"),
-    "camus_myocardium": (DENSE, f"--tasks camus_myocardium {_DENSE}"),
-    "camus_atrium": (DENSE, f"--tasks camus_atrium {_DENSE}"),
+    "camus_structures": (DENSE, f"--tasks camus_structures {_DENSE}"),
 }
 """The evaluations that the default weight is to have: command and options, by task."""
 
@@ -86,7 +85,7 @@ def weights_table(content: Mapping[str, Any]) -> str:
     for task, report in reports.items():
         for row in report["rows"]:
             rows.setdefault(row["model"], {})[task] = row
-    heads = [f"{task}, mm" if report.get("kind") == "number" else task for task, report in reports.items()]
+    heads = [task_head(task, report) for task, report in reports.items()]
     header = ["name", "method", "input", "license", "MB", *heads]
     lines = [f"|{'|'.join(header)}|", "|" + "---|" * len(header)]  # tight: three minutes to read, by `wc -w` too
     for name in shown_order(content):

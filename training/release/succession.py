@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from training.benchmark.markdown import PARTS, headline_metric, interval_cell
+from training.benchmark.headline import headline_metric, task_head
+from training.benchmark.markdown import PARTS, interval_cell
 from training.data.records import CARDS, ROOT, ZOO
 from training.release.checks import ReleaseError
 from training.release.records import corpus_told, entry_of, own_row, read_weights
@@ -102,6 +103,6 @@ def obituary(name: str, entry: Mapping[str, Any], successor: str) -> str:
         cells = [interval_cell(one, digits) for one in (told, told.get("difference"), told.get("to_simclr"))]
         part = report["protocol"]["part"]
         where = f" on {PARTS[part]}" * (part != "test")
-        lines.append(f"| {task}{where}{', mm' if metric == 'mae' else ''} | {' | '.join(cells)} |")
+        lines.append(f"| {task_head(task + where, report)} | {' | '.join(cells)} |")
     commands = dict.fromkeys(report["command"] for report in (entry["metrics"] or {}).values())
     return "\n".join([*lines, "", *[f"`{command}`\n" for command in commands]]).rstrip()

@@ -112,10 +112,10 @@ def _numbers(headline: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if not headline:
         yield "not evaluated yet"
         return
-    yield "frozen features on locked test groups (95 % interval): balanced accuracy of clips, or error in mm"
+    yield "on locked test groups (95 % interval), frozen: balanced accuracy of clips, or error in mm; U-Net: Dice"
     rows: list[tuple[str, ...]] = [("", "this weight", "ImageNet", "SimCLR", "random weights")]
     for task, told in headline.items():
-        digits, unit = (1, ", mm") if told["metric"] == "mae" else (3, "")
+        digits, unit = {"mae": (1, ", mm"), "dice": (3, ", Dice")}.get(told["metric"], (3, ""))
         value, low, high = (f"{told[key]:.{digits}f}" for key in ("value", "low", "high"))
         controls = (told.get(kind) for kind in ("imagenet", "simclr", "random"))
         shown = ("not run" if one is None else f"{one:.{digits}f}" for one in controls)

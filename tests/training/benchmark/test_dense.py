@@ -15,12 +15,13 @@ from PIL import Image
 
 from tests.phantoms import phantom_clip
 from training.benchmark.dense.evaluate import dense_report, measured, predictions
-from training.benchmark.dense.run import dense_entries, main, markdown
+from training.benchmark.dense.run import dense_entries, main
 from training.benchmark.dense.task import DENSE_TASKS, DenseProtocol, load_dense_task
+from training.benchmark.markdown import markdown
 from training.data.errors import CorpusError
 from training.data.locked_splits import locked_groups, locked_split
 from usbackbones.metrics.segmentation import dice, ellipse_circumference, hd95
-from usbackbones.segmentation.masked import frame_of, mask_of
+from usbackbones.segmentation.masked import frame_of, labels_of, mask_of
 from usbackbones.segmentation.trainer import at_size
 
 MODEL = "random:resnet10t"
@@ -79,7 +80,7 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", sorted(DENSE_TASKS.keys() - {"camus_myocardium", "camus_atrium"}))  # tested below
+@pytest.mark.parametrize("name", sorted(DENSE_TASKS))
 def test_layouts_and_locks(data, name):
     task = load_dense_task(name, data)
     sources = {row.source for row in (*task.rows, *task.test_rows)}
@@ -88,7 +89,7 @@ def test_layouts_and_locks(data, name):
     assert {row.group for row in task.test_rows} == locked_groups(source, groups) != set()
     assert len(task.rows) + len(task.test_rows) == (12 if source in ("udiat_b", "tn3k", "camus") else 11)
     item = task.items()[0]
-    frame, mask = frame_of(item), mask_of(item, SHAPE)
+    frame, mask = frame_of(item), labels_of(item, SHAPE) == 1
     assert frame.shape == SHAPE and mask.any() and not mask.all()
     assert frame[mask].mean() > frame[~mask].mean() + 80  # the disc is the mask, and neither is turned
     inner = task.inner()
@@ -105,13 +106,30 @@ def test_camus_as_stills_has_a_mask_for_each(tmp_path):
             put(tmp_path / "camus" / "mask" / f"{stem}.png", (3 - mask).astype(np.uint8))  # 2 in the disc, 3 around
             lines.append(f"img/{stem}.jpg,patient{seed:04d},{phase},apical_2CH,CC BY-NC-SA 4.0")
     (tmp_path / "camus" / "groups.csv").write_text("\n".join(lines))
-    for name, inside in (("camus_myocardium", True), ("camus_atrium", False)):
-        task = load_dense_task(name, tmp_path)
-        assert len(task.rows) + len(task.test_rows) == 24
-        groups = {row.group for row in (*task.rows, *task.test_rows)}
-        assert {row.group for row in task.test_rows} == locked_groups("camus", groups)
-        item = task.items()[0]
-        assert mask_of(item, SHAPE).mean() == (disc(0)[1].mean() if inside else 1 - disc(0)[1].mean())
+    task = load_dense_task("camus_structures", tmp_path)
+    assert len(task.rows) + len(task.test_rows) == 24 and task.classes == ("cavity", "myocardium", "atrium")
+    groups = {row.group for row in (*task.rows, *task.test_rows)}
+    assert {row.group for row in task.test_rows} == locked_groups("camus", groups)
+    np.testing.assert_array_equal(labels_of(task.items()[0], SHAPE), 3 - disc(0)[1])
+
+
+def test_several_structures_are_measured_one_by_one(data):
+    """Of the published layout: cavity 1 in the disc, myocardium 2 around it, no atrium."""
+    task = load_dense_task("camus_structures", data)
+    rng = np.random.default_rng(0)
+    found = [rng.random((4, 32, 32)).astype(np.float32) for _ in task.test_rows]
+    told = measured(task, iter(found))
+    judged = [item for item in task.items() if item.part == "test"]
+    for number, item in enumerate(judged):
+        truth, labels = labels_of(item, SHAPE), at_size(found[number], SHAPE)
+        by_hand = [dice(labels == one, truth == one) for one in (1, 2, 3)]
+        names = ("dice cavity", "dice myocardium", "dice atrium")
+        np.testing.assert_allclose([told[name][number] for name in names], by_hand, rtol=1e-12)
+        assert told["dice"][number] == pytest.approx(np.mean(by_hand))
+        apart = [hd95(labels == one, truth == one) for one in (1, 2, 3)]
+        assert told["hd95"][number] == pytest.approx(np.mean(apart))
+    told = measured(task, None)
+    assert {*told["dice"], *told["dice atrium"]} == {1.0} and {*told["hd95"]} == {0.0}
 
 
 def test_fewer_pictures_are_those_of_the_first_groups_by_hash(data):
@@ -183,11 +201,12 @@ def test_the_table(data, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().out
     report = json.loads(out.read_text())["tasks"]["busi_lesion"]
     rows = {row["model"]: row for row in report["rows"]}
-    mine, null = rows[f"local-dir:{weight}"]["results"]["dice"], rows[MODEL]["results"]["dice"]
+    mine, null = (rows[row]["results"]["unet"]["frame"]["dice"] for row in (f"local-dir:{weight}", MODEL))
     assert mine["difference"]["value"] == pytest.approx(np.mean(mine["members"]) - np.mean(null["members"]))
     assert null["value"] == pytest.approx(np.mean(null["members"])) and "difference" not in null
-    assert mine["noise"] == pytest.approx(np.ptp(null["members"]))
-    assert report["counts"]["judged"]["pictures"] == 3
+    noise = rows[f"local-dir:{weight}"]["noise"]["unet"]["frame"]["dice"]
+    assert noise == pytest.approx(np.ptp(null["members"]))
+    assert report["counts"]["test"] == {"clips": 3, "groups": 3, "frames": 3}
     skipped = [row for row in report["rows"] if "not_run" in row]
     assert any(row["command"].startswith("python -m training.pretrain simclr") for row in skipped)
     assert told.strip().endswith(markdown(report)) and "not run" in told and str(out) not in told

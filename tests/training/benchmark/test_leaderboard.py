@@ -12,8 +12,9 @@ from tests.conftest import run_module
 from tests.training.benchmark.conftest import SMALL
 from training.benchmark.compact import compact
 from training.benchmark.evaluate import Columns, noise_floor, overlap, task_report
+from training.benchmark.headline import compared, gain
 from training.benchmark.leaderboard import command_line, main
-from training.benchmark.markdown import compared, gain, interval_cell, markdown
+from training.benchmark.markdown import interval_cell, markdown
 from training.benchmark.models import Entry, random_networks
 from training.benchmark.protocol import Protocol, compare, predict
 from training.data.locked_splits import locked_split

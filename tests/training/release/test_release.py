@@ -27,6 +27,7 @@ from training.recipes import RECIPES
 from training.release.checks import ReleaseError, refuse_start
 from training.release.commands import add, labels_told, metrics, overlap
 from training.release.records import read_weights
+from training.release.render import page, render_figure, render_results, weights_table
 from training.release.succession import embed, retire
 from training.release.weights_file import PYRAMID
 from usbackbones.hub.pretraining_run import RunError, backbone_of_run, input_side
@@ -327,6 +328,47 @@ def test_metrics_and_embedding(run, places, tmp_path):
     places["zoo"].write_text(json.dumps(closed))
     with pytest.raises(ReleaseError, match=r"the package is Apache-2\.0: embed a weight of the open tier"):
         embed(name, weights=tmp_path / "weights", **places)
+
+
+@pytest.mark.parametrize("run", ["test_resnet"], indirect=True)
+def test_masks_stand_beside_the_other_tasks(run, places, tmp_path):
+    add(run, "uscl_open1", **places)
+    (name,) = json.loads(places["zoo"].read_text())["weights"]
+
+    def interval(value):
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    def row(model, value, **beside):
+        told = {"dice": interval(value) | {"members": [value]} | beside, "hd95": interval(30.25)}
+        told["hd95"] |= {key: interval(-3) for key in beside}
+        found = {"model": model, "overlap": "none", "arch": "a", "networks": 1, "results": {"unet": {"frame": told}}}
+        return found | {"input": {"input_size": [1, 128, 128]}, "noise": {"unet": {"frame": {"dice": 0.1, "hd95": 1}}}}
+
+    own = row(f"usbackbones/{name}", 0.8, difference=interval(0.2), to_imagenet=interval(-0.15))
+    missing = {"model": "SimCLR test_resnet", "overlap": "unknown", "not_run": "no run", "command": "simclr"}
+    report = {
+        "task": "busi_lesion", "kind": "masks", "classes": ["foreground"], "about": "Stills.", "reference": "random:a",
+        "protocol": {"part": "test", "encoder": "tuned", "size": 128, "epochs": 10, "seeds": 3},
+        "counts": {side: {"clips": 300, "groups": 200, "frames": 300} for side in ("pretrain", "test")},
+        "rows": [own, missing, row("imagenet:lite0", 0.95), row("random:a", 0.6)], "versions": {}, "command": "dense",
+    }  # fmt: skip
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"tasks": {"busi_lesion": report}}))
+    metrics(name, results, **places)
+    content = read_weights(**places)
+    card = (places["cards"] / name / "README.md").read_text()
+    assert "| | busi_lesion, Dice |" in card and "| this weight | 0.80 [0.70, 0.90] |" in card
+    assert "for Dice a U-Net on the tuned weights" in card and "**worse** on busi_lesion" in card
+    told = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"][0]
+    assert told["task"]["type"] == "image-segmentation" and "U-Net on tuned features" in told["task"]["name"]
+    assert f"[`{name}`]" in weights_table(content) and "|**0.80**|" in weights_table(content)
+    shown = render_results(content)
+    assert "| Dice | HD95, pixels | Dice − random | HD95, pixels − random | Dice − ImageNet |" in shown
+    assert "0.800 [0.700, 0.900] | 30.2 [30.1, 30.4] | 0.200 [0.100, 0.300] | -3.0 [-3.1, -2.9] | -0.150" in shown
+    assert "evaluated on the locked 300 pictures of 200 groups. Mean of 3 U-Nets, encoder tuned, 10 epochs at" in shown
+    assert ">Dice</text>" in render_figure(content)
+    page(**places)
+    assert "U-Net: beats random weights beyond the interval" in (places["cards"] / "index.html").read_text()
 
 
 @pytest.mark.parametrize("run", ["test_resnet"], indirect=True)

@@ -10,9 +10,9 @@ locked ones, once every choice is made.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -20,57 +20,16 @@ from training.benchmark.cues import is_cue
 from training.benchmark.dense.evaluate import dense_report
 from training.benchmark.dense.task import DenseProtocol, load_dense_task
 from training.benchmark.leaderboard import command_line
-from training.benchmark.markdown import brackets, interval_cell, not_run_cells, table
+from training.benchmark.markdown import summary
 from training.benchmark.models import Entry, entries
 from training.data.errors import refuse_unwritable, short_errors
 from usbackbones._files import atomic_write
-from usbackbones._words import plural
 
 
 def dense_entries(names: Sequence[str], control: str = "") -> list[Entry]:
     """The rows of a table, as `entries` has them, but for cues, which are features of whole images."""
     rows = entries(names, None, 1, always=True, controls=[control] if control else [], channels=1)
     return [row for row in rows if not is_cue(row.name) and not (control and row.name.startswith("SimCLR "))]
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report of one task as a Markdown table with lines about what it stands on."""
-    unit = "mm" if report["millimetres"] else "pixels"
-    heads = {"dice": "Dice", "hd95": f"HD95, {unit}"}
-    if report["millimetres"]:
-        heads["circumference_error"] = "circumference error, mm"
-    header = ["model", "overlap", *heads.values(), *(f"{head} − random" for head in heads.values())]
-    rows = [not_run_cells(row, True) if "not_run" in row else _cells(row, list(heads)) for row in report["rows"]]
-    counts, protocol = list(report["counts"].values()), report["protocol"]
-    fit, evaluated = (f"{plural(n['pictures'], 'picture')} of {plural(n['groups'], 'group')}" for n in counts)
-    where = "the locked" if protocol["part"] == "test" else "no locked picture opened, evaluated on an inner"
-    lines = [
-        *table(header, rows),
-        "",
-        f"{report['task']}: fitted on {fit}, {'evaluated on ' if protocol['part'] == 'test' else ''}{where} "
-        f"{evaluated}. Mean of {plural(protocol['seeds'], 'U-Net')}, encoder {protocol['encoder']}, "
-        f"{plural(protocol['epochs'], 'epoch')} at {protocol['size']} pixels. {brackets(counts[-1]['groups'])}",
-        *[
-            "*Italics*: the difference does not exceed the spread of random U-Nets, the best less the worst."
-            if protocol["seeds"] > 1
-            else "One U-Net a row: how far seeds differ is not known."
-        ],
-        report["about"],
-    ]
-    if "true_masks" in report:
-        lines.append(f"Of the true masks themselves the circumference errs by {report['true_masks']:.1f} mm.")
-    return "\n".join([*lines, f"`{report['command']}`"])
-
-
-def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    values, differences = [], []
-    for metric in metrics:
-        told, digits = row["results"][metric], 3 if metric == "dice" else 1
-        values.append(interval_cell(told, digits))
-        apart = told.get("difference")
-        cell = interval_cell(apart, digits)
-        differences.append(f"*{cell}*" if apart and "noise" in told and abs(apart["value"]) <= told["noise"] else cell)
-    return [row["model"], row["overlap"], *values, *differences]
 
 
 @short_errors(ValueError, RuntimeError)
@@ -112,7 +71,8 @@ def main(
     loaded = [load_dense_task(name, data, most) for name in tasks]
     rows = dense_entries(models, control)
     reports = {task.name: dense_report(task, rows, protocol, command) for task in loaded}
-    print("\n\n".join(f"### {name}\n\n{markdown(report)}" for name, report in reports.items()))  # noqa: T201
+    told = {"command": command, "tasks": reports}
+    print(summary(told))  # noqa: T201
     if json_file:
         with atomic_write(json_file, "w") as stream:
-            json.dump({"command": command, "tasks": reports}, stream, indent=1)
+            json.dump(told, stream, indent=1)

@@ -35,7 +35,7 @@ class DenseTask:
         rows: pictures of the part that may be used for training and for every choice.
         test_rows: pictures that are evaluated on.
         measures: of HC18's heads the circumference in pixels of the original and the mm of such a pixel, by clip.
-        value: the value in the masks that is meant; None is all that is bright.
+        structures: what the masks tell apart, each with its value there; of none all that is bright is meant.
         about: a sentence on what the task can show, and what it cannot.
     """
 
@@ -43,7 +43,7 @@ class DenseTask:
     rows: tuple[Row, ...]
     test_rows: tuple[Row, ...]
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    value: int | None = None
+    structures: Mapping[str, int] = field(default_factory=dict)
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -57,6 +57,11 @@ class DenseTask:
         if unmeasured:
             raise CorpusError(f"{self.name}: nothing was measured on {', '.join(unmeasured[:5])}")
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What a U-Net finds."""
+        return tuple(self.structures) or BRIGHT.names
+
     def inner(self, seed: int = 0) -> "DenseTask":
         """A task inside the pretraining part: a quarter of its groups stands in for the locked ones, which are gone."""
         groups = [row.group for row in self.rows]
@@ -66,9 +71,9 @@ class DenseTask:
 
     def items(self) -> list[Masked]:
         """Pictures to learn from, as the part "train", then those to be evaluated on, as "test"."""
-        # Of one value the others are background; else all that is bright is meant.
-        labels = None if self.value is None else (self.value - 1, self.value, self.value + 1)
-        meaning = Meaning(labels, (0, 1, 0)) if labels else BRIGHT
+        known = {0: 0} | {value: number for number, value in enumerate(self.structures.values(), 1)}
+        levels = tuple(sorted(known))
+        meaning = Meaning(levels, tuple(known[level] for level in levels), self.classes) if self.structures else BRIGHT
         return [
             Masked(Path(row.path), row.label, row.group, part, tuple(map(Path, row.masks)), meaning=meaning)
             for part, rows in (("train", self.rows), ("test", self.test_rows))
@@ -109,12 +114,12 @@ class DenseProtocol:
     resamples: int = 2000
     seed: int = 0
 
-    def spec(self, seed: int) -> Segment:
-        """The settings of one U-Net."""
+    def spec(self, seed: int, classes: tuple[str, ...] = BRIGHT.names) -> Segment:
+        """The settings of one U-Net that finds some classes."""
         frozen: int | Literal["all"] = "all" if self.encoder == "frozen" else -1
         return Segment(
             size=self.size, epochs=self.epochs, batch=self.batch, lr=self.lr, layer_decay=1.0, frozen=frozen,
-            keep="last", seed=seed,
+            keep="last", seed=seed, classes=classes,
         )  # fmt: skip
 
 
@@ -137,7 +142,9 @@ def first_by_hash(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
     return tuple(row for row in rows if row.clip in kept)
 
 
-def _task(dataset: str, name: str, value: int | None = None, about: str = "") -> Callable[[Path], DenseTask]:
+def _task(
+    dataset: str, name: str, about: str = "", structures: Mapping[str, int] | None = None
+) -> Callable[[Path], DenseTask]:
     """A task of one dataset: its pictures that have a mask."""
 
     def build(data: Path) -> DenseTask:
@@ -146,13 +153,12 @@ def _task(dataset: str, name: str, value: int | None = None, about: str = "") ->
             raise CorpusError(f"{data / dataset} holds no masks, which {name} is about: get the copy with masks")
         test = locked_groups(dataset, {row.group for row in rows})
         measures = head_measures(data) if dataset == "hc18" else {}
-        return DenseTask(name, *parted(rows, test), measures, value, about)
+        return DenseTask(name, *parted(rows, test), measures, structures or {}, about)
 
     return build
 
 
 _RULE = "Its locked part follows the rule of training.data.locked_splits, not a split of its authors."
-_FRAMES = " at end diastole and end systole, of the published set in the first frame of a sequence."
 DENSE_TASKS: Mapping[str, Callable[[Path], DenseTask]] = {
     "busi_lesion": _task(
         "busi",
@@ -164,9 +170,13 @@ DENSE_TASKS: Mapping[str, Callable[[Path], DenseTask]] = {
     ),
     "udiat_b_lesion": _task("udiat_b", "udiat_b_lesion", about=_RULE),
     "tn3k_nodule": _task("tn3k", "tn3k_nodule", about=_RULE),
-    "camus_cavity": _task("camus", "camus_cavity", 1, f"The left ventricle{_FRAMES} {_RULE}"),
-    "camus_myocardium": _task("camus", "camus_myocardium", 2, f"The myocardium{_FRAMES} {_RULE}"),
-    "camus_atrium": _task("camus", "camus_atrium", 3, f"The left atrium{_FRAMES} {_RULE}"),
+    "camus_structures": _task(
+        "camus",
+        "camus_structures",
+        "Heart at end diastole and end systole, of the published set in the first frame of a sequence; Dice and "
+        f"distance are means over cavity and wall of the left ventricle and the left atrium. {_RULE}",
+        {"cavity": 1, "myocardium": 2, "atrium": 3},
+    ),
 }
 """The tasks by name; all but the first two are of datasets whose locked part follows the rule."""
 
