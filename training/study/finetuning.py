@@ -37,11 +37,13 @@ class Fold:
         task: of `training.benchmark.tasks`.
         model: as it was named; a folder goes by its last part.
         fold: which third was tested on.
+        items: stills or clips, those of the third among them.
         groups: of the third.
         frozen: the linear probe on the frozen features, from which fine-tuning starts.
         tuned: after fine-tuning.
         frozen_auroc: AUROC of the former.
         tuned_auroc: of the latter.
+        kept: the fine-tuned weights, not the probe, see `FineTune.margin`.
         lr: the learning rate that the validation part chose.
         epochs: that were run.
     """
@@ -49,11 +51,13 @@ class Fold:
     task: str
     model: str
     fold: int
+    items: int
     groups: int
     frozen: float
     tuned: float
     frozen_auroc: float
     tuned_auroc: float
+    kept: bool
     lr: float
     epochs: int
 
@@ -76,8 +80,8 @@ def limited(rows: Sequence[Row], most: int) -> list[Row]:
     return [row for row in rows if row.group in kept]
 
 
-def write_table(task: Task, most: int, file: Path) -> int:
-    """Write the CSV that `finetune` reads, the held-out third as its test part; how many groups that part has."""
+def write_table(task: Task, most: int, file: Path) -> tuple[int, int]:
+    """Write the CSV that `finetune` reads, the held-out third as its test part; its rows, and groups of that part."""
     rows = limited([*task.rows, *task.test_rows], most)
     held = {row.group for row in task.test_rows}
     with atomic_write(file, "w") as stream:
@@ -86,7 +90,7 @@ def write_table(task: Task, most: int, file: Path) -> int:
         table.writerows(
             [Path(row.path).resolve(), row.label, row.group, "test" if row.group in held else "train"] for row in rows
         )
-    return len(held & {row.group for row in rows})
+    return len(rows), len(held & {row.group for row in rows})
 
 
 def table_of(folds: Iterable[Fold]) -> str:
@@ -99,8 +103,12 @@ def table_of(folds: Iterable[Fold]) -> str:
         names = ("frozen", "tuned", "frozen_auroc", "tuned_auroc")
         frozen, tuned, *areas = (np.array([getattr(fold, name) for fold in found]) for name in names)
         gains = (_spread(after - before, "+") for before, after in ((frozen, tuned), areas))
-        rows.append([task, model, str(len(found)), _spread(frozen), _spread(tuned), *gains])
-    return "\n".join(table(["task", "model", "folds", "frozen probe", "fine-tuned", "gain", "gain of AUROC"], rows))
+        kept = f"{sum(fold.kept for fold in found)} of {len(found)}"
+        rows.append(
+            [task, model, str(max(fold.items for fold in found)), kept, _spread(frozen), _spread(tuned), *gains]
+        )
+    head = ["task", "model", "items", "folds that keep it", "frozen probe", "fine-tuned", "gain", "gain of AUROC"]
+    return "\n".join(table(head, rows))
 
 
 def _spread(x: np.ndarray, sign: str = "") -> str:
@@ -112,7 +120,7 @@ def main(
     out: Path,
     model: tuple[str, ...] = (),
     task: tuple[str, ...] = TASKS,
-    most: int = 300,
+    most: int = 600,
     fold: tuple[int, ...] = tuple(range(FOLDS)),
     log: Path = LOG,
     document: Path = DOCUMENT,
@@ -138,16 +146,16 @@ def main(
                     continue
                 folder = out / name / shown.replace("/", "-").replace(":", "-") / str(number)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                groups = write_table(held_out((name,), data, number)[name], most, folder.with_suffix(".csv"))
+                items, groups = write_table(held_out((name,), data, number)[name], most, folder.with_suffix(".csv"))
                 tuned = finetune(folder.with_suffix(".csv"), full_name(given), folder, defaults_for(full_name(given)))
                 frozen, best, frozen_area, area = (
                     round(of["clip"][metric]["value"], 4)
                     for metric in ("balanced_accuracy", "auroc")
                     for of in (tuned.frozen, tuned.metrics)
                 )
-                found = Fold(
-                    name, shown, number, groups, frozen, best, frozen_area, area, round(tuned.lr, 6), tuned.epochs
-                )
+                scores = {"frozen": frozen, "tuned": best, "frozen_auroc": frozen_area, "tuned_auroc": area}
+                how = {"kept": not tuned.probe_kept, "lr": round(tuned.lr, 6), "epochs": tuned.epochs}
+                found = Fold(name, shown, number, items, groups, **scores, **how)
                 append_line(log, json.dumps(asdict(found)))
     write_between(document, "fine-tuned", table_of(read_log(log)))
 

@@ -7,7 +7,7 @@ from usbackbones.data.item import DataError
 
 _RANGES = {
     "epochs": (1, 1e6), "head_epochs": (0, 1e6), "batch": (1, 1e6), "patience": (1, 1e6), "frames": (1, 1e6),
-    "lr": (0, 1e3), "layer_decay": (0, 1), "weight_decay": (0, 1e3), "ema": (0, 1), "mixing": (0, 1),
+    "lr": (0, 1e3), "layer_decay": (0, 1), "weight_decay": (0, 1e3), "ema": (0, 1),
     "margin": (0, 1e6),
     "seed": (0, 1e18),
 }  # fmt: skip
@@ -32,10 +32,8 @@ class FineTune:
         weight_decay: of AdamW, on all but norms and biases.
         freeze_norm: batch norms keep the statistics and weights of pretraining; small data sets spoil them.
         ema: decay of the averaged weights that are evaluated and kept; 0 is off.
-        mixing: share of the fine-tuned weights in those that are kept, the rest are those of the start (see `mixing`);
-            a random classifier is not mixed.
-        margin: standard errors by which they must beat the linear probe on the validation part (see `gain`), or the
-            probe is kept; 0 keeps them without a comparison.
+        margin: standard errors by which the fine-tuned weights must beat the linear probe on the validation part, or
+            the probe is kept (see `gain`); 0 keeps them without a comparison.
         patience: epochs without a better validation score before training stops.
         frames: maximum number of frames used of a clip, evenly spaced.
         seed: of the classifier, the order and the views.
@@ -56,7 +54,6 @@ class FineTune:
     weight_decay: float = 0.05
     freeze_norm: bool = True
     ema: float = 0.98
-    mixing: float = 0.5
     margin: float = 2.0
     patience: int = 8
     frames: int = 8

@@ -95,10 +95,10 @@ class FineTuned:
 def defaults_for(model: str) -> FineTune:
     """The settings that zoo.json recommends for a weight under "finetune"; the general ones for other models.
 
-    An untrained network has nothing that frozen norms, slower lower layers or a mix with the start would protect.
+    An untrained network has nothing that frozen norms or slower lower layers would protect.
     """
     if model.startswith(RANDOM):
-        return FineTune(head_epochs=0, layer_decay=1.0, freeze_norm=False, mixing=1.0)
+        return FineTune(head_epochs=0, layer_decay=1.0, freeze_norm=False)
     name = model.removeprefix(registry.OWNER)
     recommended = registry.get_weight(name).entry.get("finetune", {}) if name in registry.list_weights() else {}
     return FineTune(**{field.name: recommended[field.name] for field in fields(FineTune) if field.name in recommended})

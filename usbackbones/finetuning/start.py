@@ -62,7 +62,7 @@ def choose_learning_rate(make: Callable[[FineTune, str], Tuner], spec: FineTune)
     scores = {}
     for fraction in FRACTIONS:
         lr = spec.lr * fraction
-        short = replace(spec, lr=lr, epochs=min(TRIAL_EPOCHS, spec.epochs), mixing=1.0, margin=0)  # none is kept
+        short = replace(spec, lr=lr, epochs=min(TRIAL_EPOCHS, spec.epochs), margin=0)  # none is kept
         trial = make(short, f"learning rate {lr:.2g}, ")
         trial.run()
         scores[lr] = trial.history[-1]["validation"]

@@ -4,7 +4,7 @@ Whole groups are set aside for the test, and others to stop early on; the test p
 about it reaches a choice. Every layer learns, the lower the slower; a head that starts at random learns alone first.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from usbackbones.features.transforms import Transform, transforms
 from usbackbones.finetuning.config import FineTune
 from usbackbones.finetuning.gain import Gain, gain
 from usbackbones.finetuning.metalr import MetaLR, backward_and_learn_rates
-from usbackbones.finetuning.mixing import mix_into
 from usbackbones.finetuning.optimizer import layerwise_adamw
 from usbackbones.finetuning.target import Numbers, Target
 from usbackbones.finetuning.trainer import Trainer
@@ -90,18 +89,15 @@ class Tuner(Trainer):
         return {"spec": asdict(self.spec), "task": self.target.task, "items": items} | self.begun_from
 
     def run(self) -> None:
-        """Train; from the linear probe, the mix of the weights before and after is kept, or the probe, see `gain`."""
+        """Train; the tuned weights are kept, or the linear probe that they do not beat, see `gain`."""
+        if self.spec.start != "probe" or not self.spec.margin:
+            return super().run()
         start = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        compared = self.spec.start == "probe" and self.spec.margin > 0
-        if compared:
-            before, _, _ = self._losses()
+        before, _, _ = self._losses()
         super().run()
-        if self.spec.start == "probe":
-            mix_into(self.model, start, self.spec.mixing, self._epoch_of_images(), self.device)
-        if compared:
-            self.gain = gain(before, *self._losses())
-            if not self.gain.exceeds(self.spec.margin):
-                self.model.load_state_dict(start)
+        self.gain = gain(before, *self._losses())
+        if not self.gain.exceeds(self.spec.margin):
+            self.model.load_state_dict(start)
 
     @property
     def probe_kept(self) -> str:
@@ -165,13 +161,6 @@ class Tuner(Trainer):
         self.optimizer.zero_grad()
         backward_and_learn_rates(self.optimizer, partial(recorded, batch), partial(recorded, other), MetaLR())
         return losses[0]
-
-    def _epoch_of_images(self) -> Iterator[Tensor]:
-        """Training images of one epoch, [N, C, S, S] each time."""
-        from tqdm import tqdm
-
-        for batch in tqdm(self.batches(), f"{self.title}norms", unit="batch", disable=not self.progress):
-            yield self._drawn(batch)
 
     def _drawn(self, batch: np.ndarray) -> Tensor:
         """Images [N, C, S, S], a random view of one random frame of each item."""

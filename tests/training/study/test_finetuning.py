@@ -10,7 +10,7 @@ from training.benchmark.markdown import write_between
 from training.data.manifest import Row
 from training.study.finetuning import DOCUMENT, Fold, limited, read_log, table_of
 
-ONE = Fold("busi", "resnet18.tag", 0, 9, 0.5, 0.6, 0.7, 0.8, 1e-3, 12)
+ONE = Fold("busi", "resnet18.tag", 0, 30, 9, 0.5, 0.6, 0.7, 0.8, True, 1e-3, 12)
 
 
 def test_limit_keeps_whole_groups_whatever_the_order():
@@ -22,9 +22,9 @@ def test_limit_keeps_whole_groups_whatever_the_order():
 
 
 def test_table_is_mean_lowest_and_highest_of_the_folds():
-    folds = [ONE, replace(ONE, fold=1, frozen=0.7, tuned=0.7), replace(ONE, fold=2, frozen=0.3, tuned=0.5)]
+    folds = [ONE, replace(ONE, fold=1, frozen=0.7, tuned=0.7, kept=False), replace(ONE, fold=2, frozen=0.3, tuned=0.5)]
     wanted = "0.500 [0.300, 0.700] | 0.600 [0.500, 0.700] | +0.100 [+0.000, +0.200] | +0.100 [+0.100, +0.100]"
-    assert f"| busi | resnet18.tag | 3 | {wanted} |" in table_of(folds)
+    assert f"| busi | resnet18.tag | 30 | 2 of 3 | {wanted} |" in table_of(folds)
 
 
 def test_log_is_read_back(tmp_path):
