@@ -195,10 +195,12 @@ def finetune(
         folder = out / "trials" / f"{spec.lr:.3g}" if title else out
         return Tuner(network, model, items, goal, spec, frames, folder, progress, title)
 
-    frozen = make(spec).metrics("test") if spec.start == "probe" else {}
+    probe = make(spec)
+    frozen = probe.metrics("test") if spec.start == "probe" else {}
+    notes(probe.cannot_tell)  # before a search that can be in vain
     tuner = make(replace(spec, lr=choose_learning_rate(make, spec)) if spec.search else spec)
     tuner.run()
-    notes(tuner.probe_kept)
+    notes("" if tuner.cannot_tell else tuner.probe_kept)
     metrics = tuner.metrics("test")
     config = folder_config(tuner, model, data.name, license_)
     config["usbackbones"] |= named if kind == "number" else {}

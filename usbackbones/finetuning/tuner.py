@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from usbackbones._words import plural
 from usbackbones.data.frames import Frames
 from usbackbones.data.item import PARTS, DataError, Item
 from usbackbones.data.patients import levels
@@ -21,7 +22,7 @@ from usbackbones.features.ahead import loaded
 from usbackbones.features.precision import computes_in_bf16
 from usbackbones.features.transforms import Transform, transforms
 from usbackbones.finetuning.config import FineTune
-from usbackbones.finetuning.gain import Gain, gain
+from usbackbones.finetuning.gain import ENOUGH_GROUPS, Gain, fewest_groups, gain
 from usbackbones.finetuning.metalr import MetaLR, backward_and_learn_rates
 from usbackbones.finetuning.optimizer import layerwise_adamw
 from usbackbones.finetuning.target import Numbers, Target
@@ -90,24 +91,41 @@ class Tuner(Trainer):
 
     def run(self) -> None:
         """Train; the tuned weights are kept, or the linear probe that they do not beat, see `gain`."""
-        if self.spec.start != "probe" or not self.spec.margin:
+        if not self._compares:
             return super().run()
         start = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         before, _, _ = self._losses()
         super().run()
         self.gain = gain(before, *self._losses())
-        if not self.gain.exceeds(self.spec.margin):
+        if self.probe_kept:
             self.model.load_state_dict(start)
+
+    @property
+    def cannot_tell(self) -> str:
+        """A line where the validation part is too small for a comparison, so that the linear probe is kept."""
+        validation = [self.items[number] for number in self.of["validation"]]
+        fewest = fewest_groups(validation, by_class=self.target.task == "classes")
+        if not self._compares or fewest >= ENOUGH_GROUPS:
+            return ""
+        return (
+            f"the linear probe is kept: the validation part has {plural(fewest, 'group')}"
+            f"{' of a class' * (self.target.task == 'classes')}, and {ENOUGH_GROUPS} are asked for to tell whether "
+            "fine-tuning is better; --margin 0 keeps what is fine-tuned"
+        )
 
     @property
     def probe_kept(self) -> str:
         """A line where the linear probe was kept after all, with the reason; else empty."""
-        if self.gain is None or self.gain.exceeds(self.spec.margin):
-            return ""
+        if self.gain is None or self.cannot_tell or self.gain.exceeds(self.spec.margin):
+            return self.cannot_tell
         return (
             f"the linear probe is kept: fine-tuning lowers the mean loss of the validation part by {self.gain}, and "
             f"{self.spec.margin:g} standard errors are asked for; --margin 0 keeps what is fine-tuned"
         )
+
+    @property
+    def _compares(self) -> bool:
+        return self.spec.start == "probe" and self.spec.margin > 0
 
     @property
     def _only_head(self) -> bool:

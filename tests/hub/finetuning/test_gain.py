@@ -9,7 +9,7 @@ import pytest
 
 from tests.hub.finetuning.test_finetune import QUICK, backbones, data, run  # noqa: F401
 from usbackbones.data.item import Item
-from usbackbones.finetuning.gain import Gain, gain
+from usbackbones.finetuning.gain import Gain, fewest_groups, gain
 from usbackbones.finetuning.target import ClassTarget, NumberTarget
 
 
@@ -62,7 +62,22 @@ def test_losses_of_items_make_the_score(kind, tmp_path):
     assert list(loss) == pytest.approx(slow, rel=1e-12)
 
 
-def test_a_run_that_cannot_beat_the_margin_keeps_its_probe(run, tmp_path):  # noqa: F811
+def test_a_class_of_few_groups_decides_nothing(tmp_path):
+    groups = {"a": "112345", "b": "6789", "c": "66789"}
+    items = [Item(tmp_path / f"{label}{n}.png", label, g) for label, of in groups.items() for n, g in enumerate(of)]
+    assert fewest_groups(items, by_class=True) == 4 and fewest_groups(items, by_class=False) == 9
+    assert fewest_groups(items[:6], by_class=True) == 5
+
+
+def test_with_few_groups_the_probe_is_kept_and_a_line_says_so_before_the_work(run, tmp_path):  # noqa: F811
+    done = run(tmp_path / "few", replace(QUICK, start="probe", margin=1e-9))
+    assert done.probe_kept and done.metrics == done.frozen
+    (line,) = [line for line in done.notes if "is kept" in line]
+    assert "of a class, and 5 are asked for to tell whether fine-tuning is better; --margin 0" in line
+
+
+def test_a_run_that_cannot_beat_the_margin_keeps_its_probe(run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("usbackbones.finetuning.tuner.ENOUGH_GROUPS", 1)
     spec = replace(QUICK, start="probe", margin=1e6)
     kept, tuned = run(tmp_path / "kept", spec), run(tmp_path / "tuned", replace(spec, margin=0))
     assert kept.metrics == kept.frozen == tuned.frozen
