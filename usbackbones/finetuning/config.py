@@ -33,7 +33,8 @@ class FineTune:
         freeze_norm: batch norms keep the statistics and weights of pretraining; small data sets spoil them.
         ema: decay of the averaged weights that are evaluated and kept; 0 is off.
         margin: standard errors by which the fine-tuned weights must beat the linear probe on the validation part, or
-            the probe is kept (see `gain`); 0 keeps them without a comparison.
+            the probe is kept, as it is where a class has few groups there (see `gain`); 0 keeps them without a
+            comparison.
         patience: epochs without a better validation score before training stops.
         frames: maximum number of frames used of a clip, evenly spaced.
         seed: of the classifier, the order and the views.
