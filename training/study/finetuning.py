@@ -153,9 +153,10 @@ def main(
                     for metric in ("balanced_accuracy", "auroc")
                     for of in (tuned.frozen, tuned.metrics)
                 )
-                scores = {"frozen": frozen, "tuned": best, "frozen_auroc": frozen_area, "tuned_auroc": area}
-                how = {"kept": not tuned.probe_kept, "lr": round(tuned.lr, 6), "epochs": tuned.epochs}
-                found = Fold(name, shown, number, items, groups, **scores, **how)
+                kept, lr = not tuned.probe_kept, round(tuned.lr, 6)
+                found = Fold(
+                    name, shown, number, items, groups, frozen, best, frozen_area, area, kept, lr, tuned.epochs
+                )
                 append_line(log, json.dumps(asdict(found)))
     write_between(document, "fine-tuned", table_of(read_log(log)))
 
