@@ -107,7 +107,7 @@ def table_of(folds: Iterable[Fold]) -> str:
         rows.append(
             [task, model, str(max(fold.items for fold in found)), kept, _spread(frozen), _spread(tuned), *gains]
         )
-    head = ["task", "model", "items", "folds that keep it", "frozen probe", "fine-tuned", "gain", "gain of AUROC"]
+    head = ["task", "model", "items", "tuned kept", "frozen probe", "fine-tuned", "gain", "gain of AUROC"]
     return "\n".join(table(head, rows))
 
 
