@@ -166,9 +166,12 @@ def test_the_outputs_stay_to_be_trained_on():
     assert all(m.track_running_stats for m in case.net.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-@pytest.mark.parametrize(("arch", "size", "cosine"), [("test_resnet", 96, 0.95), ("vit_tiny_patch16_224", 32, 0.999)])
+@pytest.mark.parametrize(("arch", "size", "cosine"), [("test_resnet", 96, 0.95), ("vit_tiny_patch16_224", 32, 0.995)])
 def test_bf16_points_the_same_way(arch, size, cosine):
-    """Batch statistics of eight views make an untrained ResNet ill-conditioned; a ViT has none."""
+    """Batch statistics of eight views make an untrained ResNet ill-conditioned; a ViT has none.
+
+    Processors round differently: the ViT's cosine is above 0.999 with AMX and 0.998 where bf16 is emulated.
+    """
     case = Case(arch, dtype=torch.float32, size=size, optimizer="sgd")
     exact, _ = case.ours()
     rounded, _ = case.ours(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
