@@ -80,7 +80,7 @@ def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
     if (folder / RECORD).is_file():
         told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         finished = bool(told.pop("finished", False))
-        if other := sorted(key for key in wanted.keys() | told.keys() if wanted.get(key) != told.get(key)):
+        if other := _apart(wanted, told):
             raise FolderTaken(
                 f"{folder} holds a run of other data or settings ({', '.join(other)} differ): choose another -o, or "
                 "delete the folder to start over"
@@ -91,6 +91,18 @@ def claim(folder: Path, command: str, settings: Mapping[str, Any]) -> bool:
     require_writable(folder)
     write_json(folder / RECORD, wanted)
     return False
+
+
+def _apart(wanted: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, those inside others by their own names."""
+    names = []
+    for key in sorted(wanted.keys() | told.keys()):
+        one, other = wanted.get(key), told.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += _apart(one, other)
+        elif one != other:
+            names.append(key)
+    return names
 
 
 def finish(folder: Path) -> None:

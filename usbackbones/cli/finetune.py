@@ -127,6 +127,8 @@ def finetune_command(
     for title, numbers in (("frozen probe", done.frozen), ("fine-tuned", tuned)):
         for level in distinct(numbers):
             say(f"test, {title}, by {done.unit if level == 'patient' else level}: {listed(numbers[level])}")
+    if done.probe_kept:
+        say("the folder holds the linear probe: fine-tuning was not shown to be better")
     say(f"learning rate {done.lr:.2g}, {plural(done.epochs, 'epoch')}")
     over = intervals_over(done.counts["test"]["groups"], done.unit, joined=bool(done.joined))
     say(f"{over}. Not a medical device.")

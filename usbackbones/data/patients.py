@@ -184,5 +184,8 @@ def _alike(names: list[str], where: str) -> list[str]:
 def _named(path: Path, pattern: re.Pattern[str]) -> str:
     match = pattern.search(unicodedata.normalize("NFC", path.name))
     if match is None:
-        raise DataError(f"{path.name} does not match {pattern.pattern!r}, which should find its group")
+        raise DataError(
+            f"{path.name} does not match {pattern.pattern!r}, which should find its group: leave --group-from out "
+            "where names do not tell patients"
+        )
     return str(match.group(1))

@@ -1,8 +1,10 @@
 """An ONNX program in 8-bit whole numbers, and how far reduced features agree with the model's.
 
-Static quantisation by ONNX Runtime: weights int8 with a scale for each channel, activations uint8 with ranges from the
-least to the greatest value that the calibration shows. A program is a quarter as large, and faster where the processor
-multiplies 8-bit numbers itself (VNNI on x86-64, dot products on ARM).
+Static quantisation by ONNX Runtime: weights with a scale for each channel, activations with ranges from the least to
+the greatest value that the calibration shows, both uint8. With signed weights an x86-64 processor without VNNI adds
+products in 16 bits, which overflow without a word: a program that was right where it was written would be wrong there.
+A program is a quarter as large, and faster where the processor multiplies 8-bit numbers itself (VNNI on x86-64, dot
+products on ARM).
 """
 
 from collections.abc import Iterator
@@ -50,7 +52,7 @@ def quantize(program: Path, out: Path, inputs: np.ndarray) -> None:
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )
     finally:
         fused.unlink(missing_ok=True)

@@ -29,6 +29,8 @@ from usbackbones.finetuning.target import Numbers, Target
 from usbackbones.finetuning.trainer import Trainer
 from usbackbones.hub.torch_checkpoint import sum_of
 
+_REMEDY = "more patients would tell, and --margin 0, with another -o, keeps what is fine-tuned, better or not"
+
 
 class Tuner(Trainer):
     """One fine-tuning run.
@@ -110,7 +112,7 @@ class Tuner(Trainer):
         return (
             f"the linear probe is kept: the validation part has {plural(fewest, 'group')}"
             f"{' of a class' * (self.target.task == 'classes')}, and {ENOUGH_GROUPS} are asked for to tell whether "
-            "fine-tuning is better; --margin 0 keeps what is fine-tuned"
+            f"fine-tuning is better; {_REMEDY}"
         )
 
     @property
@@ -120,7 +122,7 @@ class Tuner(Trainer):
             return self.cannot_tell
         return (
             f"the linear probe is kept: fine-tuning lowers the mean loss of the validation part by {self.gain}, and "
-            f"{self.spec.margin:g} standard errors are asked for; --margin 0 keeps what is fine-tuned"
+            f"{self.spec.margin:g} standard errors are asked for; {_REMEDY}"
         )
 
     @property

@@ -131,7 +131,9 @@ def full_name(name: str | None = None) -> str:
         registry.check(name)  # refuses it with the closest of ours
     near = get_close_matches(name, [*registry.list_weights(), *timm.list_models()], n=1)
     meant = f" (did you mean {near[0]}?)" if near else ""
-    raise BackboneError(f"{name} could not be loaded: no model of timm or of ours has this name{meant}; {_WAYS}")
+    raise BackboneError(
+        f"{name} could not be loaded: no model of timm or of ours has this name{meant}, nor has a folder of one; {_WAYS}"
+    )
 
 
 def rebuild_args(network: nn.Module) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def told_seen(seen: int | None, count: int, noun: str) -> list[str]:
     """What a reader must know of those that the model was trained on; `seen` is None where its folder does not say."""
     if seen is None:
         return ["the model's folder does not say what it was trained on: whether these data were in it is not known"]
-    many = f"{seen} of {plural(count, noun)} in the model's training: these numbers are too good"
-    return [many] if seen else []
+    many = f"{seen} of {plural(count, noun)} in the model's training, themselves or as near-duplicates"
+    return [f"{many}: these numbers are too good; the column seen of predict says which"] if seen else []
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_with_few_groups_the_probe_is_kept_and_a_line_says_so_before_the_work(ru
     done = run(tmp_path / "few", replace(QUICK, start="probe", margin=1e-9))
     assert done.probe_kept and done.metrics == done.frozen
     (line,) = [line for line in done.notes if "is kept" in line]
-    assert "of a class, and 5 are asked for to tell whether fine-tuning is better; --margin 0" in line
+    assert "of a class, and 5 are asked for to tell whether fine-tuning is better; more patients" in line
 
 
 def test_a_run_that_cannot_beat_the_margin_keeps_its_probe(run, tmp_path, monkeypatch):  # noqa: F811

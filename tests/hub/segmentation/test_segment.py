@@ -122,7 +122,7 @@ def test_a_finished_run_is_told_and_other_folders_are_refused(data, tmp_path, ca
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == times
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("precious")
-    for folder, reason in ((out, r"\(spec differ\)"), (tmp_path / "other", r"something else, as notes\.txt")):
+    for folder, reason in ((out, r"\(epochs differ\)"), (tmp_path / "other", r"something else, as notes\.txt")):
         with pytest.raises(FolderTaken, match=reason):
             segment_command(data, folder, MODEL, size=32, epochs=2)
 

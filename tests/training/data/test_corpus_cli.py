@@ -147,6 +147,17 @@ def archive(root):
     return root
 
 
+def test_a_manifest_that_was_corrected_by_hand_is_not_written_over(tmp_path):
+    folder, out = archive(tmp_path / "mine"), tmp_path / "mine.csv"
+    for _ in range(2):  # the same again is no loss
+        main(["folder", str(folder), "-o", str(out)])
+    corrected = out.read_text().replace("mine", "clinic", 1)
+    out.write_text(corrected)
+    with pytest.raises(SystemExit):
+        main(["folder", str(folder), "-o", str(out)])
+    assert out.read_text() == corrected
+
+
 def test_a_folder_is_guessed_and_the_guesses_are_told(tmp_path, capsys):
     out = tmp_path / "manifest.csv"
     main(["folder", str(archive(tmp_path / "mine")), "-o", str(out), "--licence", "CC BY 4.0"])

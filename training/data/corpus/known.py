@@ -11,13 +11,14 @@ Known datasets are written without their locked test parts, and never if they ar
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import tyro
 
 from training.data.corpora import CORPORA
 from training.data.corpora.record import Corpus
-from training.data.corpus.guess import guess_manifest
+from training.data.corpus.guess import Guess, guess_manifest
 from training.data.errors import CorpusError, short_errors
 from training.data.licenses import Tier, tier_of
 from training.data.locked_splits import has_locked_part, locked_groups
@@ -165,11 +166,26 @@ def folder(
         stills: every still is a clip of its own; otherwise the stills of a folder are the frames of one.
     """
     guess = guess_manifest(path, licence, source or path.resolve().name, stills)
+    _keep_corrections(guess, out)
     write_manifest(guess.rows, out, guess.notes)
     print(guess.summary)  # noqa: T201
     for fault in examine(out)[1]:
         print(f"check: {fault}")  # noqa: T201
     print(f"{out}: {plural(len(guess.rows), 'clip')} of {_groups(guess.rows)}")  # noqa: T201
+
+
+def _keep_corrections(guess: Guess, out: Path) -> None:
+    """Refuse to write over a manifest that says other things than would be written."""
+    if not out.exists():
+        return
+    with TemporaryDirectory() as place:
+        again = Path(place) / out.name
+        write_manifest(guess.rows, again, guess.notes)
+        if again.read_bytes() != out.read_bytes():
+            raise CorpusError(
+                f"{out} is there already and is not what would be written, perhaps corrected by hand: give another -o, "
+                "or remove it first"
+            )
 
 
 def check(manifest: Annotated[Path, tyro.conf.Positional]) -> None:

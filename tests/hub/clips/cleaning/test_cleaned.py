@@ -122,7 +122,7 @@ def test_probe_with_and_without_are_two_runs(tmp_path: Path, data: Path, capsys:
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["spec"]["clean"] is True
     with pytest.raises(SystemExit) as stop:
         cli.main(words)
-    assert stop.value.code == cli.REFUSED and "spec differ" in capsys.readouterr().err
+    assert stop.value.code == cli.REFUSED and "clean differ" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["embed", "probe", "finetune"])
