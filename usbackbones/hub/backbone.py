@@ -132,7 +132,7 @@ def full_name(name: str | None = None) -> str:
     near = get_close_matches(name, [*registry.list_weights(), *timm.list_models()], n=1)
     meant = f" (did you mean {near[0]}?)" if near else ""
     raise BackboneError(
-        f"{name} could not be loaded: no model of timm or of ours has this name{meant}, nor has a folder of one; {_WAYS}"
+        f"{name} could not be loaded: no model of timm or of ours has this name{meant}, and no folder here; {_WAYS}"
     )
 
 
