@@ -39,7 +39,7 @@ NO_WEIGHTS = {"organisation": "usbackbones", "default": None, "weights": {}}
 # files is in REWRITES, below.
 ROWS = {
     CORPUS: (["timtrack_muscle", "--root", "HERE", "-o", "OUT"], ["--judging"], "out.csv", "replaced"),
-    f"{CORPUS} folder": (["CLIPS", "-o", "OUT"], ["--stills"], "out.csv", "replaced"),
+    f"{CORPUS} folder": (["CLIPS", "-o", "OUT"], ["--stills"], "out.csv", "goes on"),
     f"{OVERLAP} duplicates": (["CLIPS", "-o", "OUT"], ["--at-most", "20"], "out.csv", "replaced"),
     f"{OVERLAP} ledger": (["CLIPS", "-o", "OUT"], [], "out.safetensors", "replaced"),
     f"{COMPACT} pack": (["CACHE", "OUT"], ["--quality", "60"], "out.zip", "replaced"),

@@ -120,7 +120,7 @@ def test_what_cannot_be_loaded_is_told_in_a_line_with_the_ways_there_are(folder,
     for name, told in (
         (
             "resnet19",
-            "has this name (did you mean resnet18?); use a timm model name, a usbackbones weight, local-dir:FOLDER",
+            "has this name (did you mean resnet18?), and no folder here; use a timm model name, a usbackbones weight",
         ),
         ("random:resnet19", "timm has no architecture 'resnet19'"),
         (f"local-dir:{tmp_path / 'none'}", "there is no such folder"),
