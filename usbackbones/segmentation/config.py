@@ -67,6 +67,10 @@ class Segment:
                 raise DataError(f"{name} is {getattr(self, name)}: give {least} or more")
         if self.head == "mask_rcnn" and len(self.classes) > 1:
             raise DataError("--classes needs --head unet: a Mask R-CNN is trained on one foreground")
+        if self.frozen != "all" and self.frozen < -1:
+            raise DataError(f"frozen is {self.frozen}: give -1 for nothing, 0 or more stages, or all")
+        if not 0 < self.layer_decay <= 1:
+            raise DataError(f"layer_decay is {self.layer_decay}: give a number above 0, and 1 at most")
         if not 0 < self.lr < inf:
             raise DataError(f"lr is {self.lr}: give a number above 0")
 

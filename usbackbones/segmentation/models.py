@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from segmentation_models_pytorch.base import SegmentationHead, SegmentationModel
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FeaturePyramidNetwork
@@ -27,8 +28,6 @@ DECODER = (256, 128, 64, 32, 16)
 FPN_CHANNELS = 256
 LOOKED_AT = 1000
 """Maximum number of regions that a detector looks at after training; torchvision's own."""
-STAGES = (("layer", 1), ("blocks.", 0))
-"""How the stages of a ResNet and the blocks of a ViT are called, and the number of the first."""
 
 
 class Encoder(nn.Module):
@@ -160,14 +159,20 @@ def freeze(model: nn.Module, blocks: int | Literal["all"] = 1) -> None:
 
     Args:
         model: of `unet` or `mask_rcnn`.
-        blocks: stages of a ResNet, blocks of a ViT, beyond the stem; 0 is the stem alone, "all" the whole backbone,
-            of which the necks of a ViT's pyramid are no part.
+        blocks: stages of a ResNet and the like, blocks of a ViT, beyond the stem, as timm groups them; 0 is the stem
+            alone, "all" the whole backbone, of which the necks of a ViT's pyramid are no part.
+
+    Raises:
+        BackboneError: if there are not so many.
     """
     network = pyramid_of(model).network
-    stem = ("conv1", "bn1", "patch_embed", "pos_embed", "cls_token")
-    later = () if blocks == "all" else tuple(f"{kind}{n + off}." for kind, off in STAGES for n in range(blocks))
+    # Layer 0 is the stem; timm's own grouping knows every architecture.
+    layer = group_parameters(network, network.group_matcher(coarse=True), reverse=True)
+    last = max(layer.values())
+    if blocks != "all" and blocks > last:
+        raise BackboneError(f"frozen is {blocks}: this backbone has {last} stages or blocks; give fewer, or all")
     for key, parameter in network.named_parameters():
-        if blocks == "all" or key.startswith((*stem, *later)):
+        if blocks == "all" or layer[key] <= blocks:
             parameter.requires_grad_(False)
 
 

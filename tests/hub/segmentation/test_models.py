@@ -8,6 +8,7 @@ import torch
 from torchvision.models.detection import MaskRCNN
 
 from usbackbones.hub.backbone import build_backbone
+from usbackbones.hub.errors import BackboneError
 from usbackbones.segmentation.feature_maps import Pyramid
 from usbackbones.segmentation.losses import dice_and_cross_entropy, foreground, loss_of, targets_of
 from usbackbones.segmentation.models import freeze, mask_rcnn, pyramid_of, train_mode, unet
@@ -69,23 +70,38 @@ def test_a_detector_knows_the_model_as_built(published):
     assert model.roi_heads.box_predictor.cls_score.out_features == 2
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    ("arch", "kept", "above"),
+    [
+        ("resnet18", ("conv1", "bn1", "layer1."), "layer2."),
+        ("vit_tiny_patch16_224", ("patch_embed", "pos_embed", "cls_token", "blocks.0."), "blocks.1."),
+        ("tf_efficientnet_lite0", ("conv_stem", "bn1", "blocks.0."), "blocks.1."),
+        ("convnext_atto", ("stem", "stages.0."), "stages.1."),
+    ],
+)
 @pytest.mark.parametrize("build", [unet, mask_rcnn])
-def test_gradients_stop_at_the_stem(arch, build):
+def test_gradients_stop_at_the_first_stage(arch, kept, above, build):
     options = {"size": (64, 64), "regions": 16} if build is mask_rcnn else {}
     model = build(f"random:{arch}", 1, 1, **options).train()
     freeze(model, 1)
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[:, 16:48, 16:48] = True
     loss_of(model, torch.rand(2, 1, 64, 64), masks).backward()
-    frozen = ("conv1", "bn1", "layer1.", "patch_embed", "pos_embed", "cls_token", "blocks.0.")
     network = pyramid_of(model).network
     reached = {key for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
-    assert reached and not {key for key in reached if key.startswith(frozen)}
-    assert any(key.startswith(("layer2.", "blocks.1.")) for key in reached)
+    assert not {key for key in reached if key.startswith(kept)}
+    assert any(key.startswith(above) for key in reached)
+    assert {key for key, p in network.named_parameters() if not p.requires_grad} == {
+        key for key, _ in network.named_parameters() if key.startswith(kept)
+    }
     with torch.no_grad():
         seen = foreground(model.eval(), torch.rand(2, 1, 64, 64))
     assert seen.shape == (2, 64, 64) and float(seen.min()) >= 0 and float(seen.max()) <= 1
+
+
+def test_more_stages_than_there_are_cannot_be_frozen():
+    with pytest.raises(BackboneError, match="frozen is 5: this backbone has 4 stages"):
+        freeze(unet("random:resnet18"), 5)
 
 
 def test_a_frozen_backbone_learns_nothing_at_all():

@@ -304,6 +304,9 @@ def test_a_blueprint_builds_the_layers_again(published, tmp_path):
         ({"seed": -1}, "seed is -1: give 0 or more"),
         ({"lr": 0.0}, r"lr is 0\.0: give a number above 0"),
         ({"lr": float("nan")}, "lr is nan"),
+        ({"frozen": -2}, "frozen is -2: give -1 for nothing"),
+        ({"frozen": 9}, "frozen is 9: this backbone has 4 stages"),
+        ({"layer_decay": 0.0}, r"layer_decay is 0\.0: give a number above 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(data, tmp_path, options, told):
