@@ -54,6 +54,7 @@ ROWS = {
     "training.benchmark.dense": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
     "training.benchmark.legacy": (["random:test_resnet", "--data", "MINI", "--json", "OUT"], [], "out.json", "dear"),
     "training.study": ([*STUDY, "0", "--log", "OUT"], ["--seed", "1"], "out.jsonl", "grows"),
+    "training.study.dense": (["--data", "MINI", "--log", "HERE/d.jsonl", "--document", "OUT"], [], "out.md", "dear"),
     "training.speed": (["--quick", "--on", "cpu", "--markdown", "OUT"], [], "out.md", "dear"),
 }
 PLACES = ["--zoo", "HERE/zoo.json", "--cards", "HERE/cards"]

@@ -101,7 +101,8 @@ def test_transforms_of_a_loaded_segmenter_make_the_input_of_training(data, tmp_p
     (tmp_path / "model.json").write_text(
         json.dumps({"spec": asdict(spec), "blueprint": run.blueprint, "pretrained_cfg": run.model.pretrained_cfg})
     )
-    save_file(run.model.state_dict(), tmp_path / "model.safetensors")
+    tensors = {key: tensor.contiguous() for key, tensor in run.model.state_dict().items()}
+    save_file(tensors, tmp_path / "model.safetensors")
     model = load_segmenter(tmp_path)
     wanted = next(run._inputs(np.arange(2)))
     made = torch.stack([transforms(model)(frame_of(item)) for item in run.items[:2]])
