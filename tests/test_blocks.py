@@ -11,7 +11,6 @@ from tests.conftest import REPOSITORY, run_module
 from usbackbones.cli.main import COMMANDS, _understood
 
 DATA = "hours or minutes on data sets that are not in the repository"
-MASK_RCNN = "usbackbones segment BUSI --model MODEL --in-chans C --head mask_rcnn --size 64 --layer-decay 1 --frozen -1"
 NETWORK = "installs from the network, which .ci/run does"
 NOT_RUN: Mapping[str, Mapping[str, str]] = {
     "README.md": {
@@ -39,9 +38,7 @@ NOT_RUN: Mapping[str, Mapping[str, str]] = {
     },
     "docs/segment.md": {
         "python -m training.benchmark.dense MODEL": DATA,
-        "usbackbones segment BUSI --model MODEL --in-chans C --size 64": DATA,
-        f"{MASK_RCNN} --regions 16 --epochs 3": DATA,
-        f"{MASK_RCNN} --regions 16 --epochs 5": DATA,
+        "python -m training.study.dense": DATA,
     },
     "docs/speed.md": {
         "pip install -e '.[train,speed]'": f"{NETWORK}; the second line takes minutes of two idle cores",

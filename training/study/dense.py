@@ -52,8 +52,7 @@ class Variant:
 VARIANTS: Mapping[str, Variant] = {
     "base": Variant("six epochs, rate 0.001 for all, 128 px"),
     "frozen": Variant("backbone frozen", {"frozen": "all"}),
-    "default": Variant("as `segment`: stem frozen, layer decay 0.8", {"frozen": 0, "layer_decay": 0.8}),
-    "decay": Variant("layer decay 0.8, nothing frozen", {"layer_decay": 0.8}),
+    "stem": Variant("stem frozen, layer decay 0.8", {"frozen": 0, "layer_decay": 0.8}),
     "low": Variant("rate 0.0003", {"lr": 3e-4}),
     "high": Variant("rate 0.003", {"lr": 3e-3}),
     "top": Variant("stride 32 begun anew", renewed=32),
@@ -61,7 +60,9 @@ VARIANTS: Mapping[str, Variant] = {
     "still": Variant("batch norms of the backbone as they were", still=True),
     "photo": Variant("mean and std of the ImageNet rows", photo=True),
     "long": Variant("twelve epochs", {"epochs": 12}),
-    "large": Variant("160 px", {"size": 160}),
+    "long stem": Variant(
+        "twelve epochs, stem frozen, layer decay 0.8", {"epochs": 12, "frozen": 0, "layer_decay": 0.8}
+    ),
 }
 
 

@@ -48,11 +48,11 @@ class Segment:
     epochs: int = 30
     batch: int = 8
     lr: float = 1e-3
-    layer_decay: float = 0.8
+    layer_decay: float = 1.0
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     schedule: Literal["cosine", "step"] = "cosine"
-    frozen: int | Literal["all"] = 0
+    frozen: int | Literal["all"] = -1
     keep: Literal["best", "last"] = "best"
     patience: int = 8
     regions: int = 512
