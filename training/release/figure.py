@@ -48,7 +48,10 @@ def figure(panels: Sequence[Panel]) -> str:
 
     A dashed line runs from random weights through the other rows of their group: what it leaves behind beats them.
     """
-    groups = {model: dot.like for panel in panels for model, dot in panel.dots.items()}
+    groups: dict[str, str] = {}
+    for panel in panels:
+        for model, dot in panel.dots.items():
+            groups.setdefault(model, dot.like)  # by its first task: the U-Nets of a later one share an input size
     order = list(dict.fromkeys(groups.values()))
     models = sorted(groups, key=lambda model: (order.index(groups[model]), model.startswith("random:")))
     left = round(24 + LETTER * max((len(model.removeprefix("usbackbones/")) for model in models), default=0))
@@ -90,10 +93,10 @@ def _panel(panel: Panel, models: Sequence[str], left: float) -> list[str]:
         dot, y = panel.dots[model], TOP + place * ROW + ROW / 2
         ink = OURS if model.startswith("usbackbones/") else FAINT
         if model.startswith("random:"):
-            first = min(models.index(other) for other, one in panel.dots.items() if one.like == dot.like)
+            group = [models.index(other) for other, one in panel.dots.items() if one.like == dot.like]
             parts.append(
-                f'<line x1="{x(dot.value):.1f}" y1="{TOP + first * ROW}" x2="{x(dot.value):.1f}" '
-                f'y2="{TOP + (place + 1) * ROW}" stroke="{FAINT}" '
+                f'<line x1="{x(dot.value):.1f}" y1="{TOP + min(group) * ROW}" x2="{x(dot.value):.1f}" '
+                f'y2="{TOP + (max(group) + 1) * ROW}" stroke="{FAINT}" '
                 'stroke-dasharray="3 3"/>'
             )
         parts += [

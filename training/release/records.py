@@ -175,8 +175,8 @@ def put_report(content: Mapping[str, Any], name: str, report: Mapping[str, Any])
 def all_reports(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The reports of all weights, {task: report}, with every row once: ours first, then those that they share.
 
-    Controls that stand there at several input sizes get the size into their name, on every task; a row that was not
-    run gives way to one that was.
+    Rows whose frozen features stand there at several input sizes get the size into their name, on every task (U-Nets
+    of a table share one, whatever the weights are evaluated at); a row that was not run gives way to one that was.
     """
     merged: dict[str, dict[str, Any]] = {}
     for entry in content["weights"].values():
@@ -186,7 +186,8 @@ def all_reports(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             known = {row_key(row) for row in whole["rows"]}
             whole["rows"] += [row for row in report["rows"] if row_key(row) not in known]
     sides: dict[str, set[int]] = {}
-    for row in (row for report in merged.values() for row in report["rows"] if "results" in row):
+    frozen = [report for report in merged.values() if report.get("kind") != "masks"]
+    for row in (row for report in frozen for row in report["rows"] if "results" in row):
         sides.setdefault(row["model"], set()).add(side_of(row))
     for report in merged.values():
         rows = sorted(report["rows"], key=lambda row: not row["model"].startswith(OWNER))

@@ -367,6 +367,22 @@ def test_masks_stand_beside_the_other_tasks(run, places, tmp_path):
     assert "0.800 [0.700, 0.900] | 30.2 [30.1, 30.4] | 0.200 [0.100, 0.300] | -3.0 [-3.1, -2.9] | -0.150" in shown
     assert "evaluated on the locked 300 pictures of 200 groups. Mean of 3 U-Nets, encoder tuned, 10 epochs at" in shown
     assert ">Dice</text>" in render_figure(content)
+    # Frozen features of the same models at another size: still one row a model.
+    whole = interval(0.7) | {"members": [0.7]}
+    rows = [
+        row(model, 0)
+        | {"input": {"input_size": [3, side, side]}, "results": {"linear": {"clip": {"balanced_accuracy": whole}}}}
+        for model, side in ((f"usbackbones/{name}", 64), ("imagenet:lite0", 224))
+    ]
+    organ = report | {"task": "organ", "kind": "classes", "classes": ["a", "b"], "rows": rows}
+    results.write_text(json.dumps({"tasks": {"organ": organ}}))
+    metrics(name, results, **places)
+    table = weights_table(read_weights(**places)).splitlines()
+    (ours,) = [line for line in table if f"[`{name}`]" in line]
+    (theirs,) = [line for line in table if line.startswith("|imagenet:lite0|")]
+    assert "not run" not in ours + theirs and "|0.70|" in theirs and "|0.95|" in theirs
+    drawn = render_figure(read_weights(**places))
+    assert drawn.count(f">{name}</text>") == drawn.count(">imagenet:lite0</text>") == 1 and " px</text>" not in drawn
     page(**places)
     assert "U-Net: beats random weights beyond the interval" in (places["cards"] / "index.html").read_text()
 
