@@ -91,15 +91,15 @@ def _text(block: str) -> str:
 
 
 def lines_not_run(first: str) -> list[list[str]]:
-    """The command lines of `NOT_RUN` that begin with a word, each as words; a placeholder C is a number."""
+    """The command lines of `NOT_RUN` that begin with a word, each as words."""
     whole = "".join(_text(block) + "\n" for page in NOT_RUN for block in left(page))
     lines = [line.strip() for line in whole.splitlines()]
-    return [["1" if word == "C" else word for word in shlex.split(line)] for line in lines if line.startswith(first)]
+    return [shlex.split(line) for line in lines if line.startswith(first)]
 
 
 def test_commands_that_are_not_run_are_understood():
     lines = lines_not_run("usbackbones ")
-    assert len(lines) == 4 and all(words[1] in COMMANDS for words in lines)
+    assert len(lines) == 1 and all(words[1] in COMMANDS for words in lines)
     for words in lines:
         assert callable(_understood(words[1:], as_json=False))
 

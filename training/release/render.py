@@ -33,6 +33,8 @@ PLANNED = {
     "camus_structures": (DENSE, f"--tasks camus_structures {_DENSE}"),
 }
 """The evaluations that the default weight is to have: command and options, by task."""
+NOT_RUN = "–"
+"""A cell of the README's table, where many words would hide the numbers."""
 
 
 def render(zoo: Path = ZOO, cards: Path = CARDS) -> None:
@@ -94,17 +96,25 @@ def weights_table(content: Mapping[str, Any]) -> str:
         what = [f"[`{name}`](model_cards/{name}/README.md)", method, f"{entry['input']['size']} px"]
         what += [entry["licences"]["weights"], f"{entry['bytes'] / 1e6:.1f}"]
         found = rows.get(f"{OWNER}{name}", {})
-        lines.append(f"|{'|'.join([*what, *(headline_cell(found.get(task), reports[task]) for task in reports)])}|")
+        lines.append(f"|{'|'.join([*what, *(_cell(found.get(task), reports[task]) for task in reports)])}|")
     controls = {model: found for model, found in rows.items() if kind_of(model) in CONTROLS and OWNER not in model}
     run = {model for model, found in controls.items() if any("results" in row for row in found.values())}
     for model in sorted(run, key=lambda model: (kind_of(model), model)):
         found = controls[model]
         side = next(side_of(row) for row in found.values() if "results" in row)
         what = [model, CONTROLS[kind_of(model)], f"{side} px", "", ""]
-        lines.append(f"|{'|'.join([*what, *(headline_cell(found.get(task), reports[task]) for task in reports)])}|")
+        lines.append(f"|{'|'.join([*what, *(_cell(found.get(task), reports[task]) for task in reports)])}|")
     if absent := sorted(controls.keys() - run):
-        lines += ["", f"Not run: {', '.join(absent)}; their commands stand in [docs/results.md](docs/results.md)."]
+        lines += [
+            "",
+            f"Not run: {NOT_RUN}, {', '.join(absent)}; their commands stand in [docs/results.md](docs/results.md).",
+        ]
     return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any] | None, report: Mapping[str, Any]) -> str:
+    """One number of a row, or a sign, which the line below the table explains."""
+    return headline_cell(row, report) if row and "results" in row else NOT_RUN
 
 
 def render_results(content: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What changes the masks of a U-Net on a backbone, on inner groups: python -m training.study.dense --model NAME ...
+"""Changes to the training of a U-Net, and their Dice on inner groups: python -m training.study.dense --model NAME ...
 
 A locked picture is never opened: a quarter of the groups of each task's other part stands in for them. One line of JSON
 a U-Net goes to the log, and a finished one is not repeated: give the same command again to go on.
@@ -37,7 +37,7 @@ class Variant:
     Attributes:
         about: a line of the table.
         spec: fields of `usbackbones.segmentation.config.Segment`.
-        renewed: stages of this stride and coarser are begun anew; 0 is none.
+        renewed: stages of this stride and coarser begin with random weights; 0 is none.
         still: batch norms of the backbone keep weights and statistics.
         photo: mean and std of the ImageNet rows in place of the backbone's own.
     """
@@ -55,8 +55,8 @@ VARIANTS: Mapping[str, Variant] = {
     "stem": Variant("stem frozen, layer decay 0.8", {"frozen": 0, "layer_decay": 0.8}),
     "low": Variant("rate 0.0003", {"lr": 3e-4}),
     "high": Variant("rate 0.003", {"lr": 3e-3}),
-    "top": Variant("stride 32 begun anew", renewed=32),
-    "tops": Variant("strides 16 and 32 begun anew", renewed=16),
+    "top": Variant("stride 32 from random weights", renewed=32),
+    "tops": Variant("strides 16 and 32 from random weights", renewed=16),
     "still": Variant("batch norms of the backbone as they were", still=True),
     "photo": Variant("mean and std of the ImageNet rows", photo=True),
     "long": Variant("twelve epochs", {"epochs": 12}),
@@ -104,7 +104,7 @@ def stages_from(network: nn.Module, stride: int) -> tuple[str, ...]:
     ends = [blocks.index(module) for module, reduction in last.items() if module in blocks and reduction < stride]
     later = blocks[max(ends) + 1 :] if ends else []
     if not later:
-        raise CorpusError(f"{type(network).__name__} has no stages to begin anew: name a ResNet or an EfficientNet")
+        raise CorpusError(f"{type(network).__name__} has no stages to begin again: name a ResNet or an EfficientNet")
     return tuple(f"{block}." for block in later)
 
 
@@ -144,7 +144,7 @@ def segmenter(model: str, task: DenseTask, variant: Variant, draw: int) -> Segme
 
 
 def measure(task: DenseTask, model: str, variant: str, draw: int, most: int) -> Measured:
-    """Train a U-Net on some of the pictures that are not held out, and judge it on some that are."""
+    """Train a U-Net on some of the pictures that are not held out, and evaluate it on some that are."""
     inner = task.inner(draw)
     inner = replace(inner, rows=first_by_hash(inner.rows, most), test_rows=first_by_hash(inner.test_rows, most))
     run = segmenter(full_name(model), inner, VARIANTS[variant], draw)
@@ -197,7 +197,7 @@ def main(
         task: which dense tasks.
         variant: names of `VARIANTS`.
         draws: which quarters to hold out, each with its own seed.
-        most: stills to learn from, and to be judged on, whole groups but the last by a hash of their names.
+        most: stills to learn from, and to evaluate on, whole groups but the last by a hash of their names.
         log: where measurements are kept.
         document: whose table to write.
     """
