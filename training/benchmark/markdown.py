@@ -160,19 +160,24 @@ def _mask_metrics(report: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
 
 def _mask_heads(report: Mapping[str, Any]) -> list[str]:
     names = [name for name, _ in _mask_metrics(report).values()]
-    beside = [f"Dice − {BESIDE[control]}" for control in _compared(report)]
-    return [*names, *(f"{name} − random" for name in names if not name.startswith("Dice, ")), *beside]
+    beside = [f"{name} − {BESIDE[control]}" for control in _compared(report) for name, _ in _paired(report).values()]
+    return [*names, *(f"{name} − random" for name, _ in _paired(report).values()), *beside]
 
 
 def _mask_cells(report: Mapping[str, Any], row: Mapping[str, Any], probe: str) -> list[str]:
-    found, metrics = row["results"][probe]["frame"], _mask_metrics(report)
-    cells = [interval_cell(found[metric], digits) for metric, (_, digits) in metrics.items()]
-    cells += [
-        _difference(row, probe, "frame", metric, digits)
-        for metric, (name, digits) in metrics.items()
-        if not name.startswith("Dice, ")
+    found, paired = row["results"][probe]["frame"], _paired(report).items()
+    cells = [interval_cell(found[metric], digits) for metric, (_, digits) in _mask_metrics(report).items()]
+    cells += [_difference(row, probe, "frame", metric, digits) for metric, (_, digits) in paired]
+    return cells + [
+        interval_cell(found[metric].get(control), digits)
+        for control in _compared(report)
+        for metric, (_, digits) in paired
     ]
-    return cells + [interval_cell(found["dice"].get(control)) for control in _compared(report)]
+
+
+def _paired(report: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """The metrics of masks whose differences to other rows are shown: all but those of single structures."""
+    return {metric: told for metric, told in _mask_metrics(report).items() if not told[0].startswith("Dice, ")}
 
 
 def not_run_cells(row: Mapping[str, Any], overlaps: bool) -> list[str]:

@@ -105,10 +105,8 @@ def weights_table(content: Mapping[str, Any]) -> str:
         what = [model, CONTROLS[kind_of(model)], f"{side} px", "", ""]
         lines.append(f"|{'|'.join([*what, *(_cell(found.get(task), reports[task]) for task in reports)])}|")
     if absent := sorted(controls.keys() - run):
-        lines += [
-            "",
-            f"Not run: {NOT_RUN}, {', '.join(absent)}; their commands stand in [docs/results.md](docs/results.md).",
-        ]
+        where = "[docs/results.md](docs/results.md)"
+        lines += ["", f"Not run: cells with {NOT_RUN}; {', '.join(absent)}. Their commands stand in {where}."]
     return "\n".join(lines)
 
 

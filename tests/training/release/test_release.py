@@ -363,7 +363,10 @@ def test_masks_stand_beside_the_other_tasks(run, places, tmp_path):
     assert told["task"]["type"] == "image-segmentation" and "U-Net on tuned features" in told["task"]["name"]
     assert f"[`{name}`]" in weights_table(content) and "|**0.80**|" in weights_table(content)
     shown = render_results(content)
-    assert "| Dice | HD95, pixels | Dice − random | HD95, pixels − random | Dice − ImageNet |" in shown
+    assert (
+        "| Dice | HD95, pixels | Dice − random | HD95, pixels − random | Dice − ImageNet | HD95, pixels − ImageNet |"
+        in shown
+    )
     assert "0.800 [0.700, 0.900] | 30.2 [30.1, 30.4] | 0.200 [0.100, 0.300] | -3.0 [-3.1, -2.9] | -0.150" in shown
     assert "evaluated on the locked 300 pictures of 200 groups. Mean of 3 U-Nets, encoder tuned, 10 epochs at" in shown
     assert ">Dice</text>" in render_figure(content)

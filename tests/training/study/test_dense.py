@@ -6,15 +6,13 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
 from tests.training.benchmark.test_dense import data  # noqa: F401
 from training.benchmark.dense.task import load_dense_task
 from training.benchmark.imagenet import MEAN, STD
-from training.benchmark.markdown import write_between
 from training.data.errors import CorpusError
 from training.data.locked_splits import locked_split
 from training.study import dense
-from training.study.dense import DOCUMENT, VARIANTS, Measured, main, measure, read_log, segmenter, stages_from, table_of
+from training.study.dense import VARIANTS, Measured, main, measure, read_log, segmenter, stages_from, table_of
 from usbackbones.hub.backbone import build_backbone
 from usbackbones.segmentation.models import pyramid_of
 
@@ -126,11 +124,3 @@ def test_table_has_a_column_for_each_task_and_model():
         f"| {VARIANTS['base'].about} | 0.550 (0.400, 0.700) | not run | not run |",
         f"| {VARIANTS['long'].about} | not run | 0.500 | 0.250 |",
     ]
-
-
-def test_document_shows_the_log_and_nothing_else(tmp_path):
-    committed = (REPOSITORY / DOCUMENT).read_text(encoding="utf-8")
-    copy = tmp_path / "page.md"
-    copy.write_text(committed, encoding="utf-8")
-    write_between(copy, "dense", table_of(read_log()))
-    assert copy.read_text(encoding="utf-8") == committed

@@ -3,12 +3,8 @@
 import json
 from dataclasses import asdict, replace
 
-import pytest
-
-from tests.conftest import REPOSITORY
-from training.benchmark.markdown import write_between
 from training.data.manifest import Row
-from training.study.finetuning import DOCUMENT, Fold, limited, read_log, table_of
+from training.study.finetuning import Fold, limited, read_log, table_of
 
 ONE = Fold("busi", "resnet18.tag", 0, 30, 9, 0.5, 0.6, 0.7, 0.8, True, 1e-3, 12)
 
@@ -31,15 +27,3 @@ def test_log_is_read_back(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps(asdict(ONE)) + "\n")
     assert read_log(log) == [ONE] and read_log(tmp_path / "none") == []
-
-
-def test_document_shows_the_log_and_nothing_else(tmp_path):
-    committed = (REPOSITORY / DOCUMENT).read_text(encoding="utf-8")
-    copy = tmp_path / "page.md"
-    copy.write_text(committed, encoding="utf-8")
-    write_between(copy, "fine-tuned", table_of(read_log()))
-    assert copy.read_text(encoding="utf-8") == committed
-    bare = tmp_path / "bare.md"
-    bare.write_text("no marks")
-    with pytest.raises(ValueError, match="fine-tuned"):
-        write_between(bare, "fine-tuned", "table")
